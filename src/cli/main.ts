@@ -1,0 +1,3 @@
+#!/usr/bin/env node
+console.error('mapram: no commands yet');
+process.exit(2);

@@ -1,0 +1,67 @@
+/**
+ * Every failure that mapram reports is a `MapramError`: one sentence for people, a `code` for programs.
+ *
+ * The sentence says what was being done, to which file or socket, what went wrong and what to try, in that order.
+ */
+export type MapramErrorCode =
+  /** Wrong arguments: the command line exits with 2. */
+  | 'USAGE'
+  /** A file is not what it should be: foreign, cut short, damaged or contradicting itself. */
+  | 'FORMAT'
+  /** A well-formed file or request asks for something that is not supported. */
+  | 'UNSUPPORTED'
+  /** A system call failed. `cause` holds the original error with its errno name. */
+  | 'IO'
+  /** The file system refuses O_DIRECT and it was required. */
+  | 'NO_DIRECT_IO'
+  /** Not enough free space. */
+  | 'NO_SPACE'
+  /** The target exists and overwriting was not asked for. */
+  | 'EXISTS'
+  /** Another process holds the file or the VM. */
+  | 'BUSY'
+  /** The monitor could not be reached, is not a QMP server, or went away. */
+  | 'MONITOR'
+  /** QEMU answered a command with an error. */
+  | 'QMP'
+  /** The VM is in a state in which this cannot be done, or differs from the file. */
+  | 'VM'
+  /** A migration failed. */
+  | 'MIGRATION'
+  /** The caller's AbortSignal fired or the user pressed ^C. */
+  | 'CANCELLED';
+
+export interface MapramErrorDetails {
+  /** The file, directory or socket concerned. */
+  path?: string;
+  /** Byte offset in that file, where one place is to blame. */
+  offset?: number;
+  cause?: unknown;
+}
+
+export class MapramError extends Error {
+  override readonly name: string = 'MapramError';
+  readonly path?: string;
+  readonly offset?: number;
+
+  constructor(
+    readonly code: MapramErrorCode,
+    message: string,
+    details: MapramErrorDetails = {},
+  ) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    if (details.path !== undefined) this.path = details.path;
+    if (details.offset !== undefined) this.offset = details.offset;
+  }
+}
+
+/** The errno name of a Node or native error (`ENOSPC`, …), or its message where it has none. */
+export function errorReason(error: unknown): string {
+  if (error instanceof Error) {
+    const { code } = error as NodeJS.ErrnoException;
+    return code !== undefined && !(error instanceof MapramError)
+      ? `${code}: ${error.message}`
+      : error.message;
+  }
+  return String(error);
+}

@@ -1,0 +1,21 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { errorReason, MapramError } from '../src/errors.js';
+
+test('a MapramError carries its code, path, offset and cause', () => {
+  const cause = new Error('below');
+  const error = new MapramError('IO', 'reading x: EIO', { path: 'x', offset: 4096, cause });
+  assert.deepEqual(
+    { code: error.code, path: error.path, offset: error.offset, cause: error.cause },
+    { code: 'IO', path: 'x', offset: 4096, cause },
+  );
+});
+
+test('errorReason names the errno of a system error and the message of others', () => {
+  assert.equal(
+    errorReason(Object.assign(new Error('no space left'), { code: 'ENOSPC' })),
+    'ENOSPC: no space left',
+  );
+  assert.equal(errorReason(new MapramError('IO', 'sentence')), 'sentence');
+  assert.equal(errorReason(7), '7');
+});
