@@ -1,3 +1,5 @@
 #!/usr/bin/env node
-console.error('mapram: no commands yet');
-process.exit(2);
+import { runProgram } from './program.js';
+import { COMMANDS } from './registry.js';
+
+process.exit(await runProgram(COMMANDS, process.argv.slice(2)));

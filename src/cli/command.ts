@@ -1,0 +1,49 @@
+import type { Command } from 'commander';
+import type { ProgressEvent } from '../progress.js';
+
+/**
+ * One command of the command line. A file in `commands/` exports one of these and `registry.ts` lists it; parsing,
+ * output, signals and exit codes are the frame's.
+ */
+export interface CommandDescription {
+  /** What the user types after `mapram`. */
+  readonly name: string;
+  /** One line, for `mapram --help`. */
+  readonly summary: string;
+  /** Declares arguments, options and help text. `--json` is declared by the frame. */
+  declare(command: Command): void;
+  /**
+   * Does the work and cleans up after itself, also when it throws.
+   *
+   * @param args the declared arguments in order, as their parsers returned them
+   * @param options the declared options under commander's camelCase names
+   */
+  run(args: readonly unknown[], options: Options, context: CommandContext): Promise<CommandResult>;
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: each command declares its options and knows their types
+export type Options = Readonly<Record<string, any>>;
+
+/** What a command gets from the frame. */
+export interface CommandContext {
+  /** Fires at the first ^C, SIGTERM or SIGHUP: undo what was begun and throw; its reason is a CANCELLED error. */
+  readonly signal: AbortSignal;
+  /** True with `--json`: stdout then belongs to JSON lines. */
+  readonly json: boolean;
+  /** Shows how far it is: a bar on a terminal, JSON lines with `--json`, otherwise nothing. */
+  progress(event: ProgressEvent): void;
+  /** One warning line on stderr; with `--json` also one object on stdout. */
+  warn(message: string): void;
+  /** One line for people on stdout, at once. Nothing with `--json`. */
+  print(line: string): void;
+}
+
+/** What a command leaves behind. */
+export interface CommandResult {
+  /** Members of the last JSON line, beside `result`. May hold bigint (written as integers) and bytes (written as hex). */
+  readonly fields: object;
+  /** What is printed without `--json`. */
+  readonly text: string;
+  /** True when the command did its work and the answer is a bad one (`verify` found damage): exit code 1. */
+  readonly failed?: boolean;
+}

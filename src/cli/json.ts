@@ -1,0 +1,22 @@
+/**
+ * One line of JSON. Beyond what JSON.stringify takes: bigint becomes an integer with all its digits (as QEMU writes
+ * 64-bit values), bytes become lower-case hex, a Map becomes an object.
+ */
+export function toJsonLine(value: unknown): string {
+  return serialize(value) ?? 'null';
+}
+
+function serialize(value: unknown): string | undefined {
+  if (typeof value === 'bigint') return value.toString();
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value);
+  if (value instanceof Uint8Array) return JSON.stringify(Buffer.from(value).toString('hex'));
+  if ('toJSON' in value && typeof value.toJSON === 'function') return serialize(value.toJSON());
+  if (Array.isArray(value)) return `[${value.map((item) => serialize(item) ?? 'null').join(',')}]`;
+  const entries = value instanceof Map ? [...value] : Object.entries(value);
+  const members: string[] = [];
+  for (const [key, member] of entries) {
+    const text = serialize(member);
+    if (text !== undefined) members.push(`${JSON.stringify(String(key))}:${text}`);
+  }
+  return `{${members.join(',')}}`;
+}

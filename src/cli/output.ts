@@ -1,0 +1,82 @@
+import type { MapramErrorCode } from '../errors.js';
+import type { ProgressEvent } from '../progress.js';
+import { toJsonLine } from './json.js';
+import { ProgressBar } from './progress-bar.js';
+
+const JSON_PROGRESS_MS = 100;
+
+/** What a failed command reports. */
+export interface Failure {
+  readonly code: MapramErrorCode | 'INTERNAL';
+  /** One line. */
+  readonly message: string;
+  readonly path?: string;
+  readonly offset?: number;
+}
+
+/**
+ * Everything a command writes. Failures and warnings always go to stderr, each as one line that begins with `mapram: `.
+ *
+ * With `--json` stdout carries one object a line, told apart by its first key, whose value is the command's name:
+ * `{"progress":…}` and `{"warning":…,"message":…}` any number of times, then one `{"result":…}` as the last line, which
+ * after a failure holds `"error":{"code","message"}` instead of the command's fields.
+ */
+export class Output {
+  readonly #json: boolean;
+  readonly #bar: ProgressBar | undefined;
+  #progressAt = Number.NEGATIVE_INFINITY;
+  #progressPhase = '';
+
+  constructor(
+    readonly command: string,
+    options: { json: boolean },
+  ) {
+    this.#json = options.json;
+    const terminal = process.stderr.isTTY && process.env.TERM !== 'dumb';
+    if (!options.json && terminal) this.#bar = new ProgressBar(process.stderr, process.env);
+  }
+
+  progress(event: ProgressEvent): void {
+    this.#bar?.show(event);
+    if (!this.#json) return;
+    const now = performance.now();
+    const finished = event.totalBytes > 0 && event.bytes >= event.totalBytes;
+    if (event.phase === this.#progressPhase && !finished && now - this.#progressAt < JSON_PROGRESS_MS) return;
+    this.#progressPhase = event.phase;
+    this.#progressAt = now;
+    this.#line({ progress: this.command, ...event });
+  }
+
+  warn(message: string): void {
+    this.#bar?.clear();
+    process.stderr.write(`mapram: warning: ${oneLine(message)}\n`);
+    if (this.#json) this.#line({ warning: this.command, message: oneLine(message) });
+  }
+
+  print(line: string): void {
+    if (this.#json) return;
+    this.#bar?.clear();
+    process.stdout.write(`${line}\n`);
+  }
+
+  result(fields: object, text: string): void {
+    this.#bar?.clear();
+    if (this.#json) this.#line({ result: this.command, ...fields });
+    else if (text !== '') process.stdout.write(`${text}\n`);
+  }
+
+  failure(failure: Failure): void {
+    this.#bar?.clear();
+    process.stderr.write(`mapram: ${failure.message}\n`);
+    if (this.#json) this.#line({ result: this.command, error: failure });
+  }
+
+  #line(value: object): void {
+    process.stdout.write(`${toJsonLine(value)}\n`);
+  }
+}
+
+/** Line breaks become blanks, so that a message is one line whatever was quoted in it. */
+export function oneLine(text: string): string {
+  return text.trim().replaceAll(/\s*[\r\n]+\s*/g, ' ');
+}

@@ -1,0 +1,79 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { parseVmAddress } from '../../src/cli/arguments.js';
+import { formatDuration, formatRemaining, plural, table } from '../../src/cli/format.js';
+import { toJsonLine } from '../../src/cli/json.js';
+import { progressLine } from '../../src/cli/progress-bar.js';
+
+test('toJsonLine agrees with JSON.stringify wherever that can do it', () => {
+  fc.assert(fc.property(fc.jsonValue(), (value) => assert.equal(toJsonLine(value), JSON.stringify(value))));
+  assert.equal(
+    toJsonLine({ a: undefined, b: [undefined, new Date(0)] }),
+    '{"b":[null,"1970-01-01T00:00:00.000Z"]}',
+  );
+});
+
+test('toJsonLine writes 64-bit integers, bytes and maps', () => {
+  const value = { n: -(2n ** 63n), bytes: Uint8Array.of(0, 255), map: new Map([['k', 1n]]) };
+  assert.equal(toJsonLine(value), '{"n":-9223372036854775808,"bytes":"00ff","map":{"k":1}}');
+});
+
+test('parseVmAddress knows sockets, hosts and the builtin guest', () => {
+  assert.deepEqual(parseVmAddress('/run/vm.sock'), { kind: 'unix', path: '/run/vm.sock' });
+  assert.deepEqual(parseVmAddress('unix:vm.sock'), { kind: 'unix', path: 'vm.sock' });
+  assert.deepEqual(parseVmAddress('./builtin'), { kind: 'unix', path: './builtin' });
+  assert.deepEqual(parseVmAddress('tcp:[::1]:4444'), { kind: 'tcp', host: '::1', port: 4444 });
+  assert.deepEqual(parseVmAddress('tcp::4444'), { kind: 'tcp', host: 'localhost', port: 4444 });
+  assert.deepEqual(parseVmAddress('builtin'), { kind: 'builtin', options: '' });
+  assert.deepEqual(parseVmAddress('builtin:size=1G,fill=75'), {
+    kind: 'builtin',
+    options: 'size=1G,fill=75',
+  });
+  for (const text of ['', 'unix:', 'tcp:', 'tcp:h:0', 'tcp:h:65536', 'tcp:::1:4444']) {
+    assert.throws(() => parseVmAddress(text), { code: 'commander.invalidArgument' }, text);
+  }
+});
+
+test('the progress line has share, size, rate and remaining time', () => {
+  const event = {
+    phase: 'ram',
+    bytes: 2 ** 30,
+    totalBytes: 2 ** 31,
+    pages: 0,
+    rate: 1.5 * 2 ** 30,
+    remainingMs: 683,
+  };
+  assert.equal(
+    progressLine(event, false),
+    'ram ############............  50 %  1 GiB of 2 GiB  1.5 GiB/s  0:01 left',
+  );
+  assert.match(progressLine({ ...event, bytes: 2 ** 32 }, true), /^ram █{24} 100 %/);
+  assert.equal(
+    progressLine({ phase: 'devices', bytes: 512, totalBytes: 0, pages: 0, rate: 0 }, true),
+    'devices  512 B',
+  );
+});
+
+test('durations, counts and tables read well', () => {
+  assert.deepEqual([0, 59_001, 3_600_000].map(formatRemaining), ['0:00', '1:00', '1:00:00']);
+  assert.deepEqual([0.04, 12.34, 99.99, 999, 1281, 125_000].map(formatDuration), [
+    '0 ms',
+    '12.3 ms',
+    '100 ms',
+    '999 ms',
+    '1.28 s',
+    '2 min 5 s',
+  ]);
+  assert.deepEqual([plural(1, 'page'), plural(0, 'page')], ['1 page', '0 pages']);
+  assert.equal(
+    table(
+      [
+        ['a', '1'],
+        ['bbb', '22'],
+      ],
+      '<>',
+    ),
+    'a     1\nbbb  22',
+  );
+});
