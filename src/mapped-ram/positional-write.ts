@@ -1,0 +1,42 @@
+import { write } from 'node:fs';
+import { MapramError } from '../errors.js';
+
+/**
+ * Writes all of `bytes` at `position`, going on after short writes.
+ *
+ * @param path the file, for the error
+ * @throws MapramError `NO_SPACE` when the disk or quota is full, else `IO`
+ */
+export async function writeFully(
+  fd: number,
+  bytes: Uint8Array,
+  position: number,
+  path: string,
+): Promise<void> {
+  for (let done = 0; done < bytes.byteLength; ) {
+    const written = await writeOnce(fd, bytes, done, position + done).catch((cause: unknown) => {
+      throw writeError(cause, position + done, path);
+    });
+    if (written === 0) throw writeError(new Error('nothing was written'), position + done, path);
+    done += written;
+  }
+}
+
+function writeOnce(fd: number, bytes: Uint8Array, from: number, position: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    write(fd, bytes, from, bytes.byteLength - from, position, (error, written) => {
+      if (error) reject(error);
+      else resolve(written);
+    });
+  });
+}
+
+function writeError(cause: unknown, offset: number, path: string): MapramError {
+  const { code, message } = cause as NodeJS.ErrnoException;
+  const full = code === 'ENOSPC' || code === 'EDQUOT';
+  return new MapramError(
+    full ? 'NO_SPACE' : 'IO',
+    `writing ${path}: ${message} at offset ${offset}${full ? '; free space or choose another directory' : ''}`,
+    { path, offset, cause },
+  );
+}

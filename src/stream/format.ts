@@ -1,0 +1,103 @@
+/**
+ * Constants of QEMU's migration stream. All integers in it are big-endian.
+ *
+ * ```text
+ * "QEVM"  be32 3
+ * 07  CONFIGURATION
+ * 01  START  ram   records, 10 (EOS)   7e be32 section_id
+ * 02  PART   ram   records, EOS        7e be32 section_id     any number of rounds
+ * 08  COMMAND switchover-start                                10.0 machine types and later
+ * 03  END    ram   records, EOS        7e be32 section_id
+ * 04  FULL   one for each device       7e be32 section_id
+ * 00  EOF
+ * 06  VMDESCRIPTION  be32 length, JSON
+ * ```
+ */
+export const STREAM_MAGIC = 0x5145564d;
+export const STREAM_VERSION = 3;
+
+/** The type byte that opens each part of the stream. */
+export const SectionType = {
+  EOF: 0x00,
+  START: 0x01,
+  PART: 0x02,
+  END: 0x03,
+  FULL: 0x04,
+  SUBSECTION: 0x05,
+  VMDESCRIPTION: 0x06,
+  CONFIGURATION: 0x07,
+  COMMAND: 0x08,
+  FOOTER: 0x7e,
+} as const;
+
+export type SectionKind = 'start' | 'part' | 'end' | 'full';
+
+export const SECTION_TYPE_OF_KIND: Readonly<Record<SectionKind, number>> = {
+  start: SectionType.START,
+  part: SectionType.PART,
+  end: SectionType.END,
+  full: SectionType.FULL,
+};
+
+/** Flags in the low bits of a RAM record's first word. */
+export const RamFlag = {
+  FULL: 0x01,
+  ZERO: 0x02,
+  MEM_SIZE: 0x04,
+  PAGE: 0x08,
+  EOS: 0x10,
+  CONTINUE: 0x20,
+  XBZRLE: 0x40,
+  HOOK: 0x80,
+  COMPRESS_PAGE: 0x100,
+  MULTIFD_FLUSH: 0x200,
+} as const;
+
+export const RAM_SECTION_IDSTR = 'ram';
+export const RAM_SECTION_VERSION = 4;
+
+/** Commands by number, with the length of their data where QEMU fixes it (`undefined`: any length). */
+export const COMMANDS = {
+  'open-return-path': { value: 1, length: 0 },
+  ping: { value: 2, length: 4 },
+  'postcopy-advise': { value: 3, length: undefined },
+  'postcopy-listen': { value: 4, length: 0 },
+  'postcopy-run': { value: 5, length: 0 },
+  'postcopy-ram-discard': { value: 6, length: undefined },
+  packaged: { value: 7, length: 4 },
+  'enable-colo': { value: 8, length: 0 },
+  'postcopy-resume': { value: 9, length: 0 },
+  'recv-bitmap': { value: 10, length: undefined },
+  'switchover-start': { value: 11, length: 0 },
+} as const satisfies Record<string, { value: number; length: number | undefined }>;
+
+export type CommandName = keyof typeof COMMANDS;
+
+const COMMAND_NAMES = new Map<number, CommandName>(
+  (Object.keys(COMMANDS) as CommandName[]).map((name) => [COMMANDS[name].value, name]),
+);
+
+/** The name of command number `value`, or `undefined` for one that is not known. */
+export function commandName(value: number): CommandName | undefined {
+  return COMMAND_NAMES.get(value);
+}
+
+/** What a reader accepts at most; larger values are taken for damage. */
+export const StreamLimit = {
+  MACHINE_NAME_BYTES: 1024,
+  CAPABILITIES: 1024,
+  RAM_BLOCKS: 65536,
+  /** Embedded stream of a PACKAGED command. */
+  PACKAGED_BYTES: 256 * 2 ** 20,
+  /** A section of unknown format whose end must be searched for. */
+  UNDELIMITED_SECTION_BYTES: 64 * 2 ** 20,
+  VMDESCRIPTION_BYTES: 1024 * 2 ** 20,
+} as const;
+
+/**
+ * Page size of a machine when the stream does not tell: x86 and most others use 4 KiB; the machines of
+ * sparc64 and alpha use 8 KiB.
+ */
+export function defaultPageSize(machine: string | undefined): number {
+  return machine !== undefined && /^(sun4u|sun4v|niagara|clipper)/.test(machine) ? 8192 : 4096;
+}
