@@ -1,0 +1,43 @@
+import { native } from './native.js';
+import { hasErrno } from './system-error.js';
+
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
+
+/** A half-open range of bytes. */
+export interface Extent {
+  start: number;
+  end: number;
+}
+
+/**
+ * The ranges of `[start, end)` that hold data, in ascending order; the rest are holes.
+ *
+ * Holes are found by seeking, never by reading: reading a hole of a tmpfs file through a mapping would allocate it.
+ * Where the file system cannot tell (hugetlbfs has no seek) everything counts as data. Moves the file position.
+ */
+export function* dataExtents(fd: number, start: number, end: number): Generator<Extent> {
+  let position = start;
+  while (position < end) {
+    const data = seek(fd, position, SEEK_DATA);
+    if (data === 'unknown') {
+      yield { start: position, end };
+      return;
+    }
+    if (data === 'none' || data >= end) return;
+    const hole = seek(fd, data, SEEK_HOLE);
+    const extentEnd = typeof hole === 'number' ? Math.min(hole, end) : end;
+    yield { start: data, end: extentEnd };
+    position = extentEnd;
+  }
+}
+
+function seek(fd: number, position: number, whence: number): number | 'none' | 'unknown' {
+  try {
+    return native().lseek(fd, position, whence);
+  } catch (error) {
+    if (hasErrno(error, 'ENXIO')) return 'none';
+    if (hasErrno(error, 'ESPIPE', 'EINVAL', 'EOPNOTSUPP', 'ENOSYS')) return 'unknown';
+    throw error;
+  }
+}

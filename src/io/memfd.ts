@@ -1,0 +1,24 @@
+import { MapramError } from '../errors.js';
+import { truncateFile } from './file-space.js';
+import { native } from './native.js';
+import { closeFile } from './open-file.js';
+
+const MFD_CLOEXEC = 1;
+
+/**
+ * Anonymous memory with a descriptor, `length` bytes long and all hole. The caller closes the descriptor; other
+ * processes may open it as `/proc/PID/fd/N`.
+ */
+export function createMemfd(name: string, length: number): number {
+  let fd: number | undefined;
+  try {
+    fd = native().memfdCreate(name, MFD_CLOEXEC);
+    truncateFile(fd, length);
+    return fd;
+  } catch (error) {
+    if (fd !== undefined) closeFile(fd);
+    throw new MapramError('IO', `creating ${length} bytes of memory "${name}": ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
+}

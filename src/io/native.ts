@@ -1,0 +1,217 @@
+/**
+ * Every system call that Node has no function for, behind one typed interface.
+ *
+ * koffi is loaded at the first call, so that commands which need none of this do not pay for it, and each function
+ * is looked up when first used. Nothing outside this file knows koffi: another foreign function library has
+ * only to provide `loadNative`.
+ *
+ * All functions throw a system error (`code`, `errno`, `syscall`) instead of returning -1, and repeat after EINTR.
+ * Addresses are `bigint`, lengths and offsets `number`. Only Linux is supported; elsewhere they throw ENOSYS.
+ */
+import { createRequire } from 'node:module';
+import { constants } from 'node:os';
+import { systemError } from './system-error.js';
+
+export interface Native {
+  /** Bytes of a page of memory. */
+  readonly pageSize: number;
+  mmap(
+    address: bigint | null,
+    length: number,
+    protection: number,
+    flags: number,
+    fd: number,
+    offset: number,
+  ): bigint;
+  munmap(address: bigint, length: number): void;
+  madvise(address: bigint, length: number, advice: number): void;
+  mincore(address: bigint, length: number, vector: Uint8Array): void;
+  /** The memory at `address` as an ArrayBuffer that shares its bytes; at most 4 GiB on Node 20. */
+  view(address: bigint, length: number): ArrayBuffer;
+  lseek(fd: number, offset: number, whence: number): number;
+  fallocate(fd: number, mode: number, offset: number, length: number): void;
+  posixFadvise(fd: number, offset: number, length: number, advice: number): void;
+  syncFileRange(fd: number, offset: number, length: number, flags: number): void;
+  statx(directory: number, path: string, flags: number, mask: number, result: Uint8Array): void;
+  cachestat(fd: number, range: Uint8Array, result: Uint8Array, flags: number): void;
+  memfdCreate(name: string, flags: number): number;
+  pidfdOpen(pid: number, flags: number): number;
+  pidfdGetfd(pidfd: number, fd: number, flags: number): number;
+  flock(fd: number, operation: number): void;
+  fcntl(fd: number, command: number, argument: number): number;
+  fcntlLock(fd: number, command: number, lock: Uint8Array): void;
+  socket(domain: number, type: number, protocol: number): number;
+  socketpair(domain: number, type: number, protocol: number, pair: Int32Array): void;
+  bind(fd: number, address: Uint8Array): void;
+  listen(fd: number, backlog: number): void;
+  accept4(fd: number, flags: number): number;
+  connect(fd: number, address: Uint8Array): void;
+  shutdown(fd: number, how: number): void;
+  getsockopt(fd: number, level: number, option: number, value: Uint8Array): number;
+  setsockopt(fd: number, level: number, option: number, value: Uint8Array): void;
+  sendmsg(fd: number, message: MessageBuffers, flags: number): number;
+  recvmsg(fd: number, message: MessageBuffers, flags: number): { bytes: number; controlBytes: number };
+  poll(fds: Uint8Array, count: number, timeoutMs: number): number;
+  kill(pid: number, signal: number): void;
+}
+
+/** The two buffers of a socket message: ordinary bytes and ancillary data (`struct cmsghdr` records). */
+export interface MessageBuffers {
+  data: Uint8Array;
+  control: Uint8Array;
+}
+
+/** Numbers of system calls that are the same on every Linux architecture (all calls added since 5.1 are). */
+const SYS = { pidfdOpen: 434, pidfdGetfd: 438, cachestat: 451 } as const;
+
+/** _SC_PAGESIZE of glibc and musl. */
+const SC_PAGESIZE = 30;
+
+const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
+/** sizeof(struct msghdr) and the offsets of its members on 64-bit Linux. */
+const MSGHDR = { bytes: 56, iov: 16, iovlen: 24, control: 32, controllen: 40 } as const;
+
+let loaded: Native | undefined;
+
+/** The calls of this process, loaded once a thread. */
+export function native(): Native {
+  loaded ??= loadNative();
+  return loaded;
+}
+
+function loadNative(): Native {
+  if (process.platform !== 'linux') throw systemError(constants.errno.ENOSYS, 'linux system call');
+  const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
+  const libc = koffi.load(null);
+
+  type Argument = number | bigint | string | Uint8Array | Int32Array | null;
+  type Call = (...args: Argument[]) => number;
+
+  /** A function of libc, looked up at its first call; one that this libc lacks fails with ENOSYS. */
+  const declare = (symbol: string, result: string, parameters: string[], name = symbol): Call => {
+    let call: Call | undefined;
+    return (...args) => {
+      if (call === undefined) {
+        try {
+          call = libc.func(symbol, result, parameters) as Call;
+        } catch {
+          throw systemError(constants.errno.ENOSYS, name);
+        }
+      }
+      for (;;) {
+        const value = call(...args);
+        if (value !== -1) return value;
+        const errno = koffi.errno();
+        if (errno !== constants.errno.EINTR) throw systemError(errno, name);
+      }
+    };
+  };
+  /** A call that gives its error as the result instead of in errno (the `posix_` family). */
+  const declareReturning = (symbol: string, parameters: string[]): Call => {
+    const call = declare(symbol, 'int', parameters);
+    return (...args) => {
+      const errno = call(...args);
+      if (errno !== 0) throw systemError(errno, symbol);
+      return 0;
+    };
+  };
+
+  const mmapCall = libc.func('mmap', 'void *', ['void *', 'size_t', 'int', 'int', 'int', 'int64_t']) as (
+    ...args: Argument[]
+  ) => bigint;
+  const munmap = declare('munmap', 'int', ['void *', 'size_t']);
+  const madvise = declare('madvise', 'int', ['void *', 'size_t', 'int']);
+  const mincore = declare('mincore', 'int', ['void *', 'size_t', 'void *']);
+  const lseek = declare('lseek', 'int64_t', ['int', 'int64_t', 'int']);
+  const fallocate = declare('fallocate', 'int', ['int', 'int', 'int64_t', 'int64_t']);
+  const posixFadvise = declareReturning('posix_fadvise', ['int', 'int64_t', 'int64_t', 'int']);
+  const syncFileRange = declare('sync_file_range', 'int', ['int', 'int64_t', 'int64_t', 'uint']);
+  const statx = declare('statx', 'int', ['int', 'str', 'int', 'uint', 'void *']);
+  const cachestat = declare('syscall', 'long', ['long', 'int', 'void *', 'void *', 'uint'], 'cachestat');
+  const pidfdOpen = declare('syscall', 'long', ['long', 'int', 'uint'], 'pidfd_open');
+  const pidfdGetfd = declare('syscall', 'long', ['long', 'int', 'int', 'uint'], 'pidfd_getfd');
+  const memfdCreate = declare('memfd_create', 'int', ['str', 'uint']);
+  const flock = declare('flock', 'int', ['int', 'int']);
+  const fcntl = declare('fcntl', 'int', ['int', 'int', 'long']);
+  const fcntlLock = declare('fcntl', 'int', ['int', 'int', 'void *']);
+  const socket = declare('socket', 'int', ['int', 'int', 'int']);
+  const socketpair = declare('socketpair', 'int', ['int', 'int', 'int', 'void *']);
+  const bind = declare('bind', 'int', ['int', 'void *', 'uint']);
+  const listen = declare('listen', 'int', ['int', 'int']);
+  const accept4 = declare('accept4', 'int', ['int', 'void *', 'void *', 'int']);
+  const connect = declare('connect', 'int', ['int', 'void *', 'uint']);
+  const shutdown = declare('shutdown', 'int', ['int', 'int']);
+  const getsockopt = declare('getsockopt', 'int', ['int', 'int', 'int', 'void *', 'void *']);
+  const setsockopt = declare('setsockopt', 'int', ['int', 'int', 'int', 'void *', 'uint']);
+  const sendmsg = declare('sendmsg', 'int64_t', ['int', 'void *', 'int']);
+  const recvmsg = declare('recvmsg', 'int64_t', ['int', 'void *', 'int']);
+  const poll = declare('poll', 'int', ['void *', 'ulong', 'int']);
+  const kill = declare('kill', 'int', ['int', 'int']);
+
+  /** A `struct msghdr` with one iovec; `keep` must stay referenced as long as the header is used. */
+  const messageHeader = ({ data, control }: MessageBuffers): { header: Buffer; keep: Buffer } => {
+    const vector = Buffer.alloc(16);
+    vector.writeBigUInt64LE(koffi.address(data), 0);
+    vector.writeBigUInt64LE(BigInt(data.length), 8);
+    const header = Buffer.alloc(MSGHDR.bytes);
+    header.writeBigUInt64LE(koffi.address(vector), MSGHDR.iov);
+    header.writeBigUInt64LE(1n, MSGHDR.iovlen);
+    if (control.length > 0) {
+      header.writeBigUInt64LE(koffi.address(control), MSGHDR.control);
+      header.writeBigUInt64LE(BigInt(control.length), MSGHDR.controllen);
+    }
+    return { header, keep: vector };
+  };
+
+  return {
+    pageSize: declare('sysconf', 'long', ['int'])(SC_PAGESIZE),
+    mmap(address, length, protection, flags, fd, offset) {
+      const result = mmapCall(address, length, protection, flags, fd, offset);
+      if (result === MAP_FAILED) throw systemError(koffi.errno(), 'mmap');
+      return result;
+    },
+    munmap: (address, length) => void munmap(address, length),
+    madvise: (address, length, advice) => void madvise(address, length, advice),
+    mincore: (address, length, vector) => void mincore(address, length, vector),
+    view: (address, length) => koffi.view(address, length),
+    lseek: (fd, offset, whence) => lseek(fd, offset, whence),
+    fallocate: (fd, mode, offset, length) => void fallocate(fd, mode, offset, length),
+    posixFadvise: (fd, offset, length, advice) => void posixFadvise(fd, offset, length, advice),
+    syncFileRange: (fd, offset, length, flags) => void syncFileRange(fd, offset, length, flags),
+    statx: (directory, path, flags, mask, result) => void statx(directory, path, flags, mask, result),
+    cachestat: (fd, range, result, flags) => void cachestat(SYS.cachestat, fd, range, result, flags),
+    memfdCreate: (name, flags) => memfdCreate(name, flags),
+    pidfdOpen: (pid, flags) => pidfdOpen(SYS.pidfdOpen, pid, flags),
+    pidfdGetfd: (pidfd, fd, flags) => pidfdGetfd(SYS.pidfdGetfd, pidfd, fd, flags),
+    flock: (fd, operation) => void flock(fd, operation),
+    fcntl: (fd, command, argument) => fcntl(fd, command, argument),
+    fcntlLock: (fd, command, lock) => void fcntlLock(fd, command, lock),
+    socket: (domain, type, protocol) => socket(domain, type, protocol),
+    socketpair: (domain, type, protocol, pair) => void socketpair(domain, type, protocol, pair),
+    bind: (fd, address) => void bind(fd, address, address.length),
+    listen: (fd, backlog) => void listen(fd, backlog),
+    accept4: (fd, flags) => accept4(fd, null, null, flags),
+    connect: (fd, address) => void connect(fd, address, address.length),
+    shutdown: (fd, how) => void shutdown(fd, how),
+    getsockopt(fd, level, option, value) {
+      const length = Buffer.alloc(4);
+      length.writeUInt32LE(value.length);
+      getsockopt(fd, level, option, value, length);
+      return length.readUInt32LE();
+    },
+    setsockopt: (fd, level, option, value) => void setsockopt(fd, level, option, value, value.length),
+    sendmsg(fd, message, flags) {
+      const { header, keep } = messageHeader(message);
+      const sent = sendmsg(fd, header, flags);
+      return keep.length > 0 ? sent : 0;
+    },
+    recvmsg(fd, message, flags) {
+      const { header, keep } = messageHeader(message);
+      const bytes = recvmsg(fd, header, flags);
+      const controlBytes = Number(header.readBigUInt64LE(MSGHDR.controllen));
+      return { bytes: keep.length > 0 ? bytes : 0, controlBytes };
+    },
+    poll: (fds, count, timeoutMs) => poll(fds, count, timeoutMs),
+    kill: (pid, signal) => void kill(pid, signal),
+  };
+}

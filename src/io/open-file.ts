@@ -1,0 +1,25 @@
+import { closeSync, constants, type OpenMode, openSync } from 'node:fs';
+import { admit } from './faults.js';
+
+/** Mode of every file that is created: a VM's memory is nobody else's business. */
+export const PRIVATE_FILE_MODE = 0o600;
+
+/** `open(2)`; close-on-exec is set. `flags` are those of `fs.constants`. */
+export function openFile(path: string, flags: number, mode: OpenMode = PRIVATE_FILE_MODE): number {
+  admit('open');
+  return openSync(path, flags, mode);
+}
+
+/** Opens another description of an open file, through /proc, with flags of its own. */
+export function reopenFile(fd: number, flags: number): number {
+  return openFile(`/proc/self/fd/${fd}`, flags & ~constants.O_NOFOLLOW);
+}
+
+/** `close(2)`. The descriptor is gone even when this throws. */
+export function closeFile(fd: number): void {
+  try {
+    closeSync(fd);
+  } finally {
+    admit('close');
+  }
+}

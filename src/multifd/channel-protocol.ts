@@ -1,0 +1,62 @@
+/** What a set of file channels and its workers say to each other. */
+import type { MemoryMapAddress } from '../io/memory-map.js';
+
+/**
+ * How a page is found to be zero, in QEMU's words: `multifd` each channel looks at its own pages, `legacy` one
+ * channel looks at all of them before any is written, `none` nobody looks and every page is written.
+ */
+export type ZeroPageDetection = 'none' | 'legacy' | 'multifd';
+
+/** A region in a worker's terms. */
+export interface WorkerRegion {
+  fd: number;
+  fdOffset: number;
+  length: number;
+  pagesOffset: number;
+  pageSize: number;
+  bitmap: SharedArrayBuffer;
+  name: string;
+  /** Where the memory is mapped; without it pages are copied through a buffer. */
+  map?: MemoryMapAddress;
+}
+
+export interface ChannelSetup {
+  channel: number;
+  /** Descriptor of the image, this channel's own. */
+  fd: number;
+  path: string;
+  access: 'read' | 'write';
+  direct: boolean;
+  chunkBytes: number;
+  preallocate: boolean;
+  /** Memory of a `ChannelState`. */
+  state: SharedArrayBuffer;
+  channels: number;
+  regions: WorkerRegion[];
+}
+
+/** One pass over the regions; `selected` holds one bit a page for each region, absent means every page. */
+export type PassRequest =
+  | { kind: 'scan'; selected?: Uint8Array[]; found: SharedArrayBuffer[] }
+  | {
+      kind: 'write';
+      selected?: Uint8Array[];
+      detectZeroPages: boolean;
+      /** Pages that a scan found to hold data; the others are zero. */
+      found?: SharedArrayBuffer[];
+    }
+  | { kind: 'read'; selected?: Uint8Array[] };
+
+export type ChannelRequest = PassRequest | { kind: 'close' };
+
+/** An error in a form that survives the way to the main thread. */
+export interface ChannelFailure {
+  message: string;
+  errno?: string;
+  /** Byte of the image that was concerned. */
+  offset?: number;
+  /** The image ended too early: a fault of the file, not of the system. */
+  truncated?: boolean;
+}
+
+export type ChannelReply = { kind: 'ready' } | { kind: 'done' } | { kind: 'failed'; failure: ChannelFailure };

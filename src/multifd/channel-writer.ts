@@ -1,0 +1,188 @@
+/**
+ * The saving half of a channel: pages of one chunk go from memory to their slots.
+ *
+ * Each page of the chunk gets one of these states, then runs of equal states are acted on together:
+ *
+ * | state | meaning | what happens |
+ * |---|---|---|
+ * | SKIP | not asked for in this pass | nothing |
+ * | DATA | must be in the image | written, bit set |
+ * | ZERO | zero, or in a hole of the memory | bit cleared; a slot written in an earlier pass is punched |
+ * | FILL | in a hole, but zero pages are wanted too | zeros written from a buffer, the hole stays unread; bit set |
+ */
+import { alignedBuffer } from '../io/aligned-buffer.js';
+import { allocateRange, punchHole } from '../io/file-space.js';
+import { startWriteBack } from '../io/page-cache.js';
+import { writeFully } from '../io/positional-io.js';
+import type { ChannelSetup, PassRequest } from './channel-protocol.js';
+import type { ChannelState } from './channel-state.js';
+import type { Chunk } from './chunk-grid.js';
+import { clearBits, findBit, setBits, testBit } from './page-bits.js';
+import type { RegionMemory } from './region-memory.js';
+import { isZeroPage, wordsOf } from './zero-page.js';
+
+const SKIP = 0;
+const DATA = 1;
+const ZERO = 2;
+const FILL = 3;
+
+type WriteRequest = Extract<PassRequest, { kind: 'write' }>;
+type ScanRequest = Extract<PassRequest, { kind: 'scan' }>;
+
+export class ChannelWriter {
+  readonly #states: Uint8Array;
+  readonly #bitmaps: Uint8Array[];
+  #zeros: Buffer | undefined;
+  #canAllocate: boolean;
+  #canPunch = true;
+
+  constructor(
+    private readonly setup: ChannelSetup,
+    private readonly memories: RegionMemory[],
+    private readonly state: ChannelState,
+  ) {
+    const smallestPage = Math.min(...setup.regions.map(({ pageSize }) => pageSize));
+    this.#states = new Uint8Array(Math.ceil(setup.chunkBytes / smallestPage));
+    this.#bitmaps = setup.regions.map(({ bitmap }) => new Uint8Array(bitmap));
+    this.#canAllocate = setup.preallocate;
+  }
+
+  /** Writes what has to be written of one chunk. */
+  write(chunk: Chunk, request: WriteRequest): void {
+    const selected = request.selected?.[chunk.regionIndex];
+    if (selected && findBit(selected, chunk.firstPage, chunk.endPage, true) === chunk.endPage) return;
+    const found = request.found?.[chunk.regionIndex];
+    const states = this.#states.subarray(0, chunk.endPage - chunk.firstPage);
+    if (found !== undefined) this.#statesFromScan(chunk, states, new Uint8Array(found));
+    else if (request.detectZeroPages) this.#statesByLooking(chunk, states, selected);
+    else this.#statesOfEverything(chunk, states);
+    if (selected !== undefined) {
+      for (let page = 0; page < states.length; page++) {
+        if (!testBit(selected, chunk.firstPage + page)) states[page] = SKIP;
+      }
+    }
+    this.#act(chunk, states);
+  }
+
+  /** Only looks: sets the bits of pages that hold data in `found`. */
+  scan(chunk: Chunk, request: ScanRequest): void {
+    const selected = request.selected?.[chunk.regionIndex];
+    const found = request.found[chunk.regionIndex];
+    if (found === undefined) return;
+    const states = this.#states.subarray(0, chunk.endPage - chunk.firstPage);
+    this.#statesByLooking(chunk, states, selected);
+    const bits = new Uint8Array(found);
+    for (const { value, start, end } of runs(states)) {
+      if (value === DATA) setBits(bits, chunk.firstPage + start, chunk.firstPage + end);
+      else clearBits(bits, chunk.firstPage + start, chunk.firstPage + end);
+    }
+  }
+
+  #statesFromScan(chunk: Chunk, states: Uint8Array, found: Uint8Array): void {
+    for (let page = 0; page < states.length; page++) {
+      states[page] = testBit(found, chunk.firstPage + page) ? DATA : ZERO;
+    }
+  }
+
+  #statesOfEverything(chunk: Chunk, states: Uint8Array): void {
+    const memory = this.#memoryOf(chunk);
+    const { pageSize } = memory.region;
+    states.fill(FILL);
+    for (const { start, end } of memory.extents(chunk.start, chunk.end)) {
+      states.fill(DATA, (start - chunk.start) / pageSize, (end - chunk.start) / pageSize);
+    }
+  }
+
+  #statesByLooking(chunk: Chunk, states: Uint8Array, selected: Uint8Array | undefined): void {
+    const memory = this.#memoryOf(chunk);
+    const { pageSize } = memory.region;
+    states.fill(ZERO);
+    for (const { start, end } of memory.extents(chunk.start, chunk.end)) {
+      const bytes = memory.read(start, end - start);
+      const words = wordsOf(bytes);
+      let page = (start - chunk.start) / pageSize;
+      for (let offset = 0; offset < bytes.length; offset += pageSize, page++) {
+        if (selected !== undefined && !testBit(selected, chunk.firstPage + page)) continue;
+        if (!isZeroPage(bytes, words, offset, pageSize)) states[page] = DATA;
+      }
+    }
+  }
+
+  #act(chunk: Chunk, states: Uint8Array): void {
+    const { region } = this.#memoryOf(chunk);
+    const { pageSize, pagesOffset } = region;
+    const bitmap = this.#bitmapOf(chunk);
+    const { channel } = this.setup;
+    for (const { value, start, end } of runs(states)) {
+      if (value === SKIP) continue;
+      const firstPage = chunk.firstPage + start;
+      const endPage = chunk.firstPage + end;
+      const slot = pagesOffset + firstPage * pageSize;
+      const length = (end - start) * pageSize;
+      if (value === ZERO) {
+        this.#dropStale(bitmap, firstPage, endPage, pagesOffset, pageSize);
+        this.state.add(channel, 'duplicatePages', end - start);
+        continue;
+      }
+      const bytes =
+        value === FILL
+          ? this.#zeroBytes(length)
+          : this.#memoryOf(chunk).read(chunk.start + start * pageSize, length);
+      this.#store(bytes, slot);
+      setBits(bitmap, firstPage, endPage);
+      this.state.add(channel, 'normalPages', end - start);
+      this.state.add(channel, 'bytes', length);
+    }
+  }
+
+  /** Blocks are reserved before data goes out, in one piece a run: the file system then has no decision left to make while writing. */
+  #store(bytes: Buffer, slot: number): void {
+    const { fd, direct } = this.setup;
+    if (this.#canAllocate) this.#canAllocate = allocateRange(fd, slot, bytes.length);
+    writeFully(fd, bytes, slot);
+    // Buffered data would otherwise pile up in the page cache until the kernel stops every writer at once.
+    if (!direct) startWriteBack(fd, slot, bytes.length);
+  }
+
+  /** Pages that became zero: where an earlier pass wrote them the slot is given back, so no stale bytes stay. */
+  #dropStale(bitmap: Uint8Array, first: number, end: number, pagesOffset: number, pageSize: number): void {
+    for (let page = findBit(bitmap, first, end, true); page < end; ) {
+      const next = findBit(bitmap, page, end, false);
+      clearBits(bitmap, page, next);
+      if (this.#canPunch) {
+        const length = (next - page) * pageSize;
+        this.#canPunch = punchHole(this.setup.fd, pagesOffset + page * pageSize, length);
+      }
+      this.state.add(this.setup.channel, 'punchedPages', next - page);
+      page = findBit(bitmap, next, end, true);
+    }
+  }
+
+  #zeroBytes(length: number): Buffer {
+    this.#zeros ??= alignedBuffer(this.setup.chunkBytes);
+    return this.#zeros.subarray(0, length);
+  }
+
+  #memoryOf(chunk: Chunk): RegionMemory {
+    const memory = this.memories[chunk.regionIndex];
+    if (memory === undefined) throw new RangeError(`no region ${chunk.regionIndex}`);
+    return memory;
+  }
+
+  #bitmapOf(chunk: Chunk): Uint8Array {
+    const bitmap = this.#bitmaps[chunk.regionIndex];
+    if (bitmap === undefined) throw new RangeError(`no region ${chunk.regionIndex}`);
+    return bitmap;
+  }
+}
+
+/** Stretches of equal values. */
+function* runs(values: Uint8Array): Generator<{ value: number; start: number; end: number }> {
+  for (let start = 0; start < values.length; ) {
+    const value = values[start] ?? SKIP;
+    let end = start + 1;
+    while (end < values.length && values[end] === value) end++;
+    yield { value, start, end };
+    start = end;
+  }
+}

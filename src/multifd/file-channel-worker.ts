@@ -1,0 +1,69 @@
+/** Entry point of a channel's thread: waits for passes, takes chunks until none is left or it is told to stop. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { admit } from '../io/faults.js';
+import { native } from '../io/native.js';
+import type {
+  ChannelFailure,
+  ChannelReply,
+  ChannelRequest,
+  ChannelSetup,
+  PassRequest,
+} from './channel-protocol.js';
+import { ChannelReader, TruncatedImageError } from './channel-reader.js';
+import { ChannelState } from './channel-state.js';
+import { ChannelWriter } from './channel-writer.js';
+import { ChunkGrid } from './chunk-grid.js';
+import { CopyBuffer, RegionMemory } from './region-memory.js';
+
+const setup = workerData as ChannelSetup;
+const state = new ChannelState(setup.state, setup.channels);
+const grid = new ChunkGrid(setup.regions, setup.chunkBytes);
+const copies = new CopyBuffer(setup.chunkBytes);
+const memories = setup.regions.map((region) => new RegionMemory(region, copies));
+const writer = new ChannelWriter(setup, memories, state);
+const reader = new ChannelReader(setup, memories, state);
+
+function runPass(request: PassRequest): void {
+  state.add(setup.channel, 'busy', 1);
+  try {
+    while (!state.stopped) {
+      const chunk = grid.at(state.takeChunk());
+      if (chunk === undefined) break;
+      if (request.kind === 'write') writer.write(chunk, request);
+      else if (request.kind === 'scan') writer.scan(chunk, request);
+      else reader.read(chunk, request);
+    }
+  } finally {
+    state.add(setup.channel, 'busy', -1);
+  }
+}
+
+function failureOf(error: unknown): ChannelFailure {
+  if (error instanceof TruncatedImageError) {
+    return { message: error.message, offset: error.offset, truncated: true };
+  }
+  const { message, code } = error as NodeJS.ErrnoException;
+  return { message: String(message), ...(code === undefined ? {} : { errno: code }) };
+}
+
+function reply(message: ChannelReply): void {
+  parentPort?.postMessage(message);
+}
+
+parentPort?.on('message', (request: ChannelRequest) => {
+  if (request.kind === 'close') {
+    parentPort?.close();
+    return;
+  }
+  try {
+    runPass(request);
+    reply({ kind: 'done' });
+  } catch (error) {
+    state.stopped = true;
+    reply({ kind: 'failed', failure: failureOf(error) });
+  }
+});
+
+admit('worker');
+native();
+reply({ kind: 'ready' });
