@@ -18,7 +18,8 @@ export class ByteQueue {
   private at = 0;
 
   push(chunk: Uint8Array): void {
-    let fresh = chunk;
+    // Not a Buffer, whose `slice` is a view where that of a Uint8Array is a copy.
+    let fresh = new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength);
     if (this.skippable > 0) {
       const dropped = Math.min(this.skippable, fresh.byteLength);
       this.skippable -= dropped;
@@ -107,6 +108,13 @@ export class ByteQueue {
       filled += part.byteLength;
     }
     return bytes;
+  }
+
+  /** Copies what is left of the chunk pushed last, so that its memory may be reused. */
+  detach(): void {
+    const last = this.waiting.length - 1;
+    if (last >= 0) this.waiting[last] = (this.waiting[last] as Uint8Array).slice();
+    else this.open(this.chunk.slice(this.at));
   }
 
   /** All bytes up to the end of the current chunk. */
