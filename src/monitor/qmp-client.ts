@@ -1,0 +1,424 @@
+/**
+ * A client of QEMU's machine protocol: one connection, many commands in flight, events beside them.
+ *
+ * Invariants: every command settles, with its own reply (matched by id) or with the error that ended the connection;
+ * commands go out in the order of the calls; an event iterator ends when the client is closed and fails when the
+ * connection is lost.
+ */
+import { once } from 'node:events';
+import { createConnection, Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { errorReason, MapramError } from '../errors.js';
+import { isJsonObject, type JsonObject, type JsonValue } from '../options/qapi.js';
+import { EventQueue } from './event-queue.js';
+import { JsonReader } from './json-reader.js';
+import { writeJson } from './json-writer.js';
+import { type PlainJson, toPlainJson } from './plain-json.js';
+import type { QmpCommandName, QmpCommands, QmpEvent, QmpVersion } from './qmp-commands.js';
+import { QmpError, type QmpErrorClass } from './qmp-error.js';
+import { formatSocketAddress, parseSocketAddress } from './socket-address.js';
+
+/** Sends `bytes` over a Unix socket with `descriptors` attached to the first of them (SCM_RIGHTS). */
+export type DescriptorSender = (
+  socketFd: number,
+  bytes: Uint8Array,
+  descriptors: readonly number[],
+) => Promise<void> | void;
+
+export interface QmpConnectOptions {
+  /** Gives up connecting. Has no effect later. */
+  readonly signal?: AbortSignal;
+  /** How long to wait for the connection and the greeting, in ms; 10 s by default. */
+  readonly timeoutMs?: number;
+  /** What to call the other side in errors, where it cannot be told from the address. */
+  readonly name?: string;
+  readonly sendDescriptors?: DescriptorSender;
+}
+
+export interface QmpExecuteOptions {
+  /** Stops waiting for the reply; the command itself goes on in QEMU. */
+  readonly signal?: AbortSignal;
+  /** Stops waiting after this many ms; forever by default. */
+  readonly timeoutMs?: number;
+  /** Descriptors to pass along (Unix sockets only), for `add-fd` and `getfd`. They stay the caller's. */
+  readonly descriptors?: readonly number[];
+}
+
+export interface QmpEventsOptions {
+  /** Only events of these names. */
+  readonly names?: readonly string[];
+  /** Ends the iterator. */
+  readonly signal?: AbortSignal;
+}
+
+interface PendingCommand {
+  readonly command: string;
+  readonly resolve: (value: PlainJson) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+const GREETING_TIMEOUT_MS = 10_000;
+/** Events that may wait in one iterator; a reader that is further behind has gone away. */
+const MAX_UNREAD_EVENTS = 100_000;
+
+export class QmpClient implements AsyncDisposable {
+  /** What the server said of itself. */
+  readonly version: QmpVersion;
+  /** What the server can do beyond plain QMP: `oob`. */
+  readonly capabilities: readonly string[];
+  /** The other side, for people. */
+  readonly name: string;
+  readonly #stream: Duplex;
+  readonly #sendDescriptors: DescriptorSender | undefined;
+  readonly #pending = new Map<number, PendingCommand>();
+  readonly #listeners = new Set<{ names: ReadonlySet<string> | undefined; queue: EventQueue<QmpEvent> }>();
+  #nextId = 1;
+  #lastWrite: Promise<void> = Promise.resolve();
+  #ended: { error?: MapramError } | undefined;
+
+  private constructor(stream: Duplex, greeting: Greeting, options: QmpConnectOptions, name: string) {
+    this.#stream = stream;
+    this.#sendDescriptors = options.sendDescriptors;
+    this.version = greeting.version;
+    this.capabilities = greeting.capabilities;
+    this.name = name;
+  }
+
+  /**
+   * Connects, reads the greeting and negotiates.
+   *
+   * @param target a socket path, `unix:PATH`, `tcp:HOST:PORT`, or a stream that is already connected
+   * @throws MapramError `MONITOR`: nobody listens, not a QMP server, a human monitor instead, no greeting in time
+   */
+  static async connect(target: string | Duplex, options: QmpConnectOptions = {}): Promise<QmpClient> {
+    const name =
+      options.name ??
+      (typeof target === 'string' ? formatSocketAddress(parseSocketAddress(target)) : 'the monitor');
+    const timeout = AbortSignal.timeout(options.timeoutMs ?? GREETING_TIMEOUT_MS);
+    const signal = options.signal ? AbortSignal.any([options.signal, timeout]) : timeout;
+    const stream = typeof target === 'string' ? await connectSocket(target, name, signal) : target;
+    try {
+      const reader = new JsonReader();
+      const { greeting, rest } = await readGreeting(stream, reader, name, signal);
+      const client = new QmpClient(stream, greeting, options, name);
+      client.#listen(reader, rest);
+      await client.execute('qmp_capabilities', undefined, { signal });
+      return client;
+    } catch (error) {
+      stream.destroy();
+      if (timeout.aborted && error === timeout.reason) throw noGreeting(name);
+      throw error;
+    }
+  }
+
+  /** True from the end of the connection on, whoever ended it. */
+  get closed(): boolean {
+    return this.#ended !== undefined;
+  }
+
+  /**
+   * Sends a command and waits for its reply.
+   *
+   * @throws QmpError the server refused it
+   * @throws MapramError `MONITOR` the connection ended first, or no reply in time
+   * @throws the reason of `signal` when it fires
+   */
+  execute<C extends QmpCommandName>(
+    command: C,
+    args?: QmpCommands[C][0],
+    options?: QmpExecuteOptions,
+  ): Promise<QmpCommands[C][1]>;
+  execute(command: string, args?: object, options?: QmpExecuteOptions): Promise<PlainJson>;
+  async execute(
+    command: string,
+    args?: object,
+    { signal, timeoutMs, descriptors }: QmpExecuteOptions = {},
+  ): Promise<PlainJson> {
+    if (this.#ended) throw this.#lost(command);
+    signal?.throwIfAborted();
+    const id = this.#nextId++;
+    const line = writeJson({ execute: command, arguments: args, id });
+    const reply = new Promise<PlainJson>((resolve, reject) =>
+      this.#pending.set(id, { command, resolve, reject }),
+    );
+    this.#write(`${line}\r\n`, descriptors).catch((error: unknown) =>
+      this.#end(this.#broken(errorReason(error))),
+    );
+    return this.#waitFor(command, id, reply, signal, timeoutMs);
+  }
+
+  /** Events from now on. The iterator ends with `close()` and fails when the connection is lost. */
+  events({ names, signal }: QmpEventsOptions = {}): AsyncIterableIterator<QmpEvent> {
+    const listener = {
+      names: names && new Set(names),
+      queue: new EventQueue<QmpEvent>(MAX_UNREAD_EVENTS, () => this.#listeners.delete(listener)),
+    };
+    if (this.#ended) {
+      if (this.#ended.error) listener.queue.fail(this.#ended.error);
+      else listener.queue.end();
+    } else {
+      this.#listeners.add(listener);
+      signal?.addEventListener('abort', () => void listener.queue.return(), { once: true });
+      if (signal?.aborted) void listener.queue.return();
+    }
+    return listener.queue;
+  }
+
+  /** Ends the connection. Commands in flight fail, event iterators end. */
+  async close(): Promise<void> {
+    this.#end(undefined);
+    if (this.#stream.closed) return;
+    const closed = once(this.#stream, 'close').catch(() => {});
+    this.#stream.destroy();
+    await closed;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #listen(reader: JsonReader, rest: Buffer): void {
+    const stream = this.#stream;
+    stream.on('data', (chunk: Buffer) => this.#take(reader, chunk));
+    stream.on('error', (error) => this.#end(this.#broken(errorReason(error))));
+    stream.on('close', () => this.#end(this.#broken('the other side closed the connection')));
+    stream.on('end', () => this.#end(this.#broken('the other side closed the connection')));
+    if (rest.length > 0) this.#take(reader, rest);
+    stream.resume();
+  }
+
+  #take(reader: JsonReader, chunk: Buffer): void {
+    for (const { value, error } of reader.push(chunk)) {
+      if (error !== undefined || !isJsonObject(value)) {
+        this.#end(this.#broken(`it sent something that is not QMP${error ? ` (${error})` : ''}`));
+        this.#stream.destroy();
+        return;
+      }
+      if (typeof value.event === 'string') this.#dispatch(toPlainJson(value) as unknown as QmpEvent);
+      else this.#settle(value);
+    }
+  }
+
+  #dispatch(event: QmpEvent): void {
+    for (const { names, queue } of this.#listeners) {
+      if (!names || names.has(event.event)) queue.push(event);
+    }
+  }
+
+  #settle(reply: JsonObject): void {
+    const pending = typeof reply.id === 'number' ? this.#pending.get(reply.id) : undefined;
+    // The reply to a command that nobody waits for any more.
+    if (pending === undefined) return;
+    this.#pending.delete(reply.id as number);
+    const { error } = reply;
+    if (isJsonObject(error)) {
+      pending.reject(new QmpError(pending.command, String(error.class) as QmpErrorClass, String(error.desc)));
+    } else {
+      pending.resolve(toPlainJson(reply.return ?? null));
+    }
+  }
+
+  async #waitFor(
+    command: string,
+    id: number,
+    reply: Promise<PlainJson>,
+    signal: AbortSignal | undefined,
+    timeoutMs: number | undefined,
+  ): Promise<PlainJson> {
+    if (signal === undefined && timeoutMs === undefined) return reply;
+    let stopWaiting = () => {};
+    const interrupted = new Promise<never>((_, reject) => {
+      const onAbort = () => reject(signal?.reason);
+      signal?.addEventListener('abort', onAbort, { once: true });
+      const timer =
+        timeoutMs === undefined
+          ? undefined
+          : setTimeout(() => reject(this.#noReply(command, timeoutMs)), timeoutMs);
+      stopWaiting = () => {
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', onAbort);
+      };
+    });
+    try {
+      return await Promise.race([reply, interrupted]);
+    } catch (error) {
+      reply.catch(() => {});
+      throw error;
+    } finally {
+      stopWaiting();
+      this.#pending.delete(id);
+    }
+  }
+
+  #write(line: string, descriptors: readonly number[] = []): Promise<void> {
+    if (descriptors.length > 0 && !this.#canPassDescriptors()) {
+      return Promise.reject(new Error('descriptors can be passed over Unix sockets only'));
+    }
+    const write = this.#lastWrite.then(async () => {
+      if (descriptors.length === 0) {
+        this.#stream.write(line);
+        return;
+      }
+      if (this.#stream.writableNeedDrain) await once(this.#stream, 'drain');
+      const { fd } = (this.#stream as Socket & { _handle: { fd: number } })._handle;
+      await this.#sendDescriptors?.(fd, Buffer.from(line), descriptors);
+    });
+    this.#lastWrite = write.catch(() => {});
+    return write;
+  }
+
+  #canPassDescriptors(): boolean {
+    return this.#sendDescriptors !== undefined && this.#stream instanceof Socket;
+  }
+
+  #end(error: MapramError | undefined): void {
+    if (this.#ended) return;
+    this.#ended = error ? { error } : {};
+    const pending = [...this.#pending.values()];
+    this.#pending.clear();
+    for (const { command, reject } of pending) reject(this.#lost(command));
+    for (const { queue } of this.#listeners) {
+      if (error) queue.fail(error);
+      else queue.end();
+    }
+    this.#listeners.clear();
+  }
+
+  #broken(reason: string): MapramError {
+    return new MapramError('MONITOR', `the connection to the monitor ${this.name} was lost: ${reason}`, {
+      path: this.name,
+    });
+  }
+
+  #lost(command: string): MapramError {
+    const reason = this.#ended?.error;
+    return new MapramError(
+      'MONITOR',
+      reason
+        ? `${command} got no answer: ${reason.message}`
+        : `${command} got no answer: the connection to the monitor ${this.name} is closed`,
+      { path: this.name, cause: reason },
+    );
+  }
+
+  #noReply(command: string, timeoutMs: number): MapramError {
+    return new MapramError(
+      'MONITOR',
+      `${command} got no answer from the monitor ${this.name} within ${timeoutMs} ms`,
+      { path: this.name },
+    );
+  }
+}
+
+interface Greeting {
+  readonly version: QmpVersion;
+  readonly capabilities: readonly string[];
+}
+
+function connectSocket(target: string, name: string, signal: AbortSignal): Promise<Socket> {
+  const address = parseSocketAddress(target);
+  return new Promise((resolve, reject) => {
+    const socket = createConnection({ ...address });
+    const onAbort = () => socket.destroy(signal.reason as Error);
+    const settle = () => signal.removeEventListener('abort', onAbort);
+    socket.once('connect', () => {
+      settle();
+      socket.removeAllListeners('error');
+      resolve(socket);
+    });
+    socket.once('error', (error) => {
+      settle();
+      reject(signal.aborted ? signal.reason : cannotConnect(name, error));
+    });
+    signal.addEventListener('abort', onAbort, { once: true });
+    if (signal.aborted) onAbort();
+  });
+}
+
+function cannotConnect(name: string, error: NodeJS.ErrnoException): MapramError {
+  const hints: Partial<Record<string, string>> = {
+    ENOENT: 'there is no such socket; start QEMU with -qmp unix:PATH,server=on,wait=off',
+    ECONNREFUSED: 'nobody listens there; is QEMU still running?',
+    EACCES: 'permission denied; the socket belongs to another user',
+    ENOTSOCK: 'this is not a socket',
+  };
+  const reason = hints[error.code ?? ''] ?? errorReason(error);
+  return new MapramError('MONITOR', `cannot connect to the monitor ${name}: ${reason}`, {
+    path: name,
+    cause: error,
+  });
+}
+
+/** Most bytes kept of a greeting that turns out to be none, for telling what it is. */
+const SAMPLE_BYTES = 256;
+
+function readGreeting(
+  stream: Duplex,
+  reader: JsonReader,
+  name: string,
+  signal: AbortSignal,
+): Promise<{ greeting: Greeting; rest: Buffer }> {
+  let sample = '';
+  return new Promise((resolve, reject) => {
+    const fail = (reason: string) => {
+      stop();
+      reject(new MapramError('MONITOR', `${name} is not a QMP server: ${reason}`, { path: name }));
+    };
+    const onData = (chunk: Buffer) => {
+      sample = (sample + chunk.toString('latin1')).slice(0, SAMPLE_BYTES);
+      const line = chunk.indexOf(0x0a);
+      const end = line === -1 ? chunk.length : line + 1;
+      for (const { value, error } of reader.push(chunk.subarray(0, end))) {
+        const greeting = error === undefined ? asGreeting(value) : undefined;
+        if (greeting === undefined) return fail(describeForeign(sample));
+        stop();
+        stream.pause();
+        return resolve({ greeting, rest: chunk.subarray(end) });
+      }
+    };
+    const onEnd = () => fail('it closed the connection without a greeting');
+    const onError = (error: Error) => fail(errorReason(error));
+    const onAbort = () => {
+      stop();
+      reject(signal.reason);
+    };
+    const stop = () => {
+      stream.off('data', onData).off('end', onEnd).off('close', onEnd).off('error', onError);
+      signal.removeEventListener('abort', onAbort);
+    };
+    stream.on('data', onData).on('end', onEnd).on('close', onEnd).on('error', onError);
+    signal.addEventListener('abort', onAbort, { once: true });
+    if (signal.aborted) onAbort();
+  });
+}
+
+function asGreeting(value: JsonValue): Greeting | undefined {
+  const qmp = isJsonObject(value) ? value.QMP : undefined;
+  const version = isJsonObject(qmp) ? qmp.version : undefined;
+  if (!isJsonObject(qmp) || !isJsonObject(version) || !isJsonObject(version.qemu)) return undefined;
+  const { qemu } = version;
+  const number = (part: JsonValue | undefined) => (typeof part === 'number' ? part : 0);
+  return {
+    version: {
+      qemu: { major: number(qemu.major), minor: number(qemu.minor), micro: number(qemu.micro) },
+      package: typeof version.package === 'string' ? version.package : '',
+    },
+    capabilities: Array.isArray(qmp.capabilities)
+      ? qmp.capabilities.filter((capability) => typeof capability === 'string')
+      : [],
+  };
+}
+
+function describeForeign(sample: string): string {
+  return /^QEMU .* monitor/.test(sample) || sample.includes('(qemu)')
+    ? "it is QEMU's human monitor; give the socket of -qmp, not the one of -monitor"
+    : 'it greets otherwise';
+}
+
+function noGreeting(name: string): MapramError {
+  return new MapramError(
+    'MONITOR',
+    `${name} sent no QMP greeting in time; QEMU serves one client at a time, perhaps another one is connected`,
+    { path: name },
+  );
+}

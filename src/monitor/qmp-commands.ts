@@ -1,0 +1,99 @@
+/** Arguments and results of the QMP commands that mapram itself uses; every other command is sent untyped. */
+import type { MigrationCapabilities } from '../options/migration-capabilities.js';
+import type { MigrationParameters } from '../options/migration-parameters.js';
+import type { PlainJson } from './plain-json.js';
+
+export interface QemuVersion {
+  major: number;
+  minor: number;
+  micro: number;
+}
+
+export interface QmpVersion {
+  qemu: QemuVersion;
+  package: string;
+}
+
+/** `ram` of `query-migrate`: bytes and pages. */
+export interface MigrationRamInfo {
+  total: number;
+  transferred: number;
+  remaining: number;
+  duplicate: number;
+  normal: number;
+  'normal-bytes': number;
+  'page-size': number;
+  mbps: number;
+  'dirty-sync-count': number;
+  'dirty-pages-rate': number;
+  'postcopy-requests': number;
+  'multifd-bytes': number;
+  'pages-per-second': number;
+  'precopy-bytes': number;
+  'downtime-bytes': number;
+  'postcopy-bytes': number;
+  'dirty-sync-missed-zero-copy': number;
+  /** Until QEMU 9.0; always 0. */
+  skipped?: number;
+}
+
+/** The answer to `query-migrate`: times in ms. Empty when there was no migration. */
+export interface MigrationInfo {
+  status?: string;
+  ram?: MigrationRamInfo;
+  'total-time'?: number;
+  'setup-time'?: number;
+  'expected-downtime'?: number;
+  downtime?: number;
+  'error-desc'?: string;
+  'blocked-reasons'?: string[];
+}
+
+export interface VmStatus {
+  status: string;
+  running: boolean;
+  /** Until QEMU 8.x. */
+  singlestep?: boolean;
+}
+
+export interface FdsetInfo {
+  'fdset-id': number;
+  fds: { fd: number; opaque?: string }[];
+}
+
+/** `[arguments, result]` by command. */
+export interface QmpCommands {
+  'query-status': [undefined, VmStatus];
+  'query-version': [undefined, QmpVersion];
+  'query-migrate': [undefined, MigrationInfo];
+  'query-migrate-parameters': [undefined, Partial<MigrationParameters>];
+  'query-migrate-capabilities': [
+    undefined,
+    { capability: keyof MigrationCapabilities | string; state: boolean }[],
+  ];
+  'migrate-set-parameters': [Partial<MigrationParameters>, object];
+  'migrate-set-capabilities': [{ capabilities: { capability: string; state: boolean }[] }, object];
+  migrate: [{ uri?: string; channels?: PlainJson; detach?: boolean; resume?: boolean }, object];
+  'migrate-incoming': [{ uri?: string; channels?: PlainJson; 'exit-on-error'?: boolean }, object];
+  migrate_cancel: [undefined, object];
+  'migrate-continue': [{ state: string }, object];
+  stop: [undefined, object];
+  cont: [undefined, object];
+  quit: [undefined, object];
+  'add-fd': [{ 'fdset-id'?: number; opaque?: string }, { 'fdset-id': number; fd: number }];
+  'remove-fd': [{ 'fdset-id': number; fd?: number }, object];
+  'query-fdsets': [undefined, FdsetInfo[]];
+  getfd: [{ fdname: string }, object];
+  closefd: [{ fdname: string }, object];
+  'human-monitor-command': [{ 'command-line': string; 'cpu-index'?: number }, string];
+  'query-commands': [undefined, { name: string }[]];
+}
+
+export type QmpCommandName = keyof QmpCommands;
+
+/** An event as it came. */
+export interface QmpEvent {
+  event: string;
+  data?: { [key: string]: PlainJson };
+  timestamp: { seconds: number; microseconds: number };
+}
