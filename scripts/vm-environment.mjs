@@ -1,0 +1,285 @@
+// What the tests with real virtual machines need: two QEMUs, a Linux kernel, busybox and a few tools.
+//
+// On Debian 12 as root, whatever is missing is fetched with apt; elsewhere it is only looked for, and the tests
+// that lack something are skipped. QEMU 10 and the tools are installed as packages; QEMU 7.2, the kernel and
+// busybox are unpacked into the cache folder (`.cache`, or MAPRAM_TEST_CACHE), so that the machine's own stay
+// untouched. What was found is written to `environment.json` there, for test/support/environment.ts.
+//
+//   node scripts/vm-environment.mjs      prepares and prints what there is
+import { spawnSync } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+const root = path.dirname(import.meta.dirname);
+const cache = path.resolve(root, process.env.MAPRAM_TEST_CACHE ?? '.cache', 'vm');
+const oldQemu = path.join(cache, 'qemu-7.2');
+const kernel = path.join(cache, 'kernel');
+const busybox = path.join(cache, 'busybox');
+
+/** Programs and the Debian packages that hold them. */
+const tools = {
+  as: 'binutils',
+  ld: 'binutils',
+  cpio: 'cpio',
+  fincore: 'util-linux-extra',
+  fio: 'fio',
+  'qemu-img': 'qemu-utils',
+  setpriv: 'util-linux',
+  socat: 'socat',
+  strace: 'strace',
+};
+
+function output(command, args) {
+  const { status, stdout } = spawnSync(command, args, { encoding: 'utf8' });
+  return status === 0 ? stdout : undefined;
+}
+
+function findProgram(name) {
+  return (process.env.PATH ?? '')
+    .split(':')
+    .map((folder) => path.join(folder || '.', name))
+    .find((file) => existsSync(file));
+}
+
+function qemuVersion(program) {
+  return output(program, ['--version'])?.match(/version (\d+\.\d+\.\d+)/)?.[1];
+}
+
+/** What is there now: `environment` for the tests, `missing` for people. */
+function look() {
+  const qemu = {};
+  const missing = [];
+  const current = findProgram('qemu-system-x86_64');
+  const version = current && qemuVersion(current);
+  if (version && Number(version.split('.')[0]) >= 10) qemu['10.0'] = { program: current, version, args: [] };
+  else missing.push(`QEMU 10.0 or later${version ? ` (found ${version})` : ''}`);
+
+  const old = path.join(oldQemu, 'usr/bin/qemu-system-x86_64');
+  const oldVersion = existsSync(old) ? qemuVersion(old) : undefined;
+  if (oldVersion) {
+    const data = ['usr/share/qemu', 'usr/share/seabios'].map((folder) => path.join(oldQemu, folder));
+    qemu['7.2'] = { program: old, version: oldVersion, args: data.flatMap((folder) => ['-L', folder]) };
+  } else missing.push('QEMU 7.2');
+
+  const vmlinuz = existsSync(path.join(kernel, 'boot'))
+    ? readdirSync(path.join(kernel, 'boot')).find((name) => name.startsWith('vmlinuz-'))
+    : undefined;
+  if (!vmlinuz) missing.push('a Linux kernel');
+  const shell = path.join(busybox, 'bin/busybox');
+  if (!existsSync(shell)) missing.push('a static busybox');
+
+  const found = Object.keys(tools).filter((name) => findProgram(name));
+  missing.push(...Object.keys(tools).filter((name) => !found.includes(name)));
+  return {
+    environment: {
+      qemu,
+      ...(vmlinuz && { kernel: path.join(kernel, 'boot', vmlinuz) }),
+      ...(existsSync(shell) && { busybox: shell }),
+      tools: found,
+    },
+    missing,
+  };
+}
+
+/** Why nothing can be fetched here, or undefined. */
+function obstacle() {
+  if (process.getuid?.() !== 0) return 'not root';
+  const release = existsSync('/etc/os-release') ? readFileSync('/etc/os-release', 'utf8') : '';
+  if (!/^ID=debian$/m.test(release) || !/^VERSION_ID="?12"?$/m.test(release)) return 'not Debian 12';
+  if (process.arch !== 'x64') return `not x86-64 but ${process.arch}`;
+  return undefined;
+}
+
+const aptOptions = [
+  '-qq',
+  '-o',
+  'DPkg::Lock::Timeout=600',
+  '-o',
+  'Acquire::Retries=3',
+  '-o',
+  'APT::Sandbox::User=root',
+];
+
+/** Runs apt-get; mirrors and locks have passing failures, so twice more after a pause. */
+async function apt(args, cwd = root) {
+  for (let attempt = 1; ; attempt++) {
+    const { status, stderr, error } = spawnSync('apt-get', [...aptOptions, ...args], {
+      cwd,
+      encoding: 'utf8',
+      env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C.UTF-8' },
+    });
+    if (status === 0) return;
+    if (attempt === 3) {
+      const reason = error?.message ?? stderr.trim().split('\n').slice(-3).join(' ');
+      throw new Error(`apt-get ${args.join(' ')} failed: ${reason}`);
+    }
+    await sleep(attempt * 5000);
+  }
+}
+
+/** Versions of a package that apt knows, newest first, without the epoch's say. */
+function versions(name) {
+  return (output('apt-cache', ['madison', name]) ?? '')
+    .split('\n')
+    .map((line) => line.split('|')[1]?.trim())
+    .filter(Boolean);
+}
+
+const upstreamMajor = (version) => Number(version.replace(/^\d+:/, '').split('.')[0]);
+
+/** The archive this machine already uses for Debian 12 itself, as the fields of a deb822 source. */
+function configuredArchive() {
+  const folder = '/etc/apt/sources.list.d';
+  const files = ['/etc/apt/sources.list', ...readdirSync(folder).map((name) => path.join(folder, name))];
+  for (const file of files.filter((name) => existsSync(name))) {
+    const text = readFileSync(file, 'utf8');
+    if (file.endsWith('.sources')) {
+      for (const stanza of text.split(/\n\s*\n/)) {
+        const field = (name) => stanza.match(new RegExp(`^${name}:[ \\t]*(.+)$`, 'mi'))?.[1].trim();
+        if (field('Suites')?.split(/\s+/).includes('bookworm') && field('URIs') && field('Enabled') !== 'no')
+          return { uri: field('URIs').split(/\s+/)[0], signedBy: field('Signed-By') };
+      }
+    } else if (file.endsWith('.list')) {
+      const line = text.match(/^deb\s+(?:\[(.*?)\]\s+)?(\S+)\s+bookworm\s/m);
+      if (line) return { uri: line[2], signedBy: line[1]?.match(/signed-by=(\S+)/)?.[1] };
+    }
+  }
+  throw new Error('no source for the suite bookworm is configured in /etc/apt');
+}
+
+async function addBackports() {
+  const { uri, signedBy } = configuredArchive();
+  const lines = ['Types: deb', `URIs: ${uri}`, 'Suites: bookworm-backports', 'Components: main'];
+  if (signedBy) lines.push(`Signed-By: ${signedBy}`);
+  writeFileSync('/etc/apt/sources.list.d/mapram-backports.sources', `${lines.join('\n')}\n`);
+  await apt(['update']);
+}
+
+/** Downloads packages (`name` or `name=version`) and unpacks them into one folder, which appears complete or not at all. */
+async function unpack(packages, target) {
+  mkdirSync(cache, { recursive: true });
+  const work = mkdtempSync(path.join(cache, 'unpack-'));
+  try {
+    await apt(['download', ...packages], work);
+    const tree = path.join(work, 'tree');
+    for (const file of readdirSync(work).filter((name) => name.endsWith('.deb'))) {
+      const { status, stderr } = spawnSync('dpkg', ['-x', path.join(work, file), tree], { encoding: 'utf8' });
+      if (status !== 0) throw new Error(`dpkg -x ${file} failed: ${stderr.trim()}`);
+    }
+    rmSync(target, { recursive: true, force: true });
+    renameSync(tree, target);
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+}
+
+async function fetchMissing({ environment }) {
+  console.log('Fetching what the tests with real virtual machines need (QEMU, a kernel, tools) …');
+  await apt(['update']);
+  const packages = new Set(
+    Object.entries(tools)
+      .filter(([name]) => !environment.tools.includes(name))
+      .map(([, name]) => name),
+  );
+  if (packages.size > 0) await apt(['install', '-y', '--no-install-recommends', ...packages]);
+
+  if (!environment.qemu['10.0']) {
+    if (!versions('qemu-system-x86').some((version) => upstreamMajor(version) >= 10)) await addBackports();
+    await apt([
+      'install',
+      '-y',
+      '--no-install-recommends',
+      '-t',
+      'bookworm-backports',
+      'qemu-system-x86',
+      'qemu-utils',
+    ]);
+  }
+  if (!environment.qemu['7.2']) {
+    const oldOf = (name, major) => versions(name).find((version) => upstreamMajor(version) === major);
+    const version = oldOf('qemu-system-x86', 7);
+    const dataVersion = oldOf('qemu-system-data', 7);
+    const firmware = versions('seabios').find((candidate) => !candidate.includes('~bpo'));
+    if (!version || !dataVersion || !firmware) throw new Error('apt knows no QEMU 7.2');
+    await unpack(
+      [
+        `qemu-system-x86=${version}`,
+        `qemu-system-common=${version}`,
+        `qemu-system-data=${dataVersion}`,
+        `seabios=${firmware}`,
+      ],
+      oldQemu,
+    );
+    if (!qemuVersion(path.join(oldQemu, 'usr/bin/qemu-system-x86_64'))) {
+      const libraries = output('apt-cache', [
+        'depends',
+        '--no-recommends',
+        '--no-suggests',
+        `qemu-system-x86=${version}`,
+      ])?.match(/(?<=^ {2}Depends: )lib\S+/gm);
+      await apt(['install', '-y', '--no-install-recommends', ...(libraries ?? [])]);
+    }
+  }
+  if (!environment.kernel) {
+    const image = output('apt-cache', ['depends', 'linux-image-cloud-amd64'])?.match(
+      /Depends: (linux-image-\S+)/,
+    )?.[1];
+    if (!image) throw new Error('apt knows no linux-image-cloud-amd64');
+    await unpack([image], kernel);
+  }
+  if (!environment.busybox) await unpack(['busybox-static'], busybox);
+}
+
+/**
+ * Prepares the environment and records it.
+ * `required`: whatever is missing at the end is an error instead of a line that says so.
+ */
+export async function prepareVmEnvironment({ required }) {
+  let state = look();
+  let trouble;
+  if (state.missing.length > 0) {
+    trouble = obstacle();
+    if (trouble === undefined) {
+      try {
+        await fetchMissing(state);
+      } catch (error) {
+        trouble = error.message;
+      }
+      state = look();
+    }
+  }
+  mkdirSync(cache, { recursive: true });
+  const file = path.join(cache, 'environment.json');
+  writeFileSync(`${file}.${process.pid}`, `${JSON.stringify(state.environment, null, 2)}\n`);
+  renameSync(`${file}.${process.pid}`, file);
+  if (state.missing.length > 0) {
+    const what = `${state.missing.join(', ')} missing${trouble ? ` (${trouble})` : ''}`;
+    if (required) throw new Error(`Tests with real virtual machines are required, but: ${what}.`);
+    console.log(
+      `Skipping the tests that need them: ${what}. Run as root on Debian 12, or install them and run again.`,
+    );
+  }
+  return state;
+}
+
+if (process.argv[1] === import.meta.filename) {
+  try {
+    const { environment } = await prepareVmEnvironment({
+      required: process.env.MAPRAM_TEST_QEMU === 'required',
+    });
+    console.log(JSON.stringify(environment, null, 2));
+  } catch (error) {
+    console.error(error.message);
+    process.exitCode = 1;
+  }
+}

@@ -1,0 +1,77 @@
+/**
+ * The real QEMUs, kernel and tools that scripts/vm-environment.mjs found, and which tests must be skipped for
+ * want of them.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+
+/** The two QEMUs of the tests: one with all of mapped-ram and direct-io, and Debian 12's own with neither. */
+export type QemuName = '10.0' | '7.2';
+
+export interface QemuProgram {
+  program: string;
+  /** As QEMU says it: `10.0.2`. */
+  version: string;
+  /** Arguments that this copy always needs, such as where its firmware lies. */
+  args: string[];
+}
+
+interface Environment {
+  qemu: Partial<Record<QemuName, QemuProgram>>;
+  kernel?: string;
+  busybox?: string;
+  tools: string[];
+}
+
+export const repositoryRoot = path.resolve(import.meta.dirname, '..', '..', '..');
+
+/** Holds what is fetched or made once and used by many test runs. Not under version control. */
+export const cacheFolder = path.resolve(repositoryRoot, process.env.MAPRAM_TEST_CACHE ?? '.cache', 'vm');
+
+const environmentFile = path.join(cacheFolder, 'environment.json');
+
+const environment: Environment = existsSync(environmentFile)
+  ? JSON.parse(readFileSync(environmentFile, 'utf8'))
+  : { qemu: {}, tools: [] };
+
+export type GuestName = 'tiny' | 'linux' | 'none';
+
+export interface Needs {
+  qemu?: QemuName | readonly QemuName[];
+  guest?: GuestName;
+  tools?: readonly string[];
+}
+
+function missing({ qemu = [], guest = 'none', tools = [] }: Needs): string[] {
+  const qemus = typeof qemu === 'string' ? [qemu] : qemu;
+  const programs = new Set(tools);
+  if (guest !== 'none') for (const name of ['as', 'ld']) programs.add(name);
+  if (guest === 'linux') programs.add('cpio');
+  return [
+    ...qemus.filter((name) => environment.qemu[name] === undefined).map((name) => `QEMU ${name}`),
+    ...(guest === 'linux' && environment.kernel === undefined ? ['a kernel'] : []),
+    ...(guest === 'linux' && environment.busybox === undefined ? ['busybox'] : []),
+    ...[...programs].filter((name) => !environment.tools.includes(name)),
+  ];
+}
+
+/**
+ * Options for a test or suite: skipped with a reason where something it needs is not there.
+ * Throws instead when MAPRAM_TEST_QEMU=required.
+ */
+export function needs(what: Needs): { skip: string | false } {
+  const lacking = missing(what);
+  if (lacking.length === 0) return { skip: false };
+  const reason = `needs ${lacking.join(', ')}: run \`npm run test:setup\``;
+  if (process.env.MAPRAM_TEST_QEMU === 'required') throw new Error(`A required test ${reason}`);
+  return { skip: reason };
+}
+
+function found<T>(value: T | undefined, name: string): T {
+  if (value === undefined) throw new Error(`${name} is not set up: run \`npm run test:setup\``);
+  return value;
+}
+
+export const qemuProgram = (name: QemuName): QemuProgram => found(environment.qemu[name], `QEMU ${name}`);
+export const kernelFile = (): string => found(environment.kernel, 'the Linux kernel');
+export const busyboxFile = (): string => found(environment.busybox, 'busybox');

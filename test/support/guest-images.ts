@@ -1,0 +1,66 @@
+/** Builds the guests of test/support/guests and keeps them in the cache, under the digest of what they are made of. */
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+} from 'node:fs';
+import path from 'node:path';
+import { busyboxFile, cacheFolder, repositoryRoot } from './environment.js';
+
+const sources = path.join(repositoryRoot, 'test', 'support', 'guests');
+
+/** `build` makes the file at the path it is given; `inputs` and `recipe` are all that it depends on. */
+function cached(name: string, inputs: string[], recipe: string, build: (output: string) => void): string {
+  const digest = createHash('sha256').update(recipe);
+  for (const file of inputs) digest.update(readFileSync(file));
+  const folder = path.join(cacheFolder, 'guests');
+  const file = path.join(folder, `${name}-${digest.digest('hex').slice(0, 16)}`);
+  if (existsSync(file)) return file;
+  mkdirSync(folder, { recursive: true });
+  const work = mkdtempSync(path.join(folder, 'build-'));
+  try {
+    build(path.join(work, name));
+    renameSync(path.join(work, name), file);
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+  return file;
+}
+
+function assemble(source: string, format: string[], link: string[], output: string): void {
+  execFileSync('as', [...format, '-o', `${output}.o`, source]);
+  execFileSync('ld', [...link, '-o', output, `${output}.o`]);
+}
+
+/** An ELF file for `-kernel`: see guests/tiny.s. */
+export function tinyGuest(): string {
+  const source = path.join(sources, 'tiny.s');
+  const link = ['-m', 'elf_i386', '--no-warn-rwx-segments', '-n', '-Ttext', '0x100000', '-e', 'start'];
+  return cached('tiny.elf', [source], link.join(' '), (output) => assemble(source, ['--32'], link, output));
+}
+
+/** An initramfs for `-initrd`: busybox, guests/linux-init.sh and guests/churn.s. */
+export function linuxInitramfs(): string {
+  const init = path.join(sources, 'linux-init.sh');
+  const churn = path.join(sources, 'churn.s');
+  const pack = 'find . | LC_ALL=C sort | cpio --quiet -o -H newc | gzip -1 -n';
+  return cached('initramfs.gz', [init, churn, busyboxFile()], pack, (output) => {
+    const tree = `${output}.tree`;
+    for (const folder of ['bin', 'proc', 'dev', 'tmp'])
+      mkdirSync(path.join(tree, folder), { recursive: true });
+    copyFileSync(busyboxFile(), path.join(tree, 'bin', 'busybox'));
+    copyFileSync(init, path.join(tree, 'init'));
+    chmodSync(path.join(tree, 'init'), 0o755);
+    chmodSync(path.join(tree, 'bin', 'busybox'), 0o755);
+    assemble(churn, ['--64'], [], `${output}.churn`);
+    renameSync(`${output}.churn`, path.join(tree, 'bin', 'churn'));
+    execFileSync('sh', ['-c', `${pack} > '${output}'`], { cwd: tree });
+  });
+}
