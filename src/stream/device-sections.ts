@@ -1,0 +1,261 @@
+import { errorReason } from '../errors.js';
+import { findFooter } from './footer-search.js';
+import { COMMANDS, commandName, type SectionKind, SectionType, StreamLimit } from './format.js';
+import type { CommandEvent } from './stream-event.js';
+import {
+  type DeviceDescription,
+  describedBytes,
+  parseVmDescription,
+  type VmDescription,
+} from './vmdescription.js';
+
+/** A section of the tail, or one sent before RAM. */
+export interface DeviceSection {
+  kind: SectionKind;
+  sectionId: number;
+  idstr: string;
+  instanceId: number;
+  versionId: number;
+  /** Where the section's type byte is, counted from the magic. */
+  position: number;
+  /** What lies between opening and footer. */
+  data: Uint8Array;
+  /**
+   * `description`: the vmdescription gave the length and the footer was where it had to be.
+   * `footer`: no description fits, the end is where a footer was found; it may be wrong.
+   */
+  delimitedBy: 'description' | 'footer';
+  /** Present when the vmdescription describes this section. */
+  description?: DeviceDescription;
+}
+
+/** Everything behind RAM's END section. */
+export interface StreamTail {
+  sections: DeviceSection[];
+  commands: CommandEvent[];
+  /** The sections and commands as they are in the stream, without EOF: can go verbatim into another stream. */
+  sectionBytes: Uint8Array;
+  /** Whether EOF was reached: without it the save did not finish. */
+  complete: boolean;
+  /** The description's JSON as it was; kept even where it cannot be read. */
+  descriptionText?: string;
+  description?: VmDescription;
+  /** Bytes behind the last part of the stream. QEMU leaves none. */
+  trailingBytes: number;
+  /** What was found wrong, in people's words. */
+  problems: string[];
+}
+
+/**
+ * Splits the tail of a stream into its parts. Never throws: what does not fit is told in `problems`, and the rest
+ * is split all the same.
+ *
+ * @param tail all bytes behind RAM's END section, as the `tail` events gave them
+ * @param position where the tail starts, counted from the magic
+ */
+export function splitTail(tail: Uint8Array, position = 0): StreamTail {
+  const problems: string[] = [];
+  const found = findVmDescription(tail);
+  const result: StreamTail = {
+    sections: [],
+    commands: [],
+    sectionBytes: tail,
+    complete: false,
+    trailingBytes: 0,
+    problems,
+  };
+  if (found !== undefined) {
+    result.descriptionText = new TextDecoder().decode(copied(tail.subarray(found.start, found.end)));
+    result.trailingBytes = tail.byteLength - found.end;
+    try {
+      result.description = parseVmDescription(result.descriptionText);
+    } catch (error) {
+      problems.push(`the vmdescription cannot be read: ${errorReason(error)}`);
+    }
+  }
+  const splitter = new Splitter(tail, position, result.description, problems);
+  // With a description behind it, the place of EOF is certain: one byte before the description's type byte.
+  const limit = found === undefined ? tail.byteLength : found.start - VMDESCRIPTION_HEADER_BYTES;
+  const end = splitter.run(limit, found === undefined);
+  result.sections = splitter.sections;
+  result.commands = splitter.commands;
+  const eof = found === undefined ? end : limit - 1;
+  result.complete = eof < tail.byteLength && tail[eof] === SectionType.EOF;
+  result.sectionBytes = tail.subarray(0, eof);
+  if (result.complete && found === undefined) result.trailingBytes = tail.byteLength - eof - 1;
+  if (!result.complete) problems.push('the stream ends without EOF: the save did not finish');
+  else if (end !== eof) problems.push(`the sections end at ${position + end}, EOF is at ${position + eof}`);
+  if (result.trailingBytes > 0) problems.push(`${result.trailingBytes} bytes follow the end of the stream`);
+  return result;
+}
+
+/** Type byte and be32 length. */
+const VMDESCRIPTION_HEADER_BYTES = 5;
+
+/** Where the description's JSON is. Its text holds no control characters, so the last byte 06 is near its start. */
+function findVmDescription(tail: Uint8Array): { start: number; end: number } | undefined {
+  const view = new DataView(tail.buffer, tail.byteOffset, tail.byteLength);
+  for (
+    let at = tail.lastIndexOf(SectionType.VMDESCRIPTION);
+    at > 0;
+    at = tail.lastIndexOf(SectionType.VMDESCRIPTION, at - 1)
+  ) {
+    const start = at + VMDESCRIPTION_HEADER_BYTES;
+    if (start >= tail.byteLength || tail[at - 1] !== SectionType.EOF || tail[start] !== 0x7b) continue;
+    const end = start + view.getUint32(at + 1);
+    if (end <= tail.byteLength && tail[end - 1] === 0x7d) return { start, end };
+  }
+  return undefined;
+}
+
+class Splitter {
+  readonly sections: DeviceSection[] = [];
+  readonly commands: CommandEvent[] = [];
+  private readonly view: DataView;
+  private readonly started = new Map<number, DeviceSection | undefined>();
+
+  constructor(
+    private readonly tail: Uint8Array,
+    private readonly origin: number,
+    private readonly description: VmDescription | undefined,
+    private readonly problems: string[],
+  ) {
+    this.view = new DataView(tail.buffer, tail.byteOffset, tail.byteLength);
+  }
+
+  /**
+   * Goes over sections and commands up to EOF or what cannot be read.
+   *
+   * @param limit first byte that cannot belong to a section or to EOF
+   * @param openEnd whether EOF has to be recognised by being followed by nothing of the format
+   * @returns where it stopped: at the EOF byte, in a sound tail
+   */
+  run(limit: number, openEnd: boolean): number {
+    let at = 0;
+    try {
+      while (at < limit) {
+        const type = this.tail[at];
+        if (type === SectionType.EOF) return at;
+        if (type === SectionType.COMMAND) at = this.command(at, limit);
+        else at = this.section(at, limit, openEnd);
+      }
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      this.problems.push(`the part at ${this.origin + at} is cut short or damaged`);
+    }
+    return at;
+  }
+
+  private command(at: number, limit: number): number {
+    const value = this.view.getUint16(at + 1);
+    const length = this.view.getUint16(at + 3);
+    const name = commandName(value);
+    let end = at + 5 + length;
+    if (end > limit) throw new RangeError('command');
+    const data = this.tail.subarray(at + 5, end);
+    const command: CommandEvent = { type: 'command', value, name, data, position: this.origin + at };
+    if (name === 'packaged' && length === COMMANDS.packaged.length) {
+      const size = this.view.getUint32(at + 5);
+      if (end + size > limit) throw new RangeError('package');
+      command.packaged = this.tail.subarray(end, end + size);
+      end += size;
+    }
+    this.commands.push(command);
+    return end;
+  }
+
+  private section(at: number, limit: number, openEnd: boolean): number {
+    const kind = KINDS[this.tail[at] as number];
+    if (kind === undefined) throw new RangeError('section type');
+    const sectionId = this.view.getUint32(at + 1);
+    let start = at + 5;
+    let identity = { idstr: '', instanceId: 0, versionId: 0 };
+    if (kind === 'start' || kind === 'full') {
+      const idlen = this.view.getUint8(start);
+      const name = start + 1;
+      identity = {
+        idstr: new TextDecoder().decode(copied(this.tail.subarray(name, name + idlen))),
+        instanceId: this.view.getUint32(name + idlen),
+        versionId: this.view.getUint32(name + idlen + 4),
+      };
+      start = name + idlen + 8;
+    } else {
+      const opening = this.started.get(sectionId);
+      if (opening !== undefined) identity = opening;
+    }
+    const { idstr, instanceId, versionId } = identity;
+    const section: DeviceSection = {
+      kind,
+      sectionId,
+      idstr,
+      instanceId,
+      versionId,
+      position: this.origin + at,
+      data: this.tail.subarray(start, start),
+      delimitedBy: 'footer',
+    };
+    this.started.set(sectionId, section);
+    const described = kind === 'full' ? findDescription(this.description, idstr, instanceId) : undefined;
+    if (described !== undefined) section.description = described;
+    const end = this.describedEnd(section, start, limit) ?? this.searchedEnd(section, start, limit, openEnd);
+    section.data = this.tail.subarray(start, end);
+    this.sections.push(section);
+    return end + FOOTER_BYTES;
+  }
+
+  /** Where the data end by the description, if the footer is there. */
+  private describedEnd(section: DeviceSection, start: number, limit: number): number | undefined {
+    const { description, sectionId, idstr } = section;
+    if (description === undefined) return undefined;
+    const lengths = [describedBytes(description), description.size];
+    for (const length of lengths) {
+      if (length === undefined) continue;
+      const end = start + length;
+      if (
+        end + FOOTER_BYTES <= limit &&
+        this.tail[end] === SectionType.FOOTER &&
+        this.view.getUint32(end + 1) === sectionId
+      ) {
+        section.delimitedBy = 'description';
+        return end;
+      }
+    }
+    this.problems.push(`section ${idstr} is described with ${lengths[0]} bytes but its footer is not there`);
+    return undefined;
+  }
+
+  private searchedEnd(section: DeviceSection, start: number, limit: number, openEnd: boolean): number {
+    const most = Math.min(limit, start + StreamLimit.UNDELIMITED_SECTION_BYTES);
+    const bytes = this.tail.subarray(start, most);
+    const end = findFooter(bytes, section.sectionId, {
+      from: 0,
+      started: this.started,
+      atEnd: openEnd || most === limit,
+    });
+    if (end === -1) throw new RangeError('section without footer');
+    return start + end;
+  }
+}
+
+const FOOTER_BYTES = 5;
+
+const KINDS: Readonly<Record<number, SectionKind>> = {
+  [SectionType.START]: 'start',
+  [SectionType.PART]: 'part',
+  [SectionType.END]: 'end',
+  [SectionType.FULL]: 'full',
+};
+
+/** The description of the section called `idstr` with that instance id. */
+export function findDescription(
+  description: VmDescription | undefined,
+  idstr: string,
+  instanceId: number,
+): DeviceDescription | undefined {
+  return description?.devices.find((device) => device.name === idstr && device.instanceId === instanceId);
+}
+
+/** TextDecoder refuses views on shared memory. */
+function copied(bytes: Uint8Array): Uint8Array {
+  return bytes.buffer instanceof SharedArrayBuffer ? new Uint8Array(bytes) : bytes;
+}
