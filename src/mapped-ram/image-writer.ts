@@ -20,6 +20,8 @@ export interface ImageWriterOptions {
   blocks: readonly BlockShape[];
   /** Bytes a page, 4096 by default. */
   pageSize?: number;
+  /** Sections in stream format that are to be loaded before RAM, see `MappedRamImage.earlySectionBytes`. */
+  earlySections?: Uint8Array;
   /** Section id of RAM. Must differ from the ids in the device sections written later; QEMU 10.0 uses 1. */
   ramSectionId: number;
 }
@@ -52,7 +54,7 @@ export class ImageWriter {
   private constructor(private readonly options: ImageWriterOptions) {
     this.offset = options.offset ?? 0;
     this.pageSize = options.pageSize ?? 4096;
-    const firstRecord = firstRecordOffset(this.offset, options.configuration);
+    const firstRecord = firstRecordOffset(this.offset, options.configuration, options.earlySections);
     this.blocks = layoutBlocks(options.blocks, firstRecord, this.pageSize).map((layout) => ({
       ...layout,
       pageSize: this.pageSize,
@@ -88,8 +90,10 @@ export class ImageWriter {
 
   /** Stream header, configuration, and the START section with all blocks' headers. */
   async writeStart(): Promise<void> {
-    const { configuration, ramSectionId } = this.options;
-    const opening = new StreamWriter().header().configuration(configuration).ramStart(ramSectionId);
+    const { configuration, earlySections, ramSectionId } = this.options;
+    const opening = new StreamWriter().header().configuration(configuration);
+    if (earlySections !== undefined) opening.raw(earlySections);
+    opening.ramStart(ramSectionId);
     opening.ramTotal(this.blocks.reduce((total, block) => total + block.usedLength, 0));
     await this.append(opening);
     for (const [index, block] of this.blocks.entries()) {

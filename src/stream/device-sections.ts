@@ -40,6 +40,8 @@ export interface StreamTail {
   /** The description's JSON as it was; kept even where it cannot be read. */
   descriptionText?: string;
   description?: VmDescription;
+  /** Whether the bytes end inside the description. QEMU loads such a file all the same. */
+  descriptionCut: boolean;
   /** Bytes behind the last part of the stream. QEMU leaves none. */
   trailingBytes: number;
   /** What was found wrong, in people's words. */
@@ -61,10 +63,12 @@ export function splitTail(tail: Uint8Array, position = 0): StreamTail {
     commands: [],
     sectionBytes: tail,
     complete: false,
+    descriptionCut: found !== undefined && found.end > tail.byteLength,
     trailingBytes: 0,
     problems,
   };
-  if (found !== undefined) {
+  if (result.descriptionCut) problems.push('the vmdescription is cut short');
+  else if (found !== undefined) {
     result.descriptionText = new TextDecoder().decode(copied(tail.subarray(found.start, found.end)));
     result.trailingBytes = tail.byteLength - found.end;
     try {
@@ -92,7 +96,10 @@ export function splitTail(tail: Uint8Array, position = 0): StreamTail {
 /** Type byte and be32 length. */
 const VMDESCRIPTION_HEADER_BYTES = 5;
 
-/** Where the description's JSON is. Its text holds no control characters, so the last byte 06 is near its start. */
+/**
+ * Where the description's JSON is; `end` is past the tail for one that is cut short. Its text holds no control
+ * characters, so the last byte 06 is at its start or in its length.
+ */
 function findVmDescription(tail: Uint8Array): { start: number; end: number } | undefined {
   const view = new DataView(tail.buffer, tail.byteOffset, tail.byteLength);
   for (
@@ -103,9 +110,13 @@ function findVmDescription(tail: Uint8Array): { start: number; end: number } | u
     const start = at + VMDESCRIPTION_HEADER_BYTES;
     if (start >= tail.byteLength || tail[at - 1] !== SectionType.EOF || tail[start] !== 0x7b) continue;
     const end = start + view.getUint32(at + 1);
-    if (end <= tail.byteLength && tail[end - 1] === 0x7d) return { start, end };
+    if (end > tail.byteLength ? isText(tail.subarray(start)) : tail[end - 1] === 0x7d) return { start, end };
   }
   return undefined;
+}
+
+function isText(bytes: Uint8Array): boolean {
+  return bytes.every((byte) => byte >= 0x20 || byte === 0x0a);
 }
 
 class Splitter {

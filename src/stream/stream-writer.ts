@@ -7,6 +7,7 @@ import {
   RAM_SECTION_VERSION,
   RamFlag,
   SECTION_TYPE_OF_KIND,
+  type SectionKind,
   SectionType,
   STREAM_MAGIC,
   STREAM_VERSION,
@@ -218,4 +219,21 @@ export function concatenate(pieces: readonly Uint8Array[]): Uint8Array {
     at += piece.byteLength;
   }
   return whole;
+}
+
+/** Sections in stream format, each with its footer. */
+export function encodeSections(
+  sections: readonly (SectionOpening & { kind: SectionKind; data: Uint8Array })[],
+): Uint8Array {
+  const writer = new StreamWriter();
+  for (const { kind, data, ...opening } of sections) {
+    if (kind === 'full') writer.sectionFull(opening, data);
+    else {
+      if (kind === 'start') writer.sectionStart(opening);
+      else if (kind === 'part') writer.sectionPart(opening.sectionId);
+      else writer.sectionEnd(opening.sectionId);
+      writer.raw(data).sectionFooter(opening.sectionId);
+    }
+  }
+  return writer.drainBytes();
 }
