@@ -59,7 +59,8 @@ export class MapramError extends Error {
 export function errorReason(error: unknown): string {
   if (error instanceof Error) {
     const { code } = error as NodeJS.ErrnoException;
-    return code !== undefined && !(error instanceof MapramError)
+    // Node's own messages begin with the errno name already.
+    return code !== undefined && !(error instanceof MapramError) && !error.message.startsWith(code)
       ? `${code}: ${error.message}`
       : error.message;
   }

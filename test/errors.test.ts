@@ -16,6 +16,8 @@ test('errorReason names the errno of a system error and the message of others', 
     errorReason(Object.assign(new Error('no space left'), { code: 'ENOSPC' })),
     'ENOSPC: no space left',
   );
+  const own = Object.assign(new Error('ENOENT: no such file'), { code: 'ENOENT' });
+  assert.equal(errorReason(own), 'ENOENT: no such file');
   assert.equal(errorReason(new MapramError('IO', 'sentence')), 'sentence');
   assert.equal(errorReason(7), '7');
 });

@@ -38,7 +38,9 @@ export class ProgressBar {
 /** What the bar shows: `ram ████░░░░ 50 %  1 GiB of 2 GiB  1.5 GiB/s  0:01 left`. */
 export function progressLine(event: ProgressEvent, unicode: boolean): string {
   const rate = event.rate > 0 ? `  ${formatSize(event.rate)}/s` : '';
-  if (event.totalBytes <= 0) return `${event.phase}  ${formatSize(event.bytes)}${rate}`;
+  if (event.totalBytes <= 0) {
+    return event.bytes > 0 ? `${event.phase}  ${formatSize(event.bytes)}${rate}` : `${event.phase} …`;
+  }
   const share = Math.min(1, event.bytes / event.totalBytes);
   const full = Math.floor(share * BAR_CELLS);
   const [done, todo] = unicode ? ['█', '░'] : ['#', '.'];

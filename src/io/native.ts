@@ -13,6 +13,8 @@ import { constants } from 'node:os';
 import { systemError } from './system-error.js';
 
 export interface Native {
+  /** The foreign function library and its version, for people. */
+  readonly library: string;
   /** Bytes of a page of memory. */
   readonly pageSize: number;
   mmap(
@@ -164,6 +166,7 @@ function loadNative(): Native {
   };
 
   return {
+    library: `koffi ${koffi.version}`,
     pageSize: declare('sysconf', 'long', ['int'])(SC_PAGESIZE),
     mmap(address, length, protection, flags, fd, offset) {
       const result = mmapCall(address, length, protection, flags, fd, offset);

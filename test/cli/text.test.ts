@@ -55,6 +55,13 @@ test('the progress line has share, size, rate and remaining time', () => {
   );
 });
 
+test('a phase of unknown length shows what is known', () => {
+  assert.equal(
+    progressLine({ phase: 'asking', bytes: 0, totalBytes: 0, pages: 0, rate: 0 }, true),
+    'asking …',
+  );
+});
+
 test('durations, counts and tables read well', () => {
   assert.deepEqual([0, 59_001, 3_600_000].map(formatRemaining), ['0:00', '1:00', '1:00:00']);
   assert.deepEqual([0.04, 12.34, 99.99, 999, 1281, 125_000].map(formatDuration), [

@@ -1,0 +1,131 @@
+import { checkDirectory, type DirectoryCheck, directoryFindings } from '../../doctor/directory-check.js';
+import type { Finding } from '../../doctor/finding.js';
+import { checkHost, describeMemory, type HostCheck, hostFindings } from '../../doctor/host-check.js';
+import {
+  askQemu,
+  type BrokenQemu,
+  findQemuPrograms,
+  type QemuInstallation,
+  qemuFinding,
+} from '../../doctor/qemu-installations.js';
+import type { DirectIoProbe } from '../../io/direct-io-probe.js';
+import { formatSize } from '../../size.js';
+import type { CommandDescription } from '../command.js';
+import { properties, table } from '../format.js';
+
+export const doctor: CommandDescription = {
+  name: 'doctor',
+  summary: 'which QEMUs are here, and what a directory can do: direct I/O, alignment, speed',
+  declare(command) {
+    command.argument('[directory]', 'where saved VMs would go', '.');
+    command.addHelpText(
+      'after',
+      '\nTries the directory with a file of at most 256 MiB, which has no name and is removed again. Exit code 1 when something will not work.',
+    );
+  },
+  async run([directory], _options, { signal, progress }) {
+    const phase = (name: string) => progress({ phase: name, bytes: 0, totalBytes: 0, pages: 0, rate: 0 });
+    const host = checkHost();
+    phase('asking QEMUs');
+    const qemus: (QemuInstallation | BrokenQemu)[] = [];
+    for (const program of findQemuPrograms(process.env.PATH ?? ''))
+      qemus.push(await askQemu(program, signal));
+    phase('trying the disk');
+    const checked = await checkDirectory(String(directory), signal);
+    const findings: Finding[] = [
+      ...hostFindings(host),
+      ...(qemus.length === 0
+        ? [
+            {
+              level: 'note' as const,
+              subject: 'QEMU',
+              message: 'none on the PATH: only `mapram demo` and builtin VMs work',
+            },
+          ]
+        : qemus.map(qemuFinding)),
+      ...directoryFindings(checked),
+    ];
+    return {
+      fields: { host, qemus, directory: checked, findings },
+      text: describe(host, qemus, checked, findings),
+      failed: findings.some(({ level }) => level === 'bad'),
+    };
+  },
+};
+
+function describe(
+  host: HostCheck,
+  qemus: readonly (QemuInstallation | BrokenQemu)[],
+  directory: DirectoryCheck,
+  findings: readonly Finding[],
+): string {
+  const working = qemus.filter((qemu) => 'version' in qemu);
+  return [
+    properties([
+      ['host', `${host.kernel}, ${host.architecture}, ${host.cpus} CPUs, KVM ${host.kvm}`],
+      ['memory', describeMemory(host)],
+      ['runtime', `Node.js ${host.node}, ${host.native.library}`],
+    ]),
+    ...(working.length === 0 ? [] : ['', describeQemus(working)]),
+    '',
+    describeDirectory(directory),
+    '',
+    table(findings.map(({ level, subject, message }) => [MARK[level], `${subject}: ${message}`])),
+  ].join('\n');
+}
+
+const MARK = { good: 'ok', note: 'note', bad: 'BAD' } as const;
+const yes = (value: boolean) => (value ? 'yes' : 'no');
+
+function describeQemus(qemus: readonly QemuInstallation[]): string {
+  return table([
+    ['QEMU', 'version', 'mapped-ram', 'direct-io', 'multifd', 'ignore-shared', 'KVM'],
+    ...qemus.map((qemu) => [
+      qemu.path,
+      qemu.version,
+      yes(qemu.mappedRam),
+      yes(qemu.directIo),
+      yes(qemu.multifd),
+      yes(qemu.ignoreShared),
+      yes(qemu.kvm),
+    ]),
+  ]);
+}
+
+function describeDirectory({
+  path,
+  mount,
+  freeBytes,
+  directIo,
+  preallocation,
+  speed,
+}: DirectoryCheck): string {
+  const where = mount === undefined ? '' : `, ${mount.type} on ${mount.source}`;
+  return properties([
+    ['directory', `${path}${where}, ${formatSize(freeBytes)} free`],
+    ['direct I/O', describeDirectIo(directIo)],
+    ['preallocation', yes(preallocation)],
+    ...(speed === undefined
+      ? []
+      : [
+          [
+            'speed',
+            `write ${formatSize(speed.writeRate)}/s, read ${formatSize(speed.readRate)}/s (${formatSize(speed.bytes)}, ${speed.direct ? 'direct' : 'through the page cache'})`,
+          ] as const,
+        ]),
+  ]);
+}
+
+function describeDirectIo({
+  supported,
+  memoryAlignment,
+  offsetAlignment,
+  how,
+  reason,
+}: DirectIoProbe): string {
+  if (!supported) return `no: ${reason}`;
+  const source = how === 'statx' ? 'says the kernel' : 'found by trying';
+  return offsetAlignment === 1 && memoryAlignment === 1
+    ? `yes, at any alignment (${source})`
+    : `yes, memory aligned to ${memoryAlignment}, offset and length to ${offsetAlignment} bytes (${source})`;
+}

@@ -1,0 +1,63 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { after, test } from 'node:test';
+import { checkDirectory, type DirectoryCheck, directoryFindings } from '../../src/doctor/directory-check.js';
+
+const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-doctor-'));
+after(() => rmSync(root, { recursive: true }));
+const { signal } = new AbortController();
+
+test('a directory is tried and left as it was', async () => {
+  const check = await checkDirectory(root, signal);
+  assert.equal(check.path, root);
+  assert.ok(check.freeBytes > 0);
+  assert.equal(check.speed?.direct, check.directIo.supported);
+  assert.ok((check.speed?.bytes ?? 0) > 0 && (check.speed?.bytes ?? 0) <= 256 * 2 ** 20);
+  assert.ok((check.speed?.writeRate ?? 0) > 0 && (check.speed?.readRate ?? 0) > 0);
+  assert.deepEqual(readdirSync(root), []);
+});
+
+test('what cannot be examined is named', async () => {
+  await assert.rejects(checkDirectory(path.join(root, 'absent'), signal), {
+    code: 'IO',
+    message: /absent: ENOENT/,
+  });
+  await assert.rejects(checkDirectory('/dev/null', signal), { code: 'IO', message: /it is not a directory/ });
+  await assert.rejects(checkDirectory('/proc', signal), { code: 'IO', message: /\/proc/ });
+});
+
+test('a trial that is cancelled leaves nothing', async () => {
+  const reason = new Error('stop');
+  await assert.rejects(checkDirectory(root, AbortSignal.abort(reason)), reason);
+  assert.deepEqual(readdirSync(root), []);
+});
+
+test('advice follows from what the directory can do', () => {
+  const check: DirectoryCheck = {
+    path: '/vm',
+    mount: { mountPoint: '/', type: 'ext4', source: '/dev/vda' },
+    freeBytes: 2 ** 40,
+    directIo: { supported: true, memoryAlignment: 512, offsetAlignment: 512, how: 'statx' },
+    preallocation: true,
+    speed: { bytes: 1, direct: true, writeRate: 1, readRate: 1 },
+  };
+  const say = (change: Partial<DirectoryCheck>) =>
+    directoryFindings({ ...check, ...change }).map(({ level, message }) => `${level}: ${message}`);
+  assert.deepEqual(say({}), ['good: takes direct I/O']);
+  assert.match(
+    say({ directIo: { ...check.directIo, supported: false, reason: 'no O_DIRECT on nfs' } })[0] ?? '',
+    /^note: no direct I\/O here \(no O_DIRECT on nfs\)/,
+  );
+  assert.match(
+    say({ directIo: { ...check.directIo, offsetAlignment: 16384 } })[0] ?? '',
+    /^note: .*units of 16 KiB/,
+  );
+  assert.match(
+    say({ mount: { mountPoint: '/', type: 'tmpfs', source: 'tmpfs' } })[0] ?? '',
+    /^note: this is memory/,
+  );
+  const { speed: _, ...full } = check;
+  assert.match(directoryFindings({ ...full, freeBytes: 10 })[1]?.message ?? '', /only 10 B free/);
+});
