@@ -165,8 +165,11 @@ async function addBackports() {
   await apt(['update']);
 }
 
-/** Downloads packages (`name` or `name=version`) and unpacks them into one folder, which appears complete or not at all. */
-async function unpack(packages, target) {
+/**
+ * Downloads packages (`name` or `name=version`) and unpacks them into one folder, which appears complete or not at all.
+ * `unneeded`: a folder of theirs to leave out.
+ */
+async function unpack(packages, target, unneeded) {
   mkdirSync(cache, { recursive: true });
   const work = mkdtempSync(path.join(cache, 'unpack-'));
   try {
@@ -176,6 +179,7 @@ async function unpack(packages, target) {
       const { status, stderr } = spawnSync('dpkg', ['-x', path.join(work, file), tree], { encoding: 'utf8' });
       if (status !== 0) throw new Error(`dpkg -x ${file} failed: ${stderr.trim()}`);
     }
+    if (unneeded) rmSync(path.join(tree, unneeded), { recursive: true });
     rmSync(target, { recursive: true, force: true });
     renameSync(tree, target);
   } finally {
@@ -235,7 +239,7 @@ async function fetchMissing({ environment }) {
       /Depends: (linux-image-\S+)/,
     )?.[1];
     if (!image) throw new Error('apt knows no linux-image-cloud-amd64');
-    await unpack([image], kernel);
+    await unpack([image], kernel, 'lib');
   }
   if (!environment.busybox) await unpack(['busybox-static'], busybox);
 }

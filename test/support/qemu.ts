@@ -27,6 +27,8 @@ export interface VmOptions {
   machine?: string;
   memory?: MemoryKind;
   memoryMiB?: number;
+  /** An existing folder for the files of the memory, which are kept; by default one of its own in shared memory. */
+  memoryFolder?: string;
   guest?: GuestName;
   /** Pseudo-random or random data that the guest keeps, in MiB. */
   fillMiB?: number;
@@ -39,7 +41,8 @@ export interface VmOptions {
   extraArgs?: readonly string[];
 }
 
-export type CompleteVmOptions = Required<Omit<VmOptions, 'churn'>> & Pick<VmOptions, 'churn'>;
+type Optional = 'churn' | 'memoryFolder';
+export type CompleteVmOptions = Required<Omit<VmOptions, Optional>> & Pick<VmOptions, Optional>;
 
 const guestDefaults = {
   none: { memoryMiB: 64, fillMiB: 0 },
@@ -131,9 +134,9 @@ export class TestVm implements AsyncDisposable {
     readonly options: CompleteVmOptions,
     /** For sockets and whatever the test wants to put beside them; removed at the end. */
     readonly folder: string,
-    /** The files behind the guest's memory, where it has any, and their folder in shared memory. */
+    /** The files behind the guest's memory, where it has any. */
     readonly memoryFiles: readonly string[],
-    readonly memoryFolder: string,
+    private readonly foldersToRemove: readonly string[],
     readonly commandLine: readonly [string, ...string[]],
   ) {
     // setpriv replaces itself by QEMU, which then cannot outlive the test, however that ends.
@@ -210,8 +213,7 @@ export class TestVm implements AsyncDisposable {
   }
 
   removeFiles(): void {
-    rmSync(this.folder, { recursive: true, force: true });
-    rmSync(this.memoryFolder, { recursive: true, force: true });
+    for (const folder of this.foldersToRemove) rmSync(folder, { recursive: true, force: true });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -229,11 +231,12 @@ export async function startVm(options: VmOptions = {}): Promise<TestVm> {
   const complete = completeOptions(options);
   const { program, args } = qemuProgram(complete.qemu);
   const folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-vm-'));
-  const memoryFolder = mkdtempSync('/dev/shm/mapram-vm-');
+  const memoryFolder = complete.memoryFolder ?? mkdtempSync('/dev/shm/mapram-vm-');
+  const ownFolders = complete.memoryFolder === undefined ? [folder, memoryFolder] : [folder];
   const memory = memoryArguments(complete, memoryFolder);
   const socket = (id: string): string =>
     `socket,id=${id},path=${path.join(folder, id)}.sock,server=on,wait=off`;
-  const vm = new TestVm(complete, folder, memory.files, memoryFolder, [
+  const vm = new TestVm(complete, folder, memory.files, ownFolders, [
     program,
     ...args,
     ...['-machine', memory.machine, '-accel', 'tcg', '-cpu', 'max', ...memory.args],
