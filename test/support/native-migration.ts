@@ -55,7 +55,10 @@ async function withMappedRam<T>(vm: TestVm, options: NativeOptions, work: () => 
 const fileUri = (file: string, { offset }: NativeOptions): string =>
   offset === undefined ? `file:${file}` : `file:${file},offset=${offset}`;
 
-/** QEMU 9.1 and later: writes a mapped-ram file. A VM that runs is left as QEMU leaves it, in `postmigrate`. */
+/**
+ * QEMU 9.1 and later: writes a mapped-ram file. The VM is left as QEMU leaves it, stopped in `postmigrate`, from where
+ * it can be saved again only after it has run.
+ */
 export async function saveMappedRam(
   vm: TestVm,
   file: string,

@@ -71,8 +71,8 @@ const defaultBlock = (machine: string): string => (machine.startsWith('microvm')
 interface Memory {
   machine: string;
   args: string[];
-  /** The files behind shared or private file memory, in the order of the blocks. */
-  files: string[];
+  /** The files behind shared or private file memory, by the idstr of the RAM block, in the order of the blocks. */
+  files: Map<string, string>;
 }
 
 function memoryArguments(options: CompleteVmOptions, folder: string): Memory {
@@ -81,19 +81,19 @@ function memoryArguments(options: CompleteVmOptions, folder: string): Memory {
   const args = ['-m', `${memoryMiB}M`];
   const file = (id: string): string => path.join(folder, `${id}.memory`);
   if (memory === 'numa-anonymous' || memory === 'numa-shared-files') {
-    const files: string[] = [];
+    const files = new Map<string, string>();
     for (const id of ['node0', 'node1']) {
       const size = `id=${id},size=${memoryMiB / 2}M`;
       if (memory === 'numa-anonymous') args.push('-object', `memory-backend-ram,${size}`);
       else {
-        files.push(file(id));
+        files.set(id, file(id));
         args.push('-object', `memory-backend-file,${size},mem-path=${file(id)},share=on`);
       }
       args.push('-numa', `node,memdev=${id}`);
     }
     return { machine, args, files };
   }
-  if (memory === 'anonymous') return { machine, args, files: [] };
+  if (memory === 'anonymous') return { machine, args, files: new Map() };
   const id = defaultBlock(machine);
   const backend = `id=${id},size=${memoryMiB}M`;
   if (memory === 'memfd') args.push('-object', `memory-backend-memfd,${backend},share=on`);
@@ -104,7 +104,7 @@ function memoryArguments(options: CompleteVmOptions, folder: string): Memory {
   return {
     machine: `${machine},memory-backend=${id}`,
     args,
-    files: memory === 'memfd' ? [] : [file(id)],
+    files: new Map(memory === 'memfd' ? [] : [[id, file(id)]]),
   };
 }
 
@@ -134,8 +134,8 @@ export class TestVm implements AsyncDisposable {
     readonly options: CompleteVmOptions,
     /** For sockets and whatever the test wants to put beside them; removed at the end. */
     readonly folder: string,
-    /** The files behind the guest's memory, where it has any. */
-    readonly memoryFiles: readonly string[],
+    /** The files behind the guest's memory, where it has any, by the idstr of the RAM block. */
+    readonly memoryBlocks: ReadonlyMap<string, string>,
     private readonly foldersToRemove: readonly string[],
     readonly commandLine: readonly [string, ...string[]],
   ) {
@@ -157,6 +157,10 @@ export class TestVm implements AsyncDisposable {
   get pid(): number {
     if (this.#process.pid === undefined) throw new Error('QEMU was not started');
     return this.#process.pid;
+  }
+
+  get memoryFiles(): readonly string[] {
+    return [...this.memoryBlocks.values()];
   }
 
   get ended(): boolean {
