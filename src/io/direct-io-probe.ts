@@ -152,7 +152,8 @@ function tryAlignments(
     if (offsetAlignment === undefined) {
       return unsupported('probe', `I/O in units of ${TRIED_ALIGNMENTS.at(-1)} bytes is refused (EINVAL)`);
     }
-    const unit = Math.max(offsetAlignment, 512);
+    // A write of one sector passes at any address on some kernels; one of several pages shows the rule.
+    const unit = Math.max(offsetAlignment, 8192);
     const memoryAlignment = [1, ...TRIED_ALIGNMENTS].find((step) => accepted(step, unit)) ?? 65_536;
     return { supported: true, memoryAlignment, offsetAlignment, how: 'probe' };
   } catch (error) {

@@ -41,20 +41,16 @@ export interface Native {
   pidfdGetfd(pidfd: number, fd: number, flags: number): number;
   flock(fd: number, operation: number): void;
   fcntl(fd: number, command: number, argument: number): number;
-  fcntlLock(fd: number, command: number, lock: Uint8Array): void;
-  socket(domain: number, type: number, protocol: number): number;
   socketpair(domain: number, type: number, protocol: number, pair: Int32Array): void;
-  bind(fd: number, address: Uint8Array): void;
-  listen(fd: number, backlog: number): void;
-  accept4(fd: number, flags: number): number;
-  connect(fd: number, address: Uint8Array): void;
-  shutdown(fd: number, how: number): void;
   getsockopt(fd: number, level: number, option: number, value: Uint8Array): number;
-  setsockopt(fd: number, level: number, option: number, value: Uint8Array): void;
   sendmsg(fd: number, message: MessageBuffers, flags: number): number;
-  recvmsg(fd: number, message: MessageBuffers, flags: number): { bytes: number; controlBytes: number };
+  recvmsg(
+    fd: number,
+    message: MessageBuffers,
+    flags: number,
+  ): { bytes: number; controlBytes: number; flags: number };
   poll(fds: Uint8Array, count: number, timeoutMs: number): number;
-  kill(pid: number, signal: number): void;
+  pidfdSendSignal(pidfd: number, signal: number): void;
 }
 
 /** The two buffers of a socket message: ordinary bytes and ancillary data (`struct cmsghdr` records). */
@@ -64,14 +60,14 @@ export interface MessageBuffers {
 }
 
 /** Numbers of system calls that are the same on every Linux architecture (all calls added since 5.1 are). */
-const SYS = { pidfdOpen: 434, pidfdGetfd: 438, cachestat: 451 } as const;
+const SYS = { pidfdSendSignal: 424, pidfdOpen: 434, pidfdGetfd: 438, cachestat: 451 } as const;
 
 /** _SC_PAGESIZE of glibc and musl. */
 const SC_PAGESIZE = 30;
 
 const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
 /** sizeof(struct msghdr) and the offsets of its members on 64-bit Linux. */
-const MSGHDR = { bytes: 56, iov: 16, iovlen: 24, control: 32, controllen: 40 } as const;
+const MSGHDR = { bytes: 56, iov: 16, iovlen: 24, control: 32, controllen: 40, flags: 48 } as const;
 
 let loaded: Native | undefined;
 
@@ -135,20 +131,17 @@ function loadNative(): Native {
   const memfdCreate = declare('memfd_create', 'int', ['str', 'uint']);
   const flock = declare('flock', 'int', ['int', 'int']);
   const fcntl = declare('fcntl', 'int', ['int', 'int', 'long']);
-  const fcntlLock = declare('fcntl', 'int', ['int', 'int', 'void *']);
-  const socket = declare('socket', 'int', ['int', 'int', 'int']);
   const socketpair = declare('socketpair', 'int', ['int', 'int', 'int', 'void *']);
-  const bind = declare('bind', 'int', ['int', 'void *', 'uint']);
-  const listen = declare('listen', 'int', ['int', 'int']);
-  const accept4 = declare('accept4', 'int', ['int', 'void *', 'void *', 'int']);
-  const connect = declare('connect', 'int', ['int', 'void *', 'uint']);
-  const shutdown = declare('shutdown', 'int', ['int', 'int']);
   const getsockopt = declare('getsockopt', 'int', ['int', 'int', 'int', 'void *', 'void *']);
-  const setsockopt = declare('setsockopt', 'int', ['int', 'int', 'int', 'void *', 'uint']);
   const sendmsg = declare('sendmsg', 'int64_t', ['int', 'void *', 'int']);
   const recvmsg = declare('recvmsg', 'int64_t', ['int', 'void *', 'int']);
   const poll = declare('poll', 'int', ['void *', 'ulong', 'int']);
-  const kill = declare('kill', 'int', ['int', 'int']);
+  const pidfdSendSignal = declare(
+    'syscall',
+    'long',
+    ['long', 'int', 'int', 'void *', 'uint'],
+    'pidfd_send_signal',
+  );
 
   /** A `struct msghdr` with one iovec; `keep` must stay referenced as long as the header is used. */
   const messageHeader = ({ data, control }: MessageBuffers): { header: Buffer; keep: Buffer } => {
@@ -188,21 +181,13 @@ function loadNative(): Native {
     pidfdGetfd: (pidfd, fd, flags) => pidfdGetfd(SYS.pidfdGetfd, pidfd, fd, flags),
     flock: (fd, operation) => void flock(fd, operation),
     fcntl: (fd, command, argument) => fcntl(fd, command, argument),
-    fcntlLock: (fd, command, lock) => void fcntlLock(fd, command, lock),
-    socket: (domain, type, protocol) => socket(domain, type, protocol),
     socketpair: (domain, type, protocol, pair) => void socketpair(domain, type, protocol, pair),
-    bind: (fd, address) => void bind(fd, address, address.length),
-    listen: (fd, backlog) => void listen(fd, backlog),
-    accept4: (fd, flags) => accept4(fd, null, null, flags),
-    connect: (fd, address) => void connect(fd, address, address.length),
-    shutdown: (fd, how) => void shutdown(fd, how),
     getsockopt(fd, level, option, value) {
       const length = Buffer.alloc(4);
       length.writeUInt32LE(value.length);
       getsockopt(fd, level, option, value, length);
       return length.readUInt32LE();
     },
-    setsockopt: (fd, level, option, value) => void setsockopt(fd, level, option, value, value.length),
     sendmsg(fd, message, flags) {
       const { header, keep } = messageHeader(message);
       const sent = sendmsg(fd, header, flags);
@@ -212,9 +197,9 @@ function loadNative(): Native {
       const { header, keep } = messageHeader(message);
       const bytes = recvmsg(fd, header, flags);
       const controlBytes = Number(header.readBigUInt64LE(MSGHDR.controllen));
-      return { bytes: keep.length > 0 ? bytes : 0, controlBytes };
+      return { bytes: keep.length > 0 ? bytes : 0, controlBytes, flags: header.readUInt32LE(MSGHDR.flags) };
     },
     poll: (fds, count, timeoutMs) => poll(fds, count, timeoutMs),
-    kill: (pid, signal) => void kill(pid, signal),
+    pidfdSendSignal: (pidfd, signal) => void pidfdSendSignal(SYS.pidfdSendSignal, pidfd, signal, null, 0),
   };
 }
