@@ -201,14 +201,15 @@ describe('unix sockets', () => {
     );
     assert.equal(flags & constants.O_NONBLOCK, 0);
     assert.notEqual(flags & 0o2000000, 0);
-    client.write('to the listener');
+    // Waited for, because this thread blocks in the reads below.
+    await new Promise((resolve) => client.write('to the listener', resolve));
     const back = Buffer.alloc(15);
     assert.equal(readAll(fd, back), 15);
     assert.equal(back.toString(), 'to the listener');
     const answer = new Promise<string>((resolve) => client.once('data', (data) => resolve(String(data))));
     writeAll(fd, Buffer.from('answer'));
     assert.equal(await answer, 'answer');
-    client.end();
+    await new Promise<void>((resolve) => client.end(resolve));
     assert.equal(readAll(fd, Buffer.alloc(4)), 0);
     closeSync(fd);
     client.destroy();
