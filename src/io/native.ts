@@ -49,6 +49,7 @@ export interface Native {
     message: MessageBuffers,
     flags: number,
   ): { bytes: number; controlBytes: number; flags: number };
+  shutdown(fd: number, how: number): void;
   poll(fds: Uint8Array, count: number, timeoutMs: number): number;
   pidfdSendSignal(pidfd: number, signal: number): void;
 }
@@ -135,6 +136,7 @@ function loadNative(): Native {
   const getsockopt = declare('getsockopt', 'int', ['int', 'int', 'int', 'void *', 'void *']);
   const sendmsg = declare('sendmsg', 'int64_t', ['int', 'void *', 'int']);
   const recvmsg = declare('recvmsg', 'int64_t', ['int', 'void *', 'int']);
+  const shutdown = declare('shutdown', 'int', ['int', 'int']);
   const poll = declare('poll', 'int', ['void *', 'ulong', 'int']);
   const pidfdSendSignal = declare(
     'syscall',
@@ -199,6 +201,7 @@ function loadNative(): Native {
       const controlBytes = Number(header.readBigUInt64LE(MSGHDR.controllen));
       return { bytes: keep.length > 0 ? bytes : 0, controlBytes, flags: header.readUInt32LE(MSGHDR.flags) };
     },
+    shutdown: (fd, how) => void shutdown(fd, how),
     poll: (fds, count, timeoutMs) => poll(fds, count, timeoutMs),
     pidfdSendSignal: (pidfd, signal) => void pidfdSendSignal(SYS.pidfdSendSignal, pidfd, signal, null, 0),
   };

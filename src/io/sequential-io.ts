@@ -4,6 +4,11 @@ import { constants } from 'node:os';
 import { admit } from './faults.js';
 import { hasErrno, systemError } from './system-error.js';
 
+/** Reads what is there, waiting for at least one byte. Returns 0 only when the other side has closed. */
+export function readSome(fd: number, data: Uint8Array): number {
+  return retried(() => readSync(fd, data, 0, admit('read', data.length), null));
+}
+
 /** Reads until `data` is full. Returns the number of bytes, smaller only when the other side has closed. */
 export function readAll(fd: number, data: Uint8Array): number {
   let done = 0;

@@ -16,6 +16,7 @@ const MSG_CMSG_CLOEXEC = 0x4000_0000;
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
 const SOCK_CLOEXEC = 0o2000000;
+const SHUT_RDWR = 2;
 const F_GETFL = 3;
 const F_SETFL = 4;
 const F_DUPFD_CLOEXEC = 1030;
@@ -57,6 +58,18 @@ export function duplicateBlocking(socket: Socket | number): number {
   const fd = native().fcntl(descriptorOf(socket), F_DUPFD_CLOEXEC, 0);
   native().fcntl(fd, F_SETFL, native().fcntl(fd, F_GETFL, 0) & ~O_NONBLOCK);
   return fd;
+}
+
+/**
+ * Ends a connection in both directions without giving up its descriptor: a thread that waits in a read of it wakes
+ * up and sees the end. Does nothing when the connection has ended already.
+ */
+export function shutdownSocket(fd: number): void {
+  try {
+    native().shutdown(fd, SHUT_RDWR);
+  } catch (error) {
+    if (!hasErrno(error, 'ENOTCONN')) throw error;
+  }
 }
 
 /** Two connected, blocking stream sockets. The caller closes both. */

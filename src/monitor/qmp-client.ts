@@ -9,6 +9,7 @@ import { once } from 'node:events';
 import { createConnection, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { errorReason, MapramError } from '../errors.js';
+import { type PeerCredentials, peerCredentials } from '../io/unix-socket.js';
 import { isJsonObject, type JsonObject, type JsonValue } from '../options/qapi.js';
 import { EventQueue } from './event-queue.js';
 import { JsonReader } from './json-reader.js';
@@ -114,6 +115,14 @@ export class QmpClient implements AsyncDisposable {
   /** True from the end of the connection on, whoever ended it. */
   get closed(): boolean {
     return this.#ended !== undefined;
+  }
+
+  /** The process at the other end of a Unix socket; undefined over TCP and for other streams. */
+  get peer(): PeerCredentials | undefined {
+    const stream = this.#stream;
+    if (!(stream instanceof Socket) || stream.destroyed || stream.remoteFamily !== undefined)
+      return undefined;
+    return peerCredentials(stream);
   }
 
   /**
@@ -251,7 +260,7 @@ export class QmpClient implements AsyncDisposable {
   }
 
   #write(line: string, descriptors: readonly number[] = []): Promise<void> {
-    if (descriptors.length > 0 && !this.#canPassDescriptors()) {
+    if (descriptors.length > 0 && !this.canPassDescriptors) {
       return Promise.reject(new Error('descriptors can be passed over Unix sockets only'));
     }
     const write = this.#lastWrite.then(async () => {
@@ -267,7 +276,8 @@ export class QmpClient implements AsyncDisposable {
     return write;
   }
 
-  #canPassDescriptors(): boolean {
+  /** Whether `descriptors` may be given to `execute`: over a Unix socket, where a sender was given. */
+  get canPassDescriptors(): boolean {
     return this.#sendDescriptors !== undefined && this.#stream instanceof Socket;
   }
 
