@@ -1,0 +1,189 @@
+/**
+ * A running QEMU behind a QMP socket: what it is, what it can do, and the few commands that saving and loading need.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { MapramError } from '../../errors.js';
+import { sendDescriptors } from '../../io/unix-socket.js';
+import { isRunning, type MigrationStatus } from '../../migration/migration-state.js';
+import { QmpClient } from '../../monitor/qmp-client.js';
+import type { MigrationInfo, QemuVersion } from '../../monitor/qmp-commands.js';
+import { QmpError } from '../../monitor/qmp-error.js';
+import { parseRamBlocks, type QemuRamBlock } from './ram-block-table.js';
+
+/** `query-migrate` with its status always present: `none` where there was no migration. */
+export type QemuMigrationInfo = MigrationInfo & { status: MigrationStatus };
+
+/** Run states in which a guest executes nothing but could. */
+const STOPPED_STATES = new Set([
+  'paused',
+  'prelaunch',
+  'postmigrate',
+  'io-error',
+  'debug',
+  'watchdog',
+  'suspended',
+]);
+
+/** Between two questions for the state of a migration; QEMU's MIGRATION events wake the wait up earlier. */
+const POLL_MS = 100;
+
+export class QemuVm implements AsyncDisposable {
+  private constructor(
+    /** As the user gave it, for messages. */
+    readonly address: string,
+    readonly client: QmpClient,
+    readonly version: QemuVersion,
+  ) {}
+
+  /** @throws MapramError `MONITOR` when nobody listens there or it is not a QMP server */
+  static async connect(address: string, options: { signal?: AbortSignal } = {}): Promise<QemuVm> {
+    const client = await QmpClient.connect(address, { ...options, sendDescriptors });
+    return new QemuVm(address, client, client.version.qemu);
+  }
+
+  get versionText(): string {
+    const { major, minor, micro } = this.version;
+    return `${major}.${minor}.${micro}`;
+  }
+
+  isAtLeast(major: number, minor: number): boolean {
+    return this.version.major > major || (this.version.major === major && this.version.minor >= minor);
+  }
+
+  async runState(): Promise<string> {
+    return (await this.client.execute('query-status')).status;
+  }
+
+  /** The process behind the socket; undefined over TCP or when it cannot be told (another PID namespace). */
+  peerPid(): number | undefined {
+    return this.client.peer?.pid || undefined;
+  }
+
+  /** Name of the machine type, resolved: `pc-i440fx-10.0` also where it was started as `pc`. */
+  async machine(): Promise<string> {
+    const type = await this.client.execute('qom-get', { path: '/machine', property: 'type' });
+    return String(type).replace(/-machine$/, '');
+  }
+
+  async ramBlocks(): Promise<QemuRamBlock[]> {
+    return parseRamBlocks(await this.humanCommand('info ramblock'));
+  }
+
+  async humanCommand(line: string): Promise<string> {
+    return this.client.execute('human-monitor-command', { 'command-line': line });
+  }
+
+  async migrationInfo(): Promise<QemuMigrationInfo> {
+    const info = await this.client.execute('query-migrate');
+    return { ...info, status: (info.status ?? 'none') as MigrationStatus };
+  }
+
+  /**
+   * Refuses a VM that cannot be saved now.
+   *
+   * @returns its run state
+   * @throws MapramError `BUSY` or `VM`
+   */
+  async assertCanMigrate(): Promise<string> {
+    const { status } = await this.migrationInfo();
+    const runState = await this.runState();
+    // A finished incoming migration leaves its status behind; only one that is under way counts.
+    if (isRunning(status)) {
+      throw new MapramError(
+        'BUSY',
+        `saving the VM at ${this.address}: it is migrating already (${status}), wait for that or cancel it`,
+        {
+          path: this.address,
+        },
+      );
+    }
+    if (runState === 'inmigrate') {
+      throw new MapramError(
+        'VM',
+        `saving the VM at ${this.address}: it waits for an incoming migration and has nothing to save yet`,
+        {
+          path: this.address,
+        },
+      );
+    }
+    if (runState === 'postmigrate') {
+      throw new MapramError(
+        'VM',
+        `saving the VM at ${this.address}: it was stopped by an earlier migration and QEMU saves such a VM only after "cont"`,
+        {
+          path: this.address,
+        },
+      );
+    }
+    if (runState !== 'running' && !STOPPED_STATES.has(runState)) {
+      throw new MapramError(
+        'VM',
+        `saving the VM at ${this.address}: its state is ${runState}, in which QEMU cannot save it`,
+        {
+          path: this.address,
+        },
+      );
+    }
+    return runState;
+  }
+
+  async stop(): Promise<void> {
+    await this.client.execute('stop');
+  }
+
+  async cont(): Promise<void> {
+    await this.client.execute('cont');
+  }
+
+  /**
+   * Resolves with the first migration status out of `wanted`.
+   *
+   * @throws MapramError `MIGRATION` when the migration ends otherwise, with QEMU's own reason
+   */
+  async waitForMigration(
+    wanted: readonly MigrationStatus[],
+    { signal, onInfo }: { signal?: AbortSignal; onInfo?: (info: QemuMigrationInfo) => void } = {},
+  ): Promise<QemuMigrationInfo> {
+    const events = this.client.events({ names: ['MIGRATION'] });
+    try {
+      for (;;) {
+        signal?.throwIfAborted();
+        const info = await this.migrationInfo();
+        onInfo?.(info);
+        if (wanted.includes(info.status)) return info;
+        if (!isRunning(info.status)) {
+          throw new MapramError(
+            'MIGRATION',
+            `migrating the VM at ${this.address}: it ended as ${info.status}, not as ${wanted.join(' or ')}${info['error-desc'] ? `: ${info['error-desc']}` : ''}`,
+            { path: this.address },
+          );
+        }
+        await Promise.race([events.next(), delay(POLL_MS)]);
+      }
+    } finally {
+      await events.return?.();
+    }
+  }
+
+  /** Cancels a migration under way and waits until QEMU is through with it. The guest then runs if it ran before. */
+  async cancelMigration(): Promise<void> {
+    await this.client.execute('migrate_cancel');
+    for (;;) {
+      const { status } = await this.migrationInfo();
+      if (!isRunning(status)) return;
+      await delay(10);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.client.close();
+  }
+}
+
+/** Whether QEMU answered that it does not know a command, parameter or capability. */
+export function isUnknownToQemu(error: unknown): boolean {
+  return (
+    error instanceof QmpError &&
+    (error.errorClass === 'CommandNotFound' || /is unexpected|does not accept value/.test(error.description))
+  );
+}

@@ -1,0 +1,113 @@
+/**
+ * Finds the files behind a QEMU's RAM blocks, so that mapram can map the same memory.
+ *
+ * The monitor tells the address of each block in QEMU's process (`info ramblock`, HVA); /proc/PID/maps tells which
+ * file is mapped there and whether shared. Versions that do not print the address (7.2) are served by the properties
+ * of the memory backend objects: block `mem0` is the object /objects/mem0 with its `mem-path`.
+ */
+import { constants } from 'node:fs';
+import { closeFile } from '../../io/open-file.js';
+import { openProcessMapping, type ProcessMapping, readProcessMaps } from '../../io/process-maps.js';
+import type { QemuVm } from './qemu-vm.js';
+import type { QemuRamBlock } from './ram-block-table.js';
+
+export interface SharedRamBlock {
+  idstr: string;
+  /** Read-only descriptor of the backing file; the caller closes it. */
+  fd: number;
+  /** Where the block begins in that file. */
+  offset: number;
+  /** Path as the backend or the kernel names it, for messages. */
+  path: string;
+}
+
+/**
+ * Opens the files of all blocks whose memory is shared with a file; the others (private memory, ROMs) are left out.
+ *
+ * @param pid the QEMU process; it must be on this host
+ */
+export async function openSharedRam(
+  vm: QemuVm,
+  blocks: readonly QemuRamBlock[],
+  pid: number,
+): Promise<SharedRamBlock[]> {
+  const maps = readProcessMaps(pid);
+  const opened: SharedRamBlock[] = [];
+  try {
+    for (const block of blocks) {
+      const backend = await memoryBackend(vm, block.idstr);
+      if (!backend?.share) continue;
+      const found = mappingOf(maps, block, backend);
+      if (!found) continue;
+      const { mapping, offset } = found;
+      const fd = openProcessMapping(pid, mapping, constants.O_RDONLY);
+      opened.push({ idstr: block.idstr, fd, offset, path: mapping.path });
+    }
+    return opened;
+  } catch (error) {
+    for (const { fd } of opened) closeFile(fd);
+    throw error;
+  }
+}
+
+/** Whether QEMU leaves the block out of the stream under `x-ignore-shared`; decides if `shared` is worth choosing. */
+export async function isIgnoredWhenShared(vm: QemuVm, idstr: string): Promise<boolean> {
+  const backend = await memoryBackend(vm, idstr);
+  if (!backend?.share) return false;
+  // Since 8.1 only memory with a name in a file system counts; memfd is sent page by page.
+  return backend.type === 'memory-backend-file' || !vm.isAtLeast(8, 1);
+}
+
+interface MemoryBackend {
+  type: string;
+  share: boolean;
+  path?: string;
+  /** Of `memory-backend-file,offset=`, since 8.1. */
+  offset: number;
+}
+
+async function memoryBackend(vm: QemuVm, idstr: string): Promise<MemoryBackend | undefined> {
+  const path = idstr.startsWith('/objects/') ? idstr : `/objects/${idstr}`;
+  const get = async (property: string) => {
+    try {
+      return await vm.client.execute('qom-get', { path, property });
+    } catch {
+      return undefined;
+    }
+  };
+  const type = await get('type');
+  if (typeof type !== 'string' || !type.startsWith('memory-backend-')) return undefined;
+  const share = await get('share');
+  const memPath = await get('mem-path');
+  const offset = await get('offset');
+  return {
+    type,
+    share: share === true,
+    offset: typeof offset === 'number' ? offset : 0,
+    ...(typeof memPath === 'string' ? { path: memPath } : {}),
+  };
+}
+
+/** The mapping that holds the whole block, and where in its file the block begins. */
+function mappingOf(
+  maps: readonly ProcessMapping[],
+  block: QemuRamBlock,
+  backend: MemoryBackend,
+): { mapping: ProcessMapping; offset: number } | undefined {
+  const { hostAddress, usedLength } = block;
+  const fits = ({ shared, length }: ProcessMapping, skip: number) => shared && length - skip >= usedLength;
+  if (hostAddress === undefined) {
+    const mapping = maps.find(
+      (candidate) =>
+        candidate.path === backend.path &&
+        candidate.offset <= backend.offset &&
+        fits(candidate, backend.offset - candidate.offset),
+    );
+    return mapping && { mapping, offset: backend.offset };
+  }
+  const mapping = maps.find(
+    ({ start, length }) => start <= hostAddress && hostAddress < start + BigInt(length),
+  );
+  const skip = mapping === undefined ? 0 : Number(hostAddress - mapping.start);
+  return mapping && fits(mapping, skip) ? { mapping, offset: mapping.offset + skip } : undefined;
+}
