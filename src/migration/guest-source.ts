@@ -1,0 +1,58 @@
+/** A guest of this process as the source of a migration: its RAM is mapped, its dirty log drives live passes. */
+import type { DirtyTrackingGuest } from '../guest/guest.js';
+import type { DirtyLog, OutgoingSource, SourceDevices, SourceSetup } from './source.js';
+
+/** QEMU 10.0's section id of RAM; device sections count from here. */
+const RAM_SECTION_ID = 1;
+
+export class GuestSource implements OutgoingSource {
+  readonly dirtyLog: DirtyLog;
+  readonly #guest: DirtyTrackingGuest;
+  readonly #wasRunning: boolean;
+
+  /** @param wasRunning whether `resume` lets the guest run; by default, whether it runs now */
+  constructor(guest: DirtyTrackingGuest, wasRunning: boolean = guest.runState === 'running') {
+    this.#guest = guest;
+    this.#wasRunning = wasRunning;
+    this.dirtyLog = {
+      start: () => guest.startDirtyLog(),
+      sync: (block, into) => guest.syncDirty(block, into),
+      stop: () => guest.stopDirtyLog(),
+    };
+  }
+
+  async setup(): Promise<SourceSetup> {
+    const { machine, blocks } = this.#guest;
+    return {
+      machine,
+      pageSize: blocks[0]?.pageSize ?? 4096,
+      ramSectionId: RAM_SECTION_ID,
+      blocks: blocks.map(({ idstr, usedLength, fd, fdOffset }) => ({
+        idstr,
+        usedLength,
+        memory: { fd, offset: fdOffset },
+      })),
+    };
+  }
+
+  async stop(): Promise<number[]> {
+    if (this.#guest.runState === 'running') await this.#guest.stop('finish-migrate');
+    return this.#guest.blocks.map((_, index) => index);
+  }
+
+  async devices(): Promise<SourceDevices> {
+    const { sections, vmdescription } = this.#guest.saveDevices();
+    return { sections, vmdescription, switchoverStart: true };
+  }
+
+  async resume(): Promise<void> {
+    if (this.#wasRunning && this.#guest.runState !== 'running') await this.#guest.cont();
+  }
+
+  async cancel(): Promise<void> {
+    this.#guest.stopDirtyLog();
+    await this.resume();
+  }
+
+  async dispose(): Promise<void> {}
+}

@@ -1,0 +1,177 @@
+/**
+ * A migration out of a mapped-ram file into a guest of this process: the states of a QEMU destination.
+ *
+ *     setup       open file and channels, match the blocks of file and guest
+ *     active      pages through the channels straight into RAM, then the device state
+ *     completed   the guest is there, stopped
+ */
+import { EventEmitter } from 'node:events';
+import { errorReason, MapramError } from '../errors.js';
+import type { DirtyTrackingGuest } from '../guest/guest.js';
+import { MappedRamImage } from '../mapped-ram/image.js';
+import { FileChannels } from '../multifd/file-channels.js';
+import type { MigrationCapabilities } from '../options/migration-capabilities.js';
+import type { MigrationParameters } from '../options/migration-parameters.js';
+import type { ProgressEvent } from '../progress.js';
+import { channelCount } from './channel-count.js';
+import type { MigrationFile } from './migration-file.js';
+import { isRunning, MigrationState, type MigrationStatus } from './migration-state.js';
+import { ProgressMeter } from './progress.js';
+
+export interface IncomingOptions {
+  guest: DirtyTrackingGuest;
+  file: MigrationFile;
+  parameters: MigrationParameters;
+  capabilities: MigrationCapabilities;
+  progressMs?: number;
+}
+
+export interface IncomingResult {
+  normalPages: number;
+  channels: number;
+  direct: boolean;
+  totalTimeMs: number;
+}
+
+export class IncomingMigration extends EventEmitter<{
+  status: [MigrationStatus];
+  progress: [ProgressEvent];
+}> {
+  readonly #options: IncomingOptions;
+  readonly #state = new MigrationState((status) => this.emit('status', status));
+  readonly #abort = new AbortController();
+  #error: unknown;
+
+  constructor(options: IncomingOptions) {
+    super();
+    this.#options = options;
+  }
+
+  get status(): MigrationStatus {
+    return this.#state.status;
+  }
+
+  /** Why it failed. */
+  get error(): unknown {
+    return this.#error;
+  }
+
+  /** Gives up; `run` rejects with `CANCELLED`. The guest's memory is then in no defined state. */
+  cancel(): void {
+    if (isRunning(this.status)) this.#abort.abort();
+  }
+
+  /**
+   * Loads the file. Call once.
+   *
+   * @throws MapramError `FORMAT` for a damaged or unfinished file, `VM` when it belongs to another machine; the guest is then of no
+   *   use and must be disposed
+   */
+  async run(): Promise<IncomingResult> {
+    this.#state.moveTo('setup');
+    try {
+      const result = await this.#load();
+      this.#state.moveTo('completed');
+      return result;
+    } catch (error) {
+      const { name } = this.#options.file;
+      this.#error = this.#abort.signal.aborted
+        ? new MapramError('CANCELLED', `loading ${name}: cancelled`, { path: name })
+        : error instanceof MapramError
+          ? error
+          : new MapramError('MIGRATION', `loading ${name}: ${errorReason(error)}`, {
+              path: name,
+              cause: error,
+            });
+      this.#state.moveTo('failed');
+      throw this.#error;
+    }
+  }
+
+  async #load(): Promise<IncomingResult> {
+    const { guest, file, parameters, capabilities, progressMs = 200 } = this.#options;
+    const startedAt = performance.now();
+    await using image = await MappedRamImage.open(file.channelPath, { offset: file.offset });
+    assertFits(guest, image, file.name);
+    const pages = image.blocks.reduce((total, { bitmap }) => total + bitmap.count(), 0);
+    await using channels = await FileChannels.open({
+      ...file.channelTarget(channelCount(parameters, capabilities)),
+      access: 'read',
+      direct: file.direct,
+      regions: image.blocks.map(({ idstr, usedLength, pageSize, pagesOffset, bitmap }) => {
+        const block = guest.blocks.find(
+          (candidate) => candidate.idstr === idstr,
+        ) as (typeof guest.blocks)[number];
+        const shared = new SharedArrayBuffer(bitmap.bytes.byteLength);
+        new Uint8Array(shared).set(bitmap.bytes);
+        return {
+          name: idstr,
+          fd: block.fd,
+          fdOffset: block.fdOffset,
+          length: usedLength,
+          pagesOffset,
+          pageSize,
+          bitmap: shared,
+        };
+      }),
+      signal: this.#abort.signal,
+    });
+    this.#abort.signal.throwIfAborted();
+    this.#state.moveTo('active');
+    const meter = new ProgressMeter();
+    const report = () => {
+      const progress = channels
+        .progress()
+        .map(({ channel, bytes, normalPages }) => ({ id: channel, bytes, normalPages }));
+      const sum = (pick: (channel: (typeof progress)[number]) => number) =>
+        progress.reduce((total, channel) => total + pick(channel), 0);
+      this.emit(
+        'progress',
+        meter.report('RAM', {
+          bytes: sum(({ bytes }) => bytes),
+          totalBytes: pages * image.pageSize,
+          pages: sum(({ normalPages }) => normalPages),
+          channels: progress,
+        }),
+      );
+    };
+    const ticker = setInterval(report, progressMs);
+    try {
+      await channels.transfer();
+    } finally {
+      clearInterval(ticker);
+    }
+    report();
+    guest.loadDevices(image.tail.sectionBytes);
+    return {
+      normalPages: pages,
+      channels: channels.count,
+      direct: file.direct,
+      totalTimeMs: Math.round(performance.now() - startedAt),
+    };
+  }
+}
+
+function assertFits(guest: DirtyTrackingGuest, image: MappedRamImage, name: string): void {
+  const refuse = (problem: string) => new MapramError('VM', `loading ${name}: ${problem}`, { path: name });
+  if (!image.complete) {
+    throw new MapramError(
+      'FORMAT',
+      `loading ${name}: the save did not finish: ${image.problems.join(', ')}`,
+      { path: name },
+    );
+  }
+  const { machine } = image.configuration;
+  if (machine !== guest.machine)
+    throw refuse(`it is of machine type ${machine}, the guest is a ${guest.machine}`);
+  for (const { idstr, usedLength } of image.blocks) {
+    const block = guest.blocks.find((candidate) => candidate.idstr === idstr);
+    if (!block) throw refuse(`it has a RAM block ${idstr}, which the guest lacks`);
+    if (block.usedLength !== usedLength) {
+      throw refuse(`its RAM block ${idstr} has ${usedLength} bytes, the guest's has ${block.usedLength}`);
+    }
+  }
+  for (const { idstr } of guest.blocks) {
+    if (!image.block(idstr)) throw refuse(`the guest has a RAM block ${idstr}, which the file lacks`);
+  }
+}

@@ -1,0 +1,429 @@
+/**
+ * A migration out of a VM into a mapped-ram file: the states of QEMU, the passes over RAM, the order of writes.
+ *
+ *     setup            connect to the source, lay the file out, open the channels
+ *     active           stream header and RAM START on the main channel; pages through the channels, pass after pass
+ *                      while the guest runs (dirty log) or once after it was stopped
+ *     [pre-switchover] guest stopped, all but the device state done; waits for `continue()`
+ *     device           last dirty pages, RAM END and bitmaps, device sections, vmdescription, sync
+ *     completed
+ */
+import { EventEmitter } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
+import { errorReason, MapramError } from '../errors.js';
+import { syncFileData } from '../io/file-sync.js';
+import { PageBitmap } from '../mapped-ram/bitmap.js';
+import { ImageWriter, type ImageWriterBlock } from '../mapped-ram/image-writer.js';
+import { FileChannels } from '../multifd/file-channels.js';
+import type { MigrationCapabilities } from '../options/migration-capabilities.js';
+import type { MigrationParameters } from '../options/migration-parameters.js';
+import type { ProgressEvent } from '../progress.js';
+import { channelCount } from './channel-count.js';
+import type { MigrationFile } from './migration-file.js';
+import { isRunning, MigrationState, type MigrationStatus } from './migration-state.js';
+import { ProgressMeter } from './progress.js';
+import type { OutgoingSource, SourceDevices, SourceSetup } from './source.js';
+
+export interface OutgoingOptions {
+  source: OutgoingSource;
+  file: MigrationFile;
+  parameters: MigrationParameters;
+  capabilities: MigrationCapabilities;
+  /** How often `progress` is emitted, in ms; 200 by default. */
+  progressMs?: number;
+  /** Whether the file is on the disk when the migration completes; true by default. */
+  sync?: boolean;
+  /** Called with the vmdescription before it is written; returns the text to write (a manifest may be added). */
+  describe?: (vmdescription: string | undefined, writer: ImageWriter) => string | undefined;
+}
+
+export interface OutgoingEvents {
+  status: [MigrationStatus];
+  /** A pass over RAM begins, counted from 1: QEMU's MIGRATION_PASS. */
+  pass: [number];
+  progress: [ProgressEvent];
+}
+
+/** Page counters in the meaning of `query-migrate`'s `ram`. */
+export interface RamCounters {
+  totalBytes: number;
+  /** Pages written, re-sent ones counted again. */
+  normalPages: number;
+  /** Pages found zero. */
+  duplicatePages: number;
+  normalBytes: number;
+  remainingBytes: number;
+  pageSize: number;
+  passes: number;
+}
+
+export interface OutgoingResult {
+  ram: RamCounters;
+  /** Length of the stream and pages: the size of the file. */
+  fileBytes: number;
+  channels: number;
+  /** Whether the page channels really used O_DIRECT. */
+  direct: boolean;
+  setupTimeMs: number;
+  totalTimeMs: number;
+  /** From the stop of the guest to the end of its device state. */
+  downtimeMs: number;
+}
+
+/** Passes over a guest that dirties faster than the channels write: after these it is stopped. */
+const MAX_LIVE_PASSES = 50;
+
+export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
+  readonly #options: OutgoingOptions;
+  readonly #state = new MigrationState((status) => this.emit('status', status));
+  readonly #abort = new AbortController();
+  readonly #meter = new ProgressMeter();
+  readonly #startedAt = performance.now();
+  #phase = 'connecting';
+  #writer: ImageWriter | undefined;
+  #channels: FileChannels | undefined;
+  /** Blocks that the channels have mapped, in the order of their regions. */
+  readonly #mapped: number[] = [];
+  /** Those of them that the engine copies. */
+  #copied: number[] = [];
+  #passes = 0;
+  #remainingBytes = 0;
+  #setupTimeMs = 0;
+  #stoppedAt: number | undefined;
+  #downtimeMs = 0;
+  #totalTimeMs = 0;
+  #bytesPerMs = 0;
+  #error: unknown;
+  #continue: (() => void) | undefined;
+
+  constructor(options: OutgoingOptions) {
+    super();
+    this.#options = options;
+  }
+
+  get status(): MigrationStatus {
+    return this.#state.status;
+  }
+
+  /** Why it failed. */
+  get error(): unknown {
+    return this.#error;
+  }
+
+  /**
+   * Runs the migration to its end. Call once.
+   *
+   * @throws MapramError the reason when it fails, `CANCELLED` after `cancel()`; the guest is then as it was before
+   */
+  async run(): Promise<OutgoingResult> {
+    const { source, progressMs = 200 } = this.#options;
+    const ticker = setInterval(() => this.emit('progress', this.progress()), progressMs);
+    try {
+      this.#state.moveTo('setup');
+      const result = await this.#migrate();
+      this.#state.moveTo('completed');
+      this.#totalTimeMs = result.totalTimeMs;
+      return result;
+    } catch (error) {
+      throw await this.#giveUp(error);
+    } finally {
+      clearInterval(ticker);
+      this.emit('progress', this.progress());
+      await this.#channels?.close();
+      await source.dispose();
+    }
+  }
+
+  /** Cancels: the guest goes on as before, the file stays incomplete. Does nothing once the migration has ended. */
+  cancel(): void {
+    if (!isRunning(this.status) || this.status === 'cancelling') return;
+    this.#state.moveTo('cancelling');
+    this.#abort.abort();
+    this.#channels?.abort();
+  }
+
+  /** Ends the pause of `pause-before-switchover`. Returns false in any other state. */
+  continue(): boolean {
+    if (this.status !== 'pre-switchover' || !this.#continue) return false;
+    this.#continue();
+    return true;
+  }
+
+  progress(): ProgressEvent {
+    const { totalBytes, normalPages, duplicatePages, pageSize } = this.ram();
+    const channels = [
+      ...(this.#channels?.progress().map(({ channel, bytes }) => ({ id: channel, bytes })) ?? []),
+      ...(this.#options.source.placed?.().channels ?? []),
+    ];
+    return this.#meter.report(this.#phase, {
+      bytes: Math.min(
+        (normalPages + duplicatePages) * pageSize,
+        this.#passes > 1 ? Number.POSITIVE_INFINITY : totalBytes,
+      ),
+      totalBytes,
+      pages: normalPages + duplicatePages,
+      channels,
+    });
+  }
+
+  ram(): RamCounters {
+    const channels = this.#channels?.progress() ?? [];
+    const placed = this.#options.source.placed?.();
+    const sum = (pick: (channel: (typeof channels)[number]) => number) =>
+      channels.reduce((total, channel) => total + pick(channel), 0);
+    const pageSize = this.#writer?.pageSize ?? 4096;
+    const normalPages = sum((channel) => channel.normalPages) + (placed?.normalPages ?? 0);
+    return {
+      totalBytes: this.#writer?.blocks.reduce((total, block) => total + block.usedLength, 0) ?? 0,
+      normalPages,
+      duplicatePages: sum((channel) => channel.duplicatePages) + (placed?.duplicatePages ?? 0),
+      normalBytes: normalPages * pageSize,
+      remainingBytes: this.#remainingBytes,
+      pageSize,
+      passes: this.#passes,
+    };
+  }
+
+  /** Times in ms as `query-migrate` gives them; those of phases to come are absent. */
+  times(): { setupMs: number; totalMs: number; downtimeMs?: number; expectedDowntimeMs: number } {
+    const ended = !isRunning(this.status);
+    const times = {
+      setupMs: this.#setupTimeMs,
+      totalMs: ended ? this.#totalTimeMs : Math.round(performance.now() - this.#startedAt),
+      expectedDowntimeMs:
+        this.#bytesPerMs > 0
+          ? Math.round(this.#remainingBytes / this.#bytesPerMs)
+          : Number(this.#options.parameters['downtime-limit']),
+    };
+    return ended ? { ...times, downtimeMs: this.#downtimeMs } : times;
+  }
+
+  async #migrate(): Promise<OutgoingResult> {
+    const { source, file, capabilities } = this.#options;
+    const { signal } = this.#abort;
+    const setup = await source.setup(signal);
+    const writer = await this.#layOut(setup);
+    const channels = await this.#openChannels(setup, writer);
+    this.#setupTimeMs = Math.round(performance.now() - this.#startedAt);
+    signal.throwIfAborted();
+
+    this.#remainingBytes = this.ram().totalBytes;
+    // QEMU counts the first synchronisation of the dirty log before it is active.
+    this.#beginPass();
+    this.#state.moveTo('active');
+    if (setup.earlySections) throw earlySectionsUnsupported(file.name);
+    await writer.writeStart();
+    if (source.dirtyLog) await this.#copyWhileRunning(channels, writer);
+    else await this.#copyStopped(channels, writer);
+    signal.throwIfAborted();
+
+    if (capabilities['pause-before-switchover']) await this.#pause(signal);
+    this.#state.moveTo('device');
+    if (source.dirtyLog) await this.#copyDirty(channels, writer);
+    this.#phase = 'device state';
+    const devices = await source.devices(signal);
+    this.#downtimeMs = Math.round(performance.now() - (this.#stoppedAt ?? performance.now()));
+    signal.throwIfAborted();
+    const fileBytes = await this.#writeDevices(writer, devices);
+    return {
+      ram: { ...this.ram(), remainingBytes: 0 },
+      fileBytes,
+      channels: channels.count,
+      direct: file.direct,
+      setupTimeMs: this.#setupTimeMs,
+      totalTimeMs: Math.round(performance.now() - this.#startedAt),
+      downtimeMs: this.#downtimeMs,
+    };
+  }
+
+  async #layOut(setup: SourceSetup): Promise<ImageWriter> {
+    const { file } = this.#options;
+    const { machine, targetPageBits, uuid } = setup;
+    this.#writer = await ImageWriter.create({
+      fd: file.mainFd,
+      path: file.name,
+      offset: file.offset,
+      configuration: {
+        machine,
+        capabilities: ['mapped-ram'],
+        ...(targetPageBits === undefined ? {} : { targetPageBits }),
+        ...(uuid === undefined ? {} : { uuid }),
+      },
+      blocks: setup.blocks.map(({ idstr, usedLength }) => ({ idstr, usedLength })),
+      pageSize: setup.pageSize,
+      ramSectionId: setup.ramSectionId,
+    });
+    return this.#writer;
+  }
+
+  async #openChannels(setup: SourceSetup, writer: ImageWriter): Promise<FileChannels> {
+    const { source, file, parameters, capabilities } = this.#options;
+    const regions = setup.blocks.flatMap(({ memory }, index) => {
+      const block = writer.blocks[index] as ImageWriterBlock;
+      if (!memory) return [];
+      this.#mapped.push(index);
+      return [
+        {
+          fd: memory.fd,
+          fdOffset: memory.offset,
+          length: block.usedLength,
+          pagesOffset: block.pagesOffset,
+          pageSize: writer.pageSize,
+          bitmap: block.bitmap.bytes.buffer as SharedArrayBuffer,
+        },
+      ];
+    });
+    this.#channels = await FileChannels.open({
+      ...file.channelTarget(channelCount(parameters, capabilities)),
+      access: 'write',
+      direct: file.direct,
+      regions,
+      zeroPageDetection: parameters['zero-page-detection'],
+      signal: this.#abort.signal,
+    });
+    source.place?.({
+      path: file.channelPath,
+      direct: file.direct,
+      blocks: writer.blocks.map(({ idstr, usedLength, pageSize, pagesOffset, bitmap }) => ({
+        idstr,
+        usedLength,
+        pageSize,
+        pagesOffset,
+        bitmap: bitmap.bytes.buffer as SharedArrayBuffer,
+      })),
+    });
+    return this.#channels;
+  }
+
+  /** A guest without dirty log: it is stopped first, and one pass is all. */
+  async #copyStopped(channels: FileChannels, writer: ImageWriter): Promise<void> {
+    await this.#stopGuest();
+    await channels.transfer({ ranges: this.#wholeBlocks() });
+    await writer.writePart();
+    this.#remainingBytes = 0;
+  }
+
+  /** Passes until what is left can be copied within `downtime-limit`, or copying no longer gains on the guest. */
+  async #copyWhileRunning(channels: FileChannels, writer: ImageWriter): Promise<void> {
+    const { source, parameters } = this.#options;
+    source.dirtyLog?.start();
+    let begun = performance.now();
+    let bytes = this.ram().totalBytes;
+    await channels.transfer({});
+    await writer.writePart();
+    while (this.#passes < MAX_LIVE_PASSES) {
+      this.#abort.signal.throwIfAborted();
+      this.#bytesPerMs = bytes / Math.max(1, performance.now() - begun);
+      const dirty = this.#fetchDirty();
+      this.#remainingBytes = dirty.pages * writer.pageSize;
+      if (this.#remainingBytes <= this.#bytesPerMs * Number(parameters['downtime-limit'])) {
+        this.#pending = dirty;
+        break;
+      }
+      this.#beginPass();
+      begun = performance.now();
+      bytes = this.#remainingBytes;
+      await channels.transfer({ ranges: dirty.bitmaps });
+      await writer.writePart();
+    }
+    await this.#stopGuest();
+  }
+
+  /** Dirty pages that were fetched from the log but not copied yet. */
+  #pending: { bitmaps: Uint8Array[]; pages: number } | undefined;
+
+  async #copyDirty(channels: FileChannels, writer: ImageWriter): Promise<void> {
+    const dirty = this.#fetchDirty(this.#pending?.bitmaps);
+    this.#beginPass();
+    await channels.transfer({ ranges: dirty.bitmaps });
+    await writer.writePart();
+    this.#options.source.dirtyLog?.stop();
+    this.#remainingBytes = 0;
+  }
+
+  #fetchDirty(into?: Uint8Array[]): { bitmaps: Uint8Array[]; pages: number } {
+    const log = this.#options.source.dirtyLog;
+    const blocks = this.#writer?.blocks ?? [];
+    const bitmaps =
+      into ??
+      this.#mapped.map((index) => new PageBitmap((blocks[index] as ImageWriterBlock).pageCount).bytes);
+    let pages = 0;
+    for (const [region, block] of this.#mapped.entries())
+      pages += log?.sync(block, bitmaps[region] as Uint8Array) ?? 0;
+    return { bitmaps, pages };
+  }
+
+  /** All of the blocks that the engine copies, nothing of those that the source decided to place itself. */
+  #wholeBlocks(): [number, number][][] {
+    return this.#mapped.map((index) => {
+      const block = this.#writer?.blocks[index];
+      return block && this.#copied.includes(index) ? [[0, block.usedLength]] : [];
+    });
+  }
+
+  #beginPass(): void {
+    this.#passes++;
+    this.#phase = `RAM pass ${this.#passes}`;
+    this.emit('pass', this.#passes);
+  }
+
+  async #stopGuest(): Promise<void> {
+    const { signal } = this.#abort;
+    signal.throwIfAborted();
+    this.#stoppedAt = performance.now();
+    this.#copied = await this.#options.source.stop(signal);
+  }
+
+  async #pause(signal: AbortSignal): Promise<void> {
+    this.#phase = 'paused before switchover';
+    const continued = new Promise<void>((resolve, reject) => {
+      this.#continue = resolve;
+      signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+    });
+    this.#state.moveTo('pre-switchover');
+    await continued;
+  }
+
+  async #writeDevices(writer: ImageWriter, devices: SourceDevices): Promise<number> {
+    const { file, describe, sync = true } = this.#options;
+    await writer.writeEnd({ switchoverStart: devices.switchoverStart });
+    await writer.writeSections(devices.sections);
+    const vmdescription = describe ? describe(devices.vmdescription, writer) : devices.vmdescription;
+    const fileBytes = await writer.finish(vmdescription);
+    if (sync) {
+      this.#phase = 'syncing';
+      await syncFileData(file.mainFd);
+    }
+    return fileBytes;
+  }
+
+  /** Ends in `failed` or `cancelled` with the guest as it was before. Returns the error to throw. */
+  async #giveUp(error: unknown): Promise<unknown> {
+    const { source, file } = this.#options;
+    const cancelled = this.status === 'cancelling';
+    if (!cancelled) this.#abort.abort(error);
+    this.#channels?.abort();
+    await source.cancel();
+    this.#error = cancelled
+      ? new MapramError('CANCELLED', `saving to ${file.name}: cancelled`, { path: file.name })
+      : error instanceof MapramError
+        ? error
+        : new MapramError('MIGRATION', `saving to ${file.name}: ${errorReason(error)}`, {
+            path: file.name,
+            cause: error,
+          });
+    this.#state.moveTo(cancelled ? 'cancelled' : 'failed');
+    await delay(0);
+    return this.#error;
+  }
+}
+
+function earlySectionsUnsupported(name: string): MapramError {
+  return new MapramError(
+    'UNSUPPORTED',
+    `saving to ${name}: the VM has devices that are saved before its RAM (virtio-mem), which this method cannot place; use --method native`,
+    {
+      path: name,
+    },
+  );
+}

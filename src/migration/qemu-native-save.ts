@@ -1,0 +1,110 @@
+/**
+ * Lets QEMU (9.1 or later) write the mapped-ram file itself: `migrate file:…` with mapped-ram, multifd and direct-io.
+ *
+ * Over a Unix socket QEMU gets the opened descriptors in an fdset, so it needs no right to create files, follows no
+ * path, and never opens with O_DIRECT itself: where a file system refuses that, QEMU 10.0.2 dies. Over TCP it gets the
+ * path, which the caller has found to take O_DIRECT.
+ */
+import { constants } from 'node:fs';
+import { lendFdset } from '../guest/qemu/lent-fdset.js';
+import { MigrationSettings } from '../guest/qemu/migration-settings.js';
+import type { QemuMigrationInfo, QemuVm } from '../guest/qemu/qemu-vm.js';
+import { O_DIRECT } from '../io/direct-io-support.js';
+import { closeFile, openFile } from '../io/open-file.js';
+import type { ProgressEvent } from '../progress.js';
+import { ProgressMeter } from './progress.js';
+
+export interface NativeSaveOptions {
+  /** The file, which exists and is empty. */
+  path: string;
+  offset: number;
+  channels: number;
+  directIo: boolean;
+  /** Whether the guest runs on while its RAM is written. */
+  live: boolean;
+  signal: AbortSignal;
+  onProgress?: (event: ProgressEvent) => void;
+}
+
+export interface NativeSaveResult {
+  info: QemuMigrationInfo;
+  downtimeMs: number;
+  /** Lets the guest run again if it ran before, or if QEMU stopped it for the switchover. */
+  resume(): Promise<void>;
+}
+
+/**
+ * Saves and leaves the guest stopped.
+ *
+ * @throws MapramError with QEMU's reason; the guest then runs if it ran before
+ */
+export async function saveNatively(vm: QemuVm, options: NativeSaveOptions): Promise<NativeSaveResult> {
+  const { path, offset, channels, directIo, live, signal, onProgress } = options;
+  const wasRunning = (await vm.assertCanMigrate()) === 'running';
+  const settings = await MigrationSettings.apply(vm, ['mapped-ram', 'multifd', 'events'], {
+    'multifd-channels': channels,
+    'multifd-compression': 'none',
+    'direct-io': directIo,
+    'max-bandwidth': 0,
+    'tls-creds': '',
+  });
+  const meter = new ProgressMeter();
+  const report = (info: QemuMigrationInfo) => {
+    const { ram } = info;
+    if (!ram || !onProgress) return;
+    onProgress(
+      meter.report(info.status === 'device' ? 'device state' : 'RAM', {
+        bytes: (ram.duplicate + ram.normal) * ram['page-size'],
+        totalBytes: ram.total,
+        pages: ram.duplicate + ram.normal,
+        channels: [],
+      }),
+    );
+  };
+  let stoppedAt: number | undefined;
+  let migrating = false;
+  await using target = await openTarget(vm, path, directIo);
+  try {
+    if (!live && wasRunning) {
+      await vm.stop();
+      stoppedAt = performance.now();
+    }
+    signal.throwIfAborted();
+    await vm.client.execute('migrate', {
+      uri: offset === 0 ? `file:${target.path}` : `file:${target.path},offset=${offset}`,
+    });
+    migrating = true;
+    const info = await vm.waitForMigration(['completed'], { signal, onInfo: report });
+    migrating = false;
+    return {
+      info,
+      downtimeMs: stoppedAt === undefined ? (info.downtime ?? 0) : Math.round(performance.now() - stoppedAt),
+      resume: async () => {
+        if (wasRunning) await vm.cont();
+      },
+    };
+  } catch (error) {
+    if (migrating) await vm.cancelMigration().catch(() => {});
+    if (wasRunning && (await vm.runState().catch(() => 'running')) !== 'running')
+      await vm.cont().catch(() => {});
+    throw error;
+  } finally {
+    await settings.restore().catch(() => {});
+  }
+}
+
+interface NativeTarget extends AsyncDisposable {
+  /** What QEMU is told to open. */
+  path: string;
+}
+
+async function openTarget(vm: QemuVm, path: string, directIo: boolean): Promise<NativeTarget> {
+  if (!vm.client.canPassDescriptors) return { path, [Symbol.asyncDispose]: async () => {} };
+  const fds = [openFile(path, constants.O_WRONLY)];
+  try {
+    if (directIo) fds.push(openFile(path, constants.O_WRONLY | O_DIRECT));
+    return await lendFdset(vm, fds);
+  } finally {
+    for (const fd of fds) closeFile(fd);
+  }
+}
