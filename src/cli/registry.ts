@@ -1,5 +1,7 @@
 import type { CommandDescription } from './command.js';
 import { doctor } from './commands/doctor.js';
+import { restore } from './commands/restore.js';
+import { save } from './commands/save.js';
 
 /** Every command, in the order of `mapram --help`. */
-export const COMMANDS: readonly CommandDescription[] = [doctor];
+export const COMMANDS: readonly CommandDescription[] = [save, restore, doctor];

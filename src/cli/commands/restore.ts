@@ -1,0 +1,59 @@
+import { type RestoreResult, restore as restoreVm } from '../../snapshot/restore.js';
+import { DEFAULT_CHANNELS } from '../../snapshot/save.js';
+import {
+  channelsOption,
+  directIoOption,
+  parseSizeArgument,
+  parseVmAddress,
+  VM_HELP,
+  type VmAddress,
+} from '../arguments.js';
+import type { CommandDescription } from '../command.js';
+import { formatDuration, plural, properties } from '../format.js';
+import { openVm } from '../vm-argument.js';
+
+export const restore: CommandDescription = {
+  name: 'restore',
+  summary: 'load a saved file into a VM that waits with -incoming defer',
+  declare(command) {
+    command
+      .argument('<file>', 'a mapped-ram file of mapram, QEMU or libvirt')
+      .argument('<vm>', VM_HELP, parseVmAddress)
+      .addOption(directIoOption())
+      .addOption(channelsOption())
+      .option('--cont', 'let the VM run afterwards, also when it was saved paused')
+      .option('--offset <bytes>', 'where in the file the stream starts', parseSizeArgument)
+      .addHelpText(
+        'after',
+        `
+Examples:
+  qemu-system-x86_64 … -incoming defer -qmp unix:/run/new.qmp,server=on,wait=off
+  mapram restore vm.mapram /run/new.qmp --cont`,
+      );
+  },
+  async run([file, address], { directIo, channels, cont, offset }, { signal, progress, warn }) {
+    await using opened = await openVm(address as VmAddress, 'incoming');
+    const result = await restoreVm({
+      file: String(file),
+      vm: opened.vm,
+      directIo,
+      channels: channels ?? DEFAULT_CHANNELS,
+      cont: cont === true,
+      ...(offset === undefined ? {} : { offset }),
+      signal,
+      onProgress: progress,
+      onWarning: warn,
+    });
+    return { fields: result, text: describe(result) };
+  },
+};
+
+function describe(result: RestoreResult): string {
+  return properties([
+    ['loaded', `${result.file}, ${plural(result.normalPages, 'page')}`],
+    ['direct I/O', `${result.directIo ? 'on' : 'off'}: ${result.directIoReason}`],
+    ['channels', String(result.channels)],
+    ['time', formatDuration(result.totalTimeMs)],
+    ['VM', result.runState],
+  ]);
+}

@@ -1,0 +1,206 @@
+/** Loads a mapped-ram file into a waiting VM: what `mapram restore` does. */
+import { constants, realpathSync } from 'node:fs';
+import { MapramError } from '../errors.js';
+import type { BuiltinGuest } from '../guest/builtin/builtin-guest.js';
+import { lendFdset } from '../guest/qemu/lent-fdset.js';
+import { MigrationSettings } from '../guest/qemu/migration-settings.js';
+import { QemuVm } from '../guest/qemu/qemu-vm.js';
+import { O_DIRECT } from '../io/direct-io-support.js';
+import type { DirectIoMode } from '../io/open-direct.js';
+import { closeFile, openFile } from '../io/open-file.js';
+import { checkImage } from '../mapped-ram/check-image.js';
+import { MappedRamImage } from '../mapped-ram/image.js';
+import { IncomingMigration } from '../migration/incoming.js';
+import { MigrationFile } from '../migration/migration-file.js';
+import { defaultCapabilities } from '../options/migration-capabilities.js';
+import { defaultParameters } from '../options/migration-parameters.js';
+import { qemuProfile } from '../options/qemu-profile.js';
+import type { ProgressEvent } from '../progress.js';
+import { chooseDirectIo, type DirectIoChoice } from './direct-io-choice.js';
+import { assertFitsVm } from './fits-vm.js';
+import { DEFAULT_CHANNELS } from './save.js';
+
+export interface RestoreOptions {
+  file: string;
+  /** The QMP socket of a QEMU started with `-incoming defer`, or a fresh guest of this process that waits. */
+  vm: string | BuiltinGuest;
+  directIo?: DirectIoMode;
+  channels?: number;
+  /** Let the VM run afterwards, also when the file was saved from a paused one. */
+  cont?: boolean;
+  /** Where in the file the stream starts; found by itself at the start and behind libvirt's header. */
+  offset?: number;
+  signal?: AbortSignal;
+  onProgress?: (event: ProgressEvent) => void;
+  onWarning?: (message: string) => void;
+}
+
+export interface RestoreResult {
+  file: string;
+  totalTimeMs: number;
+  directIo: boolean;
+  directIoReason: string;
+  channels: number;
+  normalPages: number;
+  /** State of the VM afterwards. */
+  runState: string;
+}
+
+const MAPPED_RAM_SINCE = [9, 0] as const;
+
+/**
+ * Loads `file` into `vm`. File and VM are checked first; nothing reaches QEMU that does not fit.
+ *
+ * @throws MapramError `FORMAT` for a file that is damaged, unfinished or something else; `VM` when it does not fit
+ */
+export async function restore(options: RestoreOptions): Promise<RestoreResult> {
+  const startedAt = performance.now();
+  const { file, vm: vmOption, directIo = 'auto', signal = new AbortController().signal } = options;
+  signal.throwIfAborted();
+  await using image = await MappedRamImage.open(
+    file,
+    options.offset === undefined ? {} : { offset: options.offset },
+  );
+  assertSound(image);
+  const choice = chooseDirectIo(file, directIo);
+  if (choice.warning !== undefined) options.onWarning?.(choice.warning);
+  const run: RestoreRun = { options, image, choice, signal, channels: options.channels ?? DEFAULT_CHANNELS };
+  const result =
+    typeof vmOption === 'string' ? await restoreQemu(run, vmOption) : await restoreBuiltin(run, vmOption);
+  return {
+    file,
+    directIo: choice.directIo,
+    directIoReason: choice.reason,
+    ...result,
+    totalTimeMs: Math.round(performance.now() - startedAt),
+  };
+}
+
+interface RestoreRun {
+  options: RestoreOptions;
+  image: MappedRamImage;
+  choice: DirectIoChoice;
+  signal: AbortSignal;
+  channels: number;
+}
+
+type Loaded = Pick<RestoreResult, 'channels' | 'normalPages' | 'runState'>;
+
+function assertSound(image: MappedRamImage): void {
+  const problem = image.problems[0] ?? checkImage(image)[0]?.message;
+  if (image.complete && problem === undefined) return;
+  throw new MapramError('FORMAT', `loading ${image.path}: ${problem ?? 'the save did not finish'}`, {
+    path: image.path,
+  });
+}
+
+async function restoreBuiltin(
+  { options, choice, channels, signal, image }: RestoreRun,
+  guest: BuiltinGuest,
+): Promise<Loaded> {
+  const parameters = {
+    ...defaultParameters(qemuProfile('10.0')),
+    'direct-io': choice.directIo,
+    'multifd-channels': channels,
+  };
+  const capabilities = { ...defaultCapabilities(), 'mapped-ram': true, multifd: true };
+  using file = MigrationFile.open(options.file, image.container.offset, { parameters, capabilities });
+  const migration = new IncomingMigration({ guest, file, parameters, capabilities });
+  if (options.onProgress) migration.on('progress', options.onProgress);
+  const cancel = () => migration.cancel();
+  signal.addEventListener('abort', cancel, { once: true });
+  try {
+    const { channels: used, normalPages } = await migration.run();
+    if (options.cont) await guest.cont();
+    return { channels: used, normalPages, runState: guest.runState };
+  } finally {
+    signal.removeEventListener('abort', cancel);
+  }
+}
+
+async function restoreQemu(run: RestoreRun, address: string): Promise<Loaded> {
+  const { options, image, choice, signal, channels } = run;
+  await using vm = await QemuVm.connect(address, { signal });
+  await assertWaiting(vm);
+  await assertFitsVm(image, vm);
+  if (!vm.isAtLeast(...MAPPED_RAM_SINCE)) {
+    throw new MapramError(
+      'UNSUPPORTED',
+      `loading ${options.file} into the VM at ${address}: QEMU ${vm.versionText} cannot load mapped-ram (9.0 can)`,
+      {
+        path: address,
+      },
+    );
+  }
+  const withDirectIo = vm.isAtLeast(9, 1);
+  const settings = await MigrationSettings.apply(vm, ['mapped-ram', 'multifd', 'events'], {
+    'multifd-channels': channels,
+    'multifd-compression': 'none',
+    'tls-creds': '',
+    ...(withDirectIo ? { 'direct-io': choice.directIo } : {}),
+  });
+  await using source = await openSource(vm, options.file, withDirectIo && choice.directIo);
+  const { offset } = image.container;
+  signal.throwIfAborted();
+  try {
+    await vm.client.execute('migrate-incoming', {
+      uri: offset === 0 ? `file:${source.path}` : `file:${source.path},offset=${offset}`,
+      // Otherwise a failed load ends the process, and with it the reason.
+      ...(vm.isAtLeast(9, 1) ? { 'exit-on-error': false } : {}),
+    });
+    await vm.waitForMigration(['completed'], { signal });
+  } catch (error) {
+    throw new MapramError(
+      'MIGRATION',
+      `loading ${options.file} into the VM at ${address}: ${(error as Error).message} (QEMU writes the exact reason to its stderr; it must be started anew)`,
+      { path: options.file, cause: error },
+    );
+  }
+  await settings.restore();
+  if (options.cont && (await vm.runState()) !== 'running') await vm.cont();
+  return {
+    channels,
+    normalPages: image.blocks.reduce((total, { bitmap }) => total + bitmap.count(), 0),
+    runState: await vm.runState(),
+  };
+}
+
+async function assertWaiting(vm: QemuVm): Promise<void> {
+  const runState = await vm.runState();
+  const { status } = await vm.migrationInfo();
+  if (runState !== 'inmigrate') {
+    throw new MapramError(
+      'VM',
+      `loading into the VM at ${vm.address}: it is ${runState} and does not wait for a migration; start QEMU with -incoming defer`,
+      {
+        path: vm.address,
+      },
+    );
+  }
+  if (status !== 'none') {
+    throw new MapramError(
+      'BUSY',
+      `loading into the VM at ${vm.address}: an incoming migration is in state ${status} already; start QEMU anew with -incoming defer`,
+      {
+        path: vm.address,
+      },
+    );
+  }
+}
+
+/** As when saving: QEMU gets descriptors where it can, and the path otherwise. */
+async function openSource(
+  vm: QemuVm,
+  file: string,
+  directIo: boolean,
+): Promise<{ path: string } & AsyncDisposable> {
+  const path = realpathSync(file);
+  if (!vm.client.canPassDescriptors) return { path, [Symbol.asyncDispose]: async () => {} };
+  const fds = [openFile(path, constants.O_RDONLY)];
+  try {
+    if (directIo) fds.push(openFile(path, constants.O_RDONLY | O_DIRECT));
+    return await lendFdset(vm, fds);
+  } finally {
+    for (const fd of fds) closeFile(fd);
+  }
+}

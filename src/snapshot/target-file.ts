@@ -1,0 +1,217 @@
+/**
+ * A file that appears whole or not at all.
+ *
+ * It is written as `.NAME.mapram-part` in the same directory, locked against a second writer, synced, and only then
+ * given its name. Until that moment a previous file of that name is untouched; after a crash the part file is
+ * recognised by its name, and by nobody holding its lock.
+ */
+import { constants, fstatSync, linkSync, lstatSync, renameSync, statSync, unlinkSync } from 'node:fs';
+import path from 'node:path';
+import { errorReason, MapramError } from '../errors.js';
+import { tryLock } from '../io/file-lock.js';
+import { truncateFile } from '../io/file-space.js';
+import { syncDirectoryOf, syncFileData } from '../io/file-sync.js';
+import { closeFile, openFile } from '../io/open-file.js';
+import { hasErrno } from '../io/system-error.js';
+
+const PART_SUFFIX = '.mapram-part';
+
+/** Where `file` is written until it is complete. */
+export function partPathOf(file: string): string {
+  return path.join(path.dirname(file), `.${path.basename(file)}${PART_SUFFIX}`);
+}
+
+/** The file that a part file was to become, or undefined for any other name. */
+export function targetOfPart(partPath: string): string | undefined {
+  const name = path.basename(partPath);
+  if (!name.startsWith('.') || !name.endsWith(PART_SUFFIX) || name.length === PART_SUFFIX.length + 1) return;
+  return path.join(path.dirname(partPath), name.slice(1, -PART_SUFFIX.length));
+}
+
+export class TargetFile implements Disposable {
+  readonly file: string;
+  /** Path under which the data are written until `publish`. */
+  readonly partPath: string;
+  readonly #force: boolean;
+  #fd: number;
+
+  private constructor(file: string, fd: number, force: boolean) {
+    this.file = file;
+    this.partPath = partPathOf(file);
+    this.#fd = fd;
+    this.#force = force;
+  }
+
+  /**
+   * Checks that `file` may be written, and opens its part file, empty, with mode 0600.
+   *
+   * @param force replace an existing regular file when the new one is complete
+   * @throws MapramError `EXISTS`, `BUSY` when another process writes it, `IO`, `UNSUPPORTED` for devices and FIFOs
+   */
+  static create(file: string, { force = false }: { force?: boolean } = {}): TargetFile {
+    const absolute = path.resolve(file);
+    refuseUnsuitable(absolute, force);
+    for (;;) {
+      const target = TargetFile.#openPart(absolute, force);
+      if (target) return target;
+    }
+  }
+
+  /** Undefined when the part file was published by somebody else between opening and locking it: try again. */
+  static #openPart(file: string, force: boolean): TargetFile | undefined {
+    const partPath = partPathOf(file);
+    let fd: number;
+    try {
+      fd = openFile(partPath, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW);
+    } catch (error) {
+      throw new MapramError('IO', `creating ${file}: ${creationFailure(error, path.dirname(file))}`, {
+        path: file,
+        cause: error,
+      });
+    }
+    try {
+      if (!tryLock(fd, 'exclusive')) {
+        throw new MapramError(
+          'BUSY',
+          `creating ${file}: another process is writing it now, wait for it or choose another name`,
+          {
+            path: file,
+          },
+        );
+      }
+      if (!samePlace(fd, partPath)) {
+        closeFile(fd);
+        return undefined;
+      }
+      // What a writer that died left behind.
+      truncateFile(fd, 0);
+      return new TargetFile(file, fd, force);
+    } catch (error) {
+      closeFile(fd);
+      throw error;
+    }
+  }
+
+  /** The locked descriptor: read and write, buffered. */
+  get fd(): number {
+    return this.#fd;
+  }
+
+  /**
+   * Syncs the data, gives the file its name and syncs the directory. When this returns the file is on disk, whole.
+   *
+   * @throws MapramError `EXISTS` when somebody created the file meanwhile and `force` was not given
+   */
+  async publish(): Promise<void> {
+    try {
+      await syncFileData(this.#fd);
+      if (this.#force) renameSync(this.partPath, this.file);
+      else this.#linkWithoutReplacing();
+      await syncDirectoryOf(this.file);
+    } catch (error) {
+      if (error instanceof MapramError) throw error;
+      throw new MapramError('IO', `publishing ${this.file}: ${errorReason(error)}`, {
+        path: this.file,
+        cause: error,
+      });
+    }
+    this.#close();
+  }
+
+  /** Unlike rename(2), link(2) never replaces; file systems without hard links get the small race. */
+  #linkWithoutReplacing(): void {
+    try {
+      linkSync(this.partPath, this.file);
+    } catch (error) {
+      if (hasErrno(error, 'EEXIST')) throw alreadyExists(this.file, error);
+      if (!hasErrno(error, 'EPERM', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK')) throw error;
+      refuseUnsuitable(this.file, false);
+      renameSync(this.partPath, this.file);
+      return;
+    }
+    unlinkSync(this.partPath);
+  }
+
+  /** Removes what was written. Does nothing after `publish`. */
+  discard(): void {
+    if (this.#fd < 0) return;
+    try {
+      unlinkSync(this.partPath);
+    } catch {
+      // Gone already: nothing is left behind, which is all that discarding promises.
+    }
+    this.#close();
+  }
+
+  [Symbol.dispose](): void {
+    this.discard();
+  }
+
+  #close(): void {
+    const fd = this.#fd;
+    this.#fd = -1;
+    if (fd >= 0) closeFile(fd);
+  }
+}
+
+function refuseUnsuitable(file: string, force: boolean): void {
+  let stat: ReturnType<typeof lstatSync>;
+  try {
+    stat = lstatSync(file);
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return;
+    throw new MapramError('IO', `creating ${file}: ${creationFailure(error, path.dirname(file))}`, {
+      path: file,
+      cause: error,
+    });
+  }
+  const kind = stat.isDirectory()
+    ? 'a directory'
+    : stat.isFIFO()
+      ? 'a FIFO'
+      : stat.isSocket()
+        ? 'a socket'
+        : stat.isBlockDevice() || stat.isCharacterDevice()
+          ? 'a device'
+          : undefined;
+  if (kind !== undefined) {
+    throw new MapramError(
+      'UNSUPPORTED',
+      `creating ${file}: it is ${kind}, and a snapshot must be a regular file; choose another path`,
+      {
+        path: file,
+      },
+    );
+  }
+  if (!force) throw alreadyExists(file);
+}
+
+function alreadyExists(file: string, cause?: unknown): MapramError {
+  return new MapramError(
+    'EXISTS',
+    `creating ${file}: it exists already, use --force to replace it when the new one is complete`,
+    {
+      path: file,
+      cause,
+    },
+  );
+}
+
+function creationFailure(error: unknown, directory: string): string {
+  if (hasErrno(error, 'ENOENT')) return `there is no directory ${directory}`;
+  if (hasErrno(error, 'ENOTDIR')) return `${directory} is not a directory`;
+  if (hasErrno(error, 'EACCES', 'EPERM')) return `the directory ${directory} is not writable`;
+  if (hasErrno(error, 'EROFS')) return `the file system of ${directory} is read-only`;
+  return errorReason(error);
+}
+
+function samePlace(fd: number, name: string): boolean {
+  try {
+    const open = fstatSync(fd);
+    const named = statSync(name);
+    return open.ino === named.ino && open.dev === named.dev;
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return false;
+    throw error;
+  }
+}
