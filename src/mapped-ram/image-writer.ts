@@ -1,6 +1,5 @@
-import { ftruncate } from 'node:fs';
-import { promisify } from 'node:util';
-import { MapramError } from '../errors.js';
+import { errorReason, MapramError } from '../errors.js';
+import { truncateFile } from '../io/file-space.js';
 import type { StreamConfiguration } from '../stream/configuration.js';
 import { MAPPED_RAM_VERSION } from '../stream/mapped-ram-header.js';
 import { StreamWriter } from '../stream/stream-writer.js';
@@ -79,7 +78,7 @@ export class ImageWriter {
     }
     if (blocks.length === 0) throw new MapramError('USAGE', `writing ${path}: there is no RAM block to save`);
     const writer = new ImageWriter(options);
-    await writer.truncate(fd, writer.offset);
+    writer.truncate(fd, writer.offset);
     return writer;
   }
 
@@ -155,7 +154,7 @@ export class ImageWriter {
     const closing = new StreamWriter().eof();
     if (vmdescription !== undefined) closing.vmdescription(vmdescription);
     await this.append(closing);
-    await this.truncate(this.options.fd, this.position);
+    this.truncate(this.options.fd, this.position);
     return this.position;
   }
 
@@ -165,10 +164,13 @@ export class ImageWriter {
     this.position += bytes.byteLength;
   }
 
-  private async truncate(fd: number, length: number): Promise<void> {
+  private truncate(fd: number, length: number): void {
     const { path } = this.options;
-    await promisify(ftruncate)(fd, length).catch((cause: Error) => {
-      throw new MapramError('IO', `cutting ${path} at ${length} bytes: ${cause.message}`, { path, cause });
-    });
+    try {
+      truncateFile(fd, length);
+    } catch (cause) {
+      const message = `cutting ${path} at ${length} bytes: ${errorReason(cause)}`;
+      throw new MapramError('IO', message, { path, cause });
+    }
   }
 }

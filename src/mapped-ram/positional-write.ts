@@ -1,8 +1,10 @@
 import { write } from 'node:fs';
 import { MapramError } from '../errors.js';
+import { admit } from '../io/faults.js';
+import { hasErrno } from '../io/system-error.js';
 
 /**
- * Writes all of `bytes` at `position`, going on after short writes.
+ * Writes all of `bytes` at `position`, going on after short writes, without blocking the thread.
  *
  * @param path the file, for the error
  * @throws MapramError `NO_SPACE` when the disk or quota is full, else `IO`
@@ -22,9 +24,10 @@ export async function writeFully(
   }
 }
 
-function writeOnce(fd: number, bytes: Uint8Array, from: number, position: number): Promise<number> {
+async function writeOnce(fd: number, bytes: Uint8Array, from: number, position: number): Promise<number> {
+  const length = admit('write', bytes.byteLength - from);
   return new Promise((resolve, reject) => {
-    write(fd, bytes, from, bytes.byteLength - from, position, (error, written) => {
+    write(fd, bytes, from, length, position, (error, written) => {
       if (error) reject(error);
       else resolve(written);
     });
@@ -32,11 +35,11 @@ function writeOnce(fd: number, bytes: Uint8Array, from: number, position: number
 }
 
 function writeError(cause: unknown, offset: number, path: string): MapramError {
-  const { code, message } = cause as NodeJS.ErrnoException;
-  const full = code === 'ENOSPC' || code === 'EDQUOT';
+  const full = hasErrno(cause, 'ENOSPC', 'EDQUOT');
+  const reason = cause instanceof Error ? cause.message : String(cause);
   return new MapramError(
     full ? 'NO_SPACE' : 'IO',
-    `writing ${path}: ${message} at offset ${offset}${full ? '; free space or choose another directory' : ''}`,
+    `writing ${path}: ${reason} at offset ${offset}${full ? '; free space or choose another directory' : ''}`,
     { path, offset, cause },
   );
 }
