@@ -19,8 +19,6 @@ export interface ImageWriterOptions {
   blocks: readonly BlockShape[];
   /** Bytes a page, 4096 by default. */
   pageSize?: number;
-  /** Sections in stream format that are to be loaded before RAM, see `MappedRamImage.earlySectionBytes`. */
-  earlySections?: Uint8Array;
   /** Section id of RAM. Must differ from the ids in the device sections written later; QEMU 10.0 uses 1. */
   ramSectionId: number;
 }
@@ -53,7 +51,7 @@ export class ImageWriter {
   private constructor(private readonly options: ImageWriterOptions) {
     this.offset = options.offset ?? 0;
     this.pageSize = options.pageSize ?? 4096;
-    const firstRecord = firstRecordOffset(this.offset, options.configuration, options.earlySections);
+    const firstRecord = firstRecordOffset(this.offset, options.configuration);
     this.blocks = layoutBlocks(options.blocks, firstRecord, this.pageSize).map((layout) => ({
       ...layout,
       pageSize: this.pageSize,
@@ -89,10 +87,8 @@ export class ImageWriter {
 
   /** Stream header, configuration, and the START section with all blocks' headers. */
   async writeStart(): Promise<void> {
-    const { configuration, earlySections, ramSectionId } = this.options;
-    const opening = new StreamWriter().header().configuration(configuration);
-    if (earlySections !== undefined) opening.raw(earlySections);
-    opening.ramStart(ramSectionId);
+    const { configuration, ramSectionId } = this.options;
+    const opening = new StreamWriter().header().configuration(configuration).ramStart(ramSectionId);
     opening.ramTotal(this.blocks.reduce((total, block) => total + block.usedLength, 0));
     await this.append(opening);
     for (const [index, block] of this.blocks.entries()) {
@@ -140,7 +136,10 @@ export class ImageWriter {
     await this.append(new StreamWriter().ramEos().sectionFooter(ramSectionId));
   }
 
-  /** Device sections in stream format, footers included, e.g. as another stream had them. */
+  /**
+   * Device sections in stream format, footers included, e.g. as another stream had them: right after `writeStart`
+   * those that a device must have before RAM is in use (`MappedRamImage.earlySectionBytes`), the others after `writeEnd`.
+   */
   async writeSections(bytes: Uint8Array): Promise<void> {
     await this.append(new StreamWriter().raw(bytes));
   }

@@ -285,7 +285,10 @@ async function scanStream(source: ByteSource, container: Container): Promise<Sca
   if (configuration === undefined || ramSectionId === undefined) {
     throw malformed(source.name, offset, 'the stream has no configuration', 'it was cut short');
   }
-  const tail = splitTail(concatenate(tailPieces), (tailOffset ?? offset) - offset);
+  const tail = splitTail(concatenate(tailPieces), {
+    position: (tailOffset ?? offset) - offset,
+    started: parser.started,
+  });
   return {
     container,
     configuration,

@@ -55,21 +55,12 @@ export function recordBytes(block: BlockShape): number {
   return 1 + new TextEncoder().encode(block.idstr).byteLength + 8 + address + MAPPED_RAM_HEADER_BYTES;
 }
 
-/**
- * Where the first block's record starts in a stream that begins at `offset` of the file.
- *
- * @param earlySections what stands between configuration and RAM section
- */
-export function firstRecordOffset(
-  offset: number,
-  configuration: StreamConfiguration,
-  earlySections: Uint8Array = new Uint8Array(0),
-): number {
+/** Where the first block's record starts in a stream that begins at `offset` of the file. */
+export function firstRecordOffset(offset: number, configuration: StreamConfiguration): number {
   const header = 8;
   const sectionStart = 1 + 4 + 1 + RAM_SECTION_IDSTR.length + 4 + 4;
   const memSizeWord = 8;
-  const configured = encodeConfiguration(configuration).byteLength;
-  return offset + header + configured + earlySections.byteLength + sectionStart + memSizeWord;
+  return offset + header + encodeConfiguration(configuration).byteLength + sectionStart + memSizeWord;
 }
 
 /**

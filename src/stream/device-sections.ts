@@ -2,6 +2,7 @@ import { errorReason } from '../errors.js';
 import { findFooter } from './footer-search.js';
 import { COMMANDS, commandName, type SectionKind, SectionType, StreamLimit } from './format.js';
 import type { CommandEvent } from './stream-event.js';
+import type { SectionOpening } from './stream-writer.js';
 import {
   type DeviceDescription,
   describedBytes,
@@ -48,14 +49,20 @@ export interface StreamTail {
   problems: string[];
 }
 
+export interface SplitOptions {
+  /** Where the tail starts, counted from the magic. 0 by default. */
+  position?: number;
+  /** Sections that started before the tail and may go on in it, see `StreamParser.started`. */
+  started?: Iterable<SectionOpening>;
+}
+
 /**
  * Splits the tail of a stream into its parts. Never throws: what does not fit is told in `problems`, and the rest
  * is split all the same.
  *
  * @param tail all bytes behind RAM's END section, as the `tail` events gave them
- * @param position where the tail starts, counted from the magic
  */
-export function splitTail(tail: Uint8Array, position = 0): StreamTail {
+export function splitTail(tail: Uint8Array, { position = 0, started = [] }: SplitOptions = {}): StreamTail {
   const problems: string[] = [];
   const found = findVmDescription(tail);
   const result: StreamTail = {
@@ -77,7 +84,7 @@ export function splitTail(tail: Uint8Array, position = 0): StreamTail {
       problems.push(`the vmdescription cannot be read: ${errorReason(error)}`);
     }
   }
-  const splitter = new Splitter(tail, position, result.description, problems);
+  const splitter = new Splitter(tail, position, started, result.description, problems);
   // With a description behind it, the place of EOF is certain: one byte before the description's type byte.
   const limit = found === undefined ? tail.byteLength : found.start - VMDESCRIPTION_HEADER_BYTES;
   const end = splitter.run(limit, found === undefined);
@@ -123,15 +130,17 @@ class Splitter {
   readonly sections: DeviceSection[] = [];
   readonly commands: CommandEvent[] = [];
   private readonly view: DataView;
-  private readonly started = new Map<number, DeviceSection | undefined>();
+  private readonly started: Map<number, SectionOpening>;
 
   constructor(
     private readonly tail: Uint8Array,
     private readonly origin: number,
+    started: Iterable<SectionOpening>,
     private readonly description: VmDescription | undefined,
     private readonly problems: string[],
   ) {
     this.view = new DataView(tail.buffer, tail.byteOffset, tail.byteLength);
+    this.started = new Map(Array.from(started, (opening) => [opening.sectionId, opening]));
   }
 
   /**

@@ -82,6 +82,11 @@ export class StreamParser {
     this.steps = this.stream();
   }
 
+  /** All sections that have started so far. */
+  get started(): Iterable<SectionEvent> {
+    return this.sections.values();
+  }
+
   /** Bytes read so far, those jumped over included. */
   get position(): number {
     return this.queue.position;
