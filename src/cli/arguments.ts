@@ -51,6 +51,13 @@ export function parseSizeArgument(text: string): number {
   return bytes;
 }
 
+/** A place in a file: a size, or bytes in hexadecimal. */
+export function parseOffset(text: string): number {
+  const bytes = /^0x[0-9a-f]{1,13}$/i.test(text) ? Number(text) : parseSize(text);
+  if (bytes === undefined) throw new InvalidArgumentError('Expected an offset such as 4660, 0x1234 or 64K.');
+  return bytes;
+}
+
 /** The path of a Unix socket (`unix:PATH` too), `tcp:HOST:PORT` (an IPv6 address in brackets) or `builtin[:…]`. */
 export function parseVmAddress(text: string): VmAddress {
   if (text === 'builtin') return { kind: 'builtin', options: '' };

@@ -44,6 +44,6 @@ export interface CommandResult {
   readonly fields: object;
   /** What is printed without `--json`. */
   readonly text: string;
-  /** True when the command did its work and the answer is a bad one (`verify` found damage): exit code 1. */
-  readonly failed?: boolean;
+  /** What to say on stderr when the command did its work and the answer is a bad one (`verify` found damage): exit code 1. */
+  readonly failed?: string;
 }

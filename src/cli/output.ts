@@ -65,6 +65,11 @@ export class Output {
     else if (text !== '') process.stdout.write(`${text}\n`);
   }
 
+  /** Why the exit code is 1 although there is a result. */
+  verdict(message: string): void {
+    process.stderr.write(`mapram: ${message}\n`);
+  }
+
   failure(failure: Failure): void {
     this.#bar?.clear();
     process.stderr.write(`mapram: ${failure.message}\n`);

@@ -41,12 +41,19 @@ export async function runProgram(
   }
   try {
     await program.parseAsync(argv, { from: 'user' });
-    return exitCode;
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
-    if (error.exitCode === 0) return EXIT.good;
-    return usageFailure(commands, argv, error);
+    exitCode = error.exitCode === 0 ? EXIT.good : usageFailure(commands, argv, error);
   }
+  await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
+  return exitCode;
+}
+
+/** Waits until a pipe has taken what was written: the process ends right after this. */
+function flushed(stream: NodeJS.WriteStream): Promise<void> {
+  return new Promise((resolve) => {
+    stream.write('', () => resolve());
+  });
 }
 
 /** `mapram … | head`: the reader is gone, so there is nobody to tell. The command itself still ends properly. */
@@ -71,7 +78,9 @@ async function runCommand(
       print: (line) => output.print(line),
     });
     output.result(result.fields, result.text);
-    return result.failed === true ? EXIT.failed : EXIT.good;
+    if (result.failed === undefined) return EXIT.good;
+    output.verdict(oneLine(result.failed));
+    return EXIT.failed;
   } catch (error) {
     // Whatever broke off because of ^C is a cancellation, however the broken operation words it.
     const cause = cancellation.signal.aborted ? cancellation.signal.reason : error;

@@ -1,7 +1,8 @@
 import type { CommandDescription } from './command.js';
 import { doctor } from './commands/doctor.js';
+import { inspect } from './commands/inspect.js';
 import { restore } from './commands/restore.js';
 import { save } from './commands/save.js';
 
 /** Every command, in the order of `mapram --help`. */
-export const COMMANDS: readonly CommandDescription[] = [save, restore, doctor];
+export const COMMANDS: readonly CommandDescription[] = [save, restore, inspect, doctor];

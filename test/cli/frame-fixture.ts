@@ -36,7 +36,7 @@ const fail: CommandDescription = {
   async run([how]) {
     if (how === 'usage') throw new MapramError('USAGE', 'fail: wrong');
     if (how === 'bug') throw new TypeError('x is not\na function');
-    if (how === 'verdict') return { fields: { ok: false }, text: 'damaged', failed: true };
+    if (how === 'verdict') return { fields: { ok: false }, text: 'damaged', failed: 'it is\ndamaged' };
     throw new MapramError('IO', 'reading a.img: EIO', { path: 'a.img', offset: 4096 });
   },
 };
@@ -67,4 +67,13 @@ const talk: CommandDescription = {
   },
 };
 
-process.exit(await runProgram([echo, fail, wait, talk], process.argv.slice(2)));
+const flood: CommandDescription = {
+  name: 'flood',
+  summary: 'has a result that no pipe takes at once',
+  declare() {},
+  async run() {
+    return { fields: { long: 'x'.repeat(2 ** 21) }, text: 'x'.repeat(2 ** 21) };
+  },
+};
+
+process.exit(await runProgram([echo, fail, wait, talk, flood], process.argv.slice(2)));

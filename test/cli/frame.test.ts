@@ -65,7 +65,7 @@ test('an unexpected failure is one line too, and names itself as such', async ()
 
 test('a bad verdict exits with 1 and still prints its result', async () => {
   const { code, stdout, stderr } = await run(['fail', 'verdict']);
-  assert.deepEqual([code, stdout, stderr], [1, 'damaged\n', '']);
+  assert.deepEqual([code, stdout, stderr], [1, 'damaged\n', 'mapram: it is damaged\n']);
 });
 
 test('wrong usage: exit code 2, one line that says where to look', async (t) => {
@@ -148,6 +148,12 @@ test('a second ^C ends at once, with the code of the shell', async () => {
   });
   clearInterval(timer);
   assert.equal(code, 130);
+});
+
+test('all of a long result arrives', async () => {
+  const { stdout } = await run(['flood']);
+  assert.equal(stdout.length, 2 ** 21 + 1);
+  assert.equal(String((await run(['flood', '--json'])).result.long).length, 2 ** 21);
 });
 
 test('a reader of stdout that goes away does not make the command fail', async () => {

@@ -45,10 +45,13 @@ export const doctor: CommandDescription = {
         : qemus.map(qemuFinding)),
       ...directoryFindings(checked),
     ];
+    const bad = findings.filter(({ level }) => level === 'bad');
     return {
       fields: { host, qemus, directory: checked, findings },
       text: describe(host, qemus, checked, findings),
-      failed: findings.some(({ level }) => level === 'bad'),
+      ...(bad.length === 0
+        ? {}
+        : { failed: `doctor: ${bad.map(({ subject, message }) => `${subject}: ${message}`).join('; ')}` }),
     };
   },
 };

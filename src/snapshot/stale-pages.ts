@@ -1,0 +1,53 @@
+import { read } from 'node:fs';
+import { promisify } from 'node:util';
+import { dataExtents } from '../io/data-extents.js';
+import type { ImageBlock } from '../mapped-ram/image.js';
+
+const CHUNK_BYTES = 2 ** 20;
+const readAsync = promisify(read);
+
+/**
+ * Counts the pages that are zero by the bitmap while their slots hold something: they were written once and
+ * became zero later. Ordinary, and never to be loaded. Holes are not read.
+ *
+ * @param fd the image, open for reading; its file position moves
+ * @param onRead called with the bytes of each read
+ */
+export async function countStalePages(
+  fd: number,
+  block: ImageBlock,
+  signal?: AbortSignal,
+  onRead: (bytes: number) => void = () => {},
+): Promise<number> {
+  const { pageSize, pagesOffset, usedLength, bitmap } = block;
+  const chunkPages = Math.max(1, Math.floor(CHUNK_BYTES / pageSize));
+  const buffer = Buffer.alloc(chunkPages * pageSize);
+  const zeros = Buffer.alloc(pageSize);
+  let stale = 0;
+  for (const extent of dataExtents(fd, pagesOffset, pagesOffset + usedLength)) {
+    const from = Math.floor((extent.start - pagesOffset) / pageSize);
+    const to = Math.ceil((extent.end - pagesOffset) / pageSize);
+    for (const { first, count } of bitmap.clearRuns(from, to, chunkPages)) {
+      signal?.throwIfAborted();
+      const wanted = count * pageSize;
+      const bytesRead = await readAll(fd, buffer.subarray(0, wanted), pagesOffset + first * pageSize);
+      for (let at = 0; at + pageSize <= bytesRead; at += pageSize) {
+        if (buffer.compare(zeros, 0, pageSize, at, at + pageSize) !== 0) stale += 1;
+      }
+      onRead(bytesRead);
+      if (bytesRead < wanted) return stale;
+    }
+  }
+  return stale;
+}
+
+/** Reads until the buffer is full or the file ends. */
+async function readAll(fd: number, buffer: Buffer, position: number): Promise<number> {
+  let done = 0;
+  while (done < buffer.length) {
+    const { bytesRead } = await readAsync(fd, buffer, done, buffer.length - done, position + done);
+    if (bytesRead === 0) break;
+    done += bytesRead;
+  }
+  return done;
+}

@@ -1,0 +1,91 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { after, test } from 'node:test';
+import { writeBuiltinImage } from '../snapshot/builtin-image.js';
+import { runCli } from './run-cli.js';
+
+const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-inspect-'));
+after(() => rmSync(root, { recursive: true }));
+const file = path.join(root, 'vm.img');
+
+test('inspect shows a table of the blocks', async () => {
+  const [written = 0] = await writeBuiltinImage(file);
+  const { code, stdout, stderr } = await runCli(['inspect', file]);
+  assert.deepEqual([code, stderr], [0, '']);
+  assert.match(stdout, /^machine: +mapram-builtin-1\.0$/m);
+  assert.match(stdout, /^complete: +yes$/m);
+  assert.match(
+    stdout,
+    new RegExp(`^builtin\\.ram +1 MiB +0x[0-9a-f]+ +0x100000 +${written} +\\d+ % +0$`, 'm'),
+  );
+  assert.doesNotMatch(stdout, /clock_ns/);
+});
+
+test('inspect --devices shows every field', async () => {
+  await writeBuiltinImage(file, { ticks: 100 });
+  const { stdout } = await runCli(['inspect', '--devices', file]);
+  assert.match(
+    stdout,
+    /^timer {2}instance 0, version 2, 24 bytes\n {2}clock_ns: 1000000000 \(0x3b9aca00\)$/m,
+  );
+  assert.match(stdout, /^ {2}tick: 1010000000 ns$/m);
+  assert.match(stdout, /^ {2}regs: \[/m);
+  assert.match(
+    stdout,
+    /^ {2}builtin-serial\/fifo {2}subsection, version 1\n {4}data: [0-9a-f]{32}\n {4}used: 9$/m,
+  );
+  assert.match(stdout, /^ {2}checksum:\n {4}xor: \d+/m);
+});
+
+test('inspect --json has the fields of the contract', async () => {
+  await writeBuiltinImage(file);
+  const { code, result } = await runCli(['inspect', file, '--json']);
+  assert.equal(code, 0);
+  const blocks = result.blocks as Record<string, unknown>[];
+  assert.deepEqual(Object.keys(blocks[0] ?? {}), [
+    'idstr',
+    'usedLength',
+    'pagesOffset',
+    'bitmapOffset',
+    'normalPages',
+    'stalePages',
+  ]);
+  for (const name of [
+    'container',
+    'machine',
+    'capabilities',
+    'pageSize',
+    'complete',
+    'devices',
+    'manifest',
+  ]) {
+    assert.ok(name in result, name);
+  }
+  const devices = result.devices as Record<string, unknown>[];
+  assert.deepEqual(devices[0], { idstr: 'timer', instanceId: 0, version: 2, length: 24 });
+  const { result: full } = await runCli(['inspect', file, '--json', '--devices']);
+  const [timer] = full.devices as Record<string, unknown>[];
+  assert.deepEqual(timer?.fields, { clock_ns: 0, unused: '0000000000000000', tick: 10_000_000 });
+});
+
+test('a cut file is shown as far as it goes, with exit code 1', async () => {
+  await writeBuiltinImage(file);
+  truncateSync(file, 3 * 2 ** 20);
+  const plain = await runCli(['inspect', file]);
+  assert.equal(plain.code, 1);
+  assert.match(plain.stdout, /^complete: +NO/m);
+  assert.match(plain.stderr, /^mapram: inspecting .*vm\.img: .*\n$/);
+  const { code, result } = await runCli(['inspect', file, '--json']);
+  assert.deepEqual([code, result.complete], [1, false]);
+});
+
+test('a foreign file is named, with exit code 1', async () => {
+  const foreign = path.join(root, 'foreign');
+  writeFileSync(foreign, '{"a": 1}');
+  const { code, stdout, stderr } = await runCli(['inspect', foreign, '--json']);
+  assert.equal(code, 1);
+  assert.match(stderr, /^mapram: opening .*foreign: it is a JSON file, not a migration stream; .*\n$/);
+  assert.match(stdout, /"error":\{"code":"FORMAT"/);
+});
