@@ -37,7 +37,7 @@ function seek(fd: number, position: number, whence: number): number | 'none' | '
     return native().lseek(fd, position, whence);
   } catch (error) {
     if (hasErrno(error, 'ENXIO')) return 'none';
-    if (hasErrno(error, 'ESPIPE', 'EINVAL', 'EOPNOTSUPP', 'ENOSYS')) return 'unknown';
+    if (hasErrno(error, 'ESPIPE', 'EINVAL', 'EOPNOTSUPP', 'ENOTSUP', 'ENOSYS')) return 'unknown';
     throw error;
   }
 }

@@ -92,7 +92,7 @@ function openTemporary(directory: string): { fd: number; path: string; close(): 
     const fd = openFile(directory, constants.O_RDWR | constants.O_DIRECTORY | O_TMPFILE_BIT);
     return { fd, path: `/proc/self/fd/${fd}`, close: () => closeFile(fd) };
   } catch (error) {
-    if (!hasErrno(error, 'EOPNOTSUPP', 'EISDIR', 'ENOENT', 'EINVAL')) throw error;
+    if (!hasErrno(error, 'EOPNOTSUPP', 'ENOTSUP', 'EISDIR', 'ENOENT', 'EINVAL')) throw error;
   }
   const name = path.join(directory, `.mapram-probe-${process.pid}-${process.hrtime.bigint().toString(36)}`);
   const fd = openFile(name, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW);

@@ -7,7 +7,7 @@ const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
 
 /** Errors that say "this file system cannot do that", as opposed to "it failed". */
-const NOT_OFFERED = ['EOPNOTSUPP', 'ENOSYS', 'ENODEV', 'ESPIPE'];
+const NOT_OFFERED = ['EOPNOTSUPP', 'ENOTSUP', 'ENOSYS', 'ENODEV', 'ESPIPE'];
 
 /**
  * Reserves blocks for a range without changing the file's size. Returns false where the file system has no such
@@ -48,10 +48,13 @@ export function truncateFile(fd: number, length: number): void {
   ftruncateSync(fd, length);
 }
 
-/** Bytes that an unprivileged process can still write to the file system of `path`. */
+/**
+ * Bytes that an unprivileged process can still write to the file system of `path`. Infinite where it has no size to tell
+ * (ramfs gives 0 for everything).
+ */
 export function freeSpace(path: string): number {
-  const { bavail, bsize } = statfsSync(path);
-  return bavail * bsize;
+  const { blocks, bavail, bsize } = statfsSync(path);
+  return blocks === 0 ? Number.POSITIVE_INFINITY : bavail * bsize;
 }
 
 /** Bytes of disk that an open file takes (holes take none). */

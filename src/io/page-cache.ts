@@ -8,7 +8,7 @@ const SYNC_FILE_RANGE_WAIT_BEFORE = 1;
 const SYNC_FILE_RANGE_WRITE = 2;
 const SYNC_FILE_RANGE_WAIT_AFTER = 4;
 /** Errors of calls that a kernel or file system has not. */
-const NOT_OFFERED = ['ENOSYS', 'EOPNOTSUPP', 'ESPIPE', 'EPERM', 'EINVAL'];
+const NOT_OFFERED = ['ENOSYS', 'EOPNOTSUPP', 'ENOTSUP', 'ESPIPE', 'EPERM', 'EINVAL'];
 
 /**
  * Bytes of an open file that are in the page cache: asked with cachestat (Linux 6.5), else counted with mincore over

@@ -265,7 +265,7 @@ async function saveQemuNatively(run: SaveRun, vm: QemuVm, runStateBefore: string
 }
 
 /** Headers, bitmaps and device state: well below this for any machine seen. */
-const OVERHEAD_BYTES = 64 << 20;
+const OVERHEAD_BYTES = 8 << 20;
 
 async function assertSpace(target: TargetFile, memoryBytes: number): Promise<void> {
   const needed = memoryBytes + OVERHEAD_BYTES;

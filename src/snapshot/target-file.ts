@@ -124,7 +124,7 @@ export class TargetFile implements Disposable {
       linkSync(this.partPath, this.file);
     } catch (error) {
       if (hasErrno(error, 'EEXIST')) throw alreadyExists(this.file, error);
-      if (!hasErrno(error, 'EPERM', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK')) throw error;
+      if (!hasErrno(error, 'EPERM', 'EOPNOTSUPP', 'ENOTSUP', 'ENOSYS', 'EMLINK')) throw error;
       refuseUnsuitable(this.file, false);
       renameSync(this.partPath, this.file);
       return;
