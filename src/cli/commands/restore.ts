@@ -3,7 +3,7 @@ import { DEFAULT_CHANNELS } from '../../snapshot/save.js';
 import {
   channelsOption,
   directIoOption,
-  parseSizeArgument,
+  parseOffset,
   parseVmAddress,
   VM_HELP,
   type VmAddress,
@@ -22,7 +22,7 @@ export const restore: CommandDescription = {
       .addOption(directIoOption())
       .addOption(channelsOption())
       .option('--cont', 'let the VM run afterwards, also when it was saved paused')
-      .option('--offset <bytes>', 'where in the file the stream starts', parseSizeArgument)
+      .option('--offset <bytes>', 'where in the file the stream starts', parseOffset)
       .addHelpText(
         'after',
         `

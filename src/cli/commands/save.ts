@@ -4,7 +4,7 @@ import { DEFAULT_CHANNELS, type SaveResult, save as saveVm } from '../../snapsho
 import {
   channelsOption,
   directIoOption,
-  parseSizeArgument,
+  parseOffset,
   parseVmAddress,
   VM_HELP,
   type VmAddress,
@@ -39,7 +39,7 @@ export const save: CommandDescription = {
         ]),
       )
       .option('--force', 'replace an existing file, once the new one is complete')
-      .option('--offset <bytes>', 'start the stream at this place of the file', parseSizeArgument)
+      .option('--offset <bytes>', 'start the stream at this place of the file', parseOffset)
       .addHelpText(
         'after',
         `

@@ -6,6 +6,8 @@ import { crc32 } from 'node:zlib';
 import { type MemoryPattern, PAGE_SIZE } from './options.js';
 
 const STRIPE_PAGES = 2 ** 20 / PAGE_SIZE;
+/** Pages in a row of one kind in pattern `mixed`. */
+const KIND_PAGES = 64;
 const WORDS = PAGE_SIZE / 4;
 const ZERO_PAGE_CRC = crc32(new Uint8Array(PAGE_SIZE));
 
@@ -43,7 +45,7 @@ export function fillInitial(
   seed: number,
 ): void {
   const pageSeed = mix(seed ^ mix(pageIndex + 1));
-  const kind = pattern === 'random' ? 0 : pageIndex % 4;
+  const kind = pattern === 'random' ? 0 : Math.floor(pageIndex / KIND_PAGES) % 4;
   if (kind === 3) page.fill(0);
   else if (kind === 2) page.fill(pageSeed);
   else fillRandom(page, pageSeed);

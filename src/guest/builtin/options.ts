@@ -8,7 +8,7 @@ export const PAGE_SIZE = 4096;
 export type MemoryPattern =
   /** Pages of random bytes. */
   | 'random'
-  /** Random, repetitive and zero pages in turn. */
+  /** In every 1 MiB half random pages, a quarter repetitive ones, a quarter zero pages. */
   | 'mixed'
   /** Nothing: memory that was never touched. */
   | 'zero';

@@ -9,6 +9,8 @@ export const TICKS_PER_SECOND = 100;
 export const FIFO_BYTES = 16;
 
 const CHUNK_PAGES = 256;
+/** Pages that are rewritten in a row. */
+const RUN_PAGES = 16;
 const COUNTER_OFFSET = 64;
 const BANNER = Buffer.from('mapram builtin guest\n');
 
@@ -47,7 +49,7 @@ export interface BlockExtent {
 
 /**
  * The only program that the builtin guest runs. At each tick it raises a counter in page 0 of the first block and
- * rewrites pages in the first quarter of each RAM block, one in eight with zeros, so that pages go back and forth
+ * rewrites runs of pages in the first quarter of each RAM block, one run in eight with zeros, so that pages go back and forth
  * between zero and not.
  */
 export class Workload {
@@ -139,7 +141,7 @@ export class Workload {
     const pages = this.#pagesInTick();
     this.#state.ticks += 1;
     this.#writeCounter();
-    for (let index = 0; index < pages; index += 1) this.#rewritePage();
+    for (let done = 0; done < pages; ) done += this.#rewriteRun(pages - done);
     if (this.#state.ticks % TICKS_PER_SECOND === 0) this.#print(`tick ${this.#state.ticks}\n`);
   }
 
@@ -152,17 +154,25 @@ export class Workload {
     return Number(until(ticks + 1) - until(ticks));
   }
 
-  #rewritePage(): void {
-    const block = this.#ram[this.#random() % this.#ram.length];
-    if (block === undefined) return;
-    const range = Math.max(2, Math.floor(block.pages / 4));
+  /**
+   * Rewrites a few pages in a row, as programs do, but no more than `limit`.
+   *
+   * @returns how many
+   */
+  #rewriteRun(limit: number): number {
+    const block = this.#ram[this.#random() % this.#ram.length] as WorkloadBlock;
+    const end = Math.max(2, Math.floor(block.pages / 4));
     // Page 0 of a block is left out: in the first block it holds the counter.
-    const page = 1 + (this.#random() % (range - 1));
-    const seed = this.#random();
-    if (seed % 8 === 0) this.#words.fill(0);
-    else fillRandom(this.#words, seed);
-    this.#writePage(block, page);
-    this.#state.pagesWritten += 1;
+    const first = 1 + (this.#random() % (end - 1));
+    const count = Math.min(RUN_PAGES, limit, end - first);
+    const toZero = this.#random() % 8 === 0;
+    for (let page = first; page < first + count; page += 1) {
+      if (toZero) this.#words.fill(0);
+      else fillRandom(this.#words, this.#random());
+      this.#writePage(block, page);
+    }
+    this.#state.pagesWritten += count;
+    return count;
   }
 
   #writeCounter(): void {
