@@ -64,7 +64,7 @@ export interface Undecoded {
 }
 
 /** Bound on the values of one device, so that a hostile description cannot ask for endless work. */
-const MAX_VALUES = 4_000_000;
+const MAX_VALUES = 1_000_000;
 
 /**
  * Takes `data` of the section of a device apart. Never throws: what cannot be decoded is in the tree as bytes
@@ -88,6 +88,8 @@ export function decodeDevice(description: DeviceDescription, data: Uint8Array): 
   return device;
 }
 
+const TOO_MANY_VALUES = `the device has more than ${MAX_VALUES} values`;
+
 const utf8 = new TextDecoder();
 
 type ScalarReader = (view: DataView, bytes: Uint8Array) => DecodedValue;
@@ -109,6 +111,7 @@ const INTEGERS: Readonly<Record<string, { size: number; read: ScalarReader }>> =
 
 class Decoder {
   private values = 0;
+  private readonly sizes = new Map<StructDescription, number>();
 
   constructor(private readonly data: Uint8Array) {}
 
@@ -125,14 +128,21 @@ class Decoder {
     };
     let at = offset;
     for (const group of elementGroups(description.fields)) {
+      if (this.exhausted) break;
       const field = this.field(group, at);
       decoded.fields.push(field);
       at += field.length;
     }
     for (const subsection of description.subsections) {
+      if (this.exhausted) break;
       const part = this.subsection(subsection, at);
       decoded.subsections.push(part);
       at += part.length;
+    }
+    if (this.exhausted) {
+      const rest = this.undecoded(TOO_MANY_VALUES, at, offset + this.size(description) - at);
+      decoded.fields.push({ name: '', type: '', offset: at, length: rest.length, value: rest });
+      at += rest.length;
     }
     decoded.length = at - offset;
     return decoded;
@@ -146,7 +156,7 @@ class Decoder {
   private subsection(description: StructDescription, offset: number): DecodedStruct | Undecoded {
     const { vmsdName } = description;
     const header = subsectionHeaderBytes(vmsdName);
-    const length = header + describedBytes(description);
+    const length = header + this.size(description);
     const head = this.data.subarray(offset, offset + header);
     const name = utf8.decode(head.subarray(2, head.byteLength - 4));
     if (head.byteLength < header || head[0] !== SectionType.SUBSECTION || name !== vmsdName) {
@@ -173,20 +183,24 @@ class Decoder {
         at = this.data.byteLength;
         break;
       }
-      // Elements of no size hold nothing; bytes and wide arrays of them would only cost.
-      const reason = this.budget(size === 0 ? 1 : count);
-      if (reason !== undefined) elements.push(this.undecoded(reason, at, total));
-      else
-        for (let index = 0; size > 0 && index < count; index++)
-          elements.push(this.value(element, at + index * size));
-      if (size === 0 && element.arrayLength === undefined) elements.push(this.value(element, at));
+      // Arrays of elements without size are empty: counting them up would be work for nothing.
+      const decodable = size === 0 && element.arrayLength !== undefined ? 0 : count;
+      for (let index = 0; index < decodable; index++) {
+        const from = at + index * size;
+        if (this.exhausted) {
+          elements.push(this.undecoded(TOO_MANY_VALUES, from, at + total - from));
+          break;
+        }
+        elements.push(this.value(element, from));
+      }
       at += total;
     }
-    const value = isArray ? elements : (elements[0] ?? []);
+    const value = isArray ? elements : (elements[0] as DecodedValue);
     return { name, type, offset, length: at - offset, value };
   }
 
   private value(field: FieldDescription, offset: number): DecodedValue {
+    this.values++;
     const { type, size, struct, inlined } = field;
     const bytes = this.data.subarray(offset, offset + size);
     if (struct !== undefined) return this.nested(struct, offset, size);
@@ -211,7 +225,7 @@ class Decoder {
   }
 
   private nested(description: StructDescription, offset: number, size: number): DecodedStruct | Undecoded {
-    const described = describedBytes(description);
+    const described = this.size(description);
     if (described !== size) {
       const reason = `${description.vmsdName} is described with ${described} bytes but has ${size}`;
       return this.undecoded(reason, offset, size);
@@ -224,7 +238,7 @@ class Decoder {
     const values: DecodedValue[] = [];
     let at = offset;
     for (const element of elements) {
-      const described = describedBytes(element);
+      const described = this.size(element);
       if (this.data[at] !== 1 || at + 1 + described >= offset + size) break;
       values.push(this.struct(element, at + 1));
       at += 1 + described;
@@ -245,14 +259,13 @@ class Decoder {
     let at = 4;
     for (let node = 0; node < count; node++) {
       const pair = nodes.slice(node * parts, (node + 1) * parts);
-      const needed =
-        1 + (parts === 1 ? 8 : 0) + pair.reduce((total, part) => total + describedBytes(part), 0);
+      const needed = 1 + (parts === 1 ? 8 : 0) + pair.reduce((total, part) => total + this.size(part), 0);
       if (at + needed >= size || view.getUint8(at) !== 1) return failed();
       const entry: DecodedValue[] = parts === 1 ? [view.getBigUint64(at + 1)] : [];
       let inner = at + 1 + (parts === 1 ? 8 : 0);
       for (const part of pair) {
         entry.push(this.struct(part, offset + inner));
-        inner += describedBytes(part);
+        inner += this.size(part);
       }
       values.push(entry);
       at = inner;
@@ -260,9 +273,18 @@ class Decoder {
     return at + 1 === size && view.getUint8(at) === 0 ? values : failed();
   }
 
-  private budget(values: number): string | undefined {
-    this.values += values;
-    return this.values > MAX_VALUES ? `the device has more than ${MAX_VALUES} values` : undefined;
+  private get exhausted(): boolean {
+    return this.values > MAX_VALUES;
+  }
+
+  /** `describedBytes`, which elements of arrays ask for over and over. */
+  private size(description: StructDescription): number {
+    let size = this.sizes.get(description);
+    if (size === undefined) {
+      size = describedBytes(description);
+      this.sizes.set(description, size);
+    }
+    return size;
   }
 }
 

@@ -175,7 +175,8 @@ export class StreamWriter {
     return concatenate(this.drain());
   }
 
-  private opening(kind: 'start' | 'full', { sectionId, idstr, instanceId, versionId }: SectionOpening): this {
+  /** Opens a START or FULL section; its data and a footer belong after it. */
+  opening(kind: 'start' | 'full', { sectionId, idstr, instanceId, versionId }: SectionOpening): this {
     return this.append((to) =>
       to.uint8(SECTION_TYPE_OF_KIND[kind]).uint32(sectionId).str8(idstr).uint32(instanceId).uint32(versionId),
     );
