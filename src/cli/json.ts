@@ -1,6 +1,6 @@
 /**
  * One line of JSON. Beyond what JSON.stringify takes: bigint becomes an integer with all its digits (as QEMU writes
- * 64-bit values), bytes become lower-case hex, a Map becomes an object.
+ * 64-bit values), and bytes become lower-case hex.
  */
 export function toJsonLine(value: unknown): string {
   return serialize(value) ?? 'null';
@@ -10,13 +10,11 @@ function serialize(value: unknown): string | undefined {
   if (typeof value === 'bigint') return value.toString();
   if (typeof value !== 'object' || value === null) return JSON.stringify(value);
   if (value instanceof Uint8Array) return JSON.stringify(Buffer.from(value).toString('hex'));
-  if ('toJSON' in value && typeof value.toJSON === 'function') return serialize(value.toJSON());
   if (Array.isArray(value)) return `[${value.map((item) => serialize(item) ?? 'null').join(',')}]`;
-  const entries = value instanceof Map ? [...value] : Object.entries(value);
   const members: string[] = [];
-  for (const [key, member] of entries) {
+  for (const [key, member] of Object.entries(value)) {
     const text = serialize(member);
-    if (text !== undefined) members.push(`${JSON.stringify(String(key))}:${text}`);
+    if (text !== undefined) members.push(`${JSON.stringify(key)}:${text}`);
   }
   return `{${members.join(',')}}`;
 }

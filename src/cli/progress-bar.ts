@@ -5,6 +5,8 @@ import { formatRemaining } from './format.js';
 
 const REDRAW_MS = 100;
 const BAR_CELLS = 24;
+/** Room for the name of a phase, so that the bar stays in place when it changes. */
+const PHASE_COLUMNS = 12;
 
 /** A line at the bottom of a terminal that shows the newest progress event. */
 export class ProgressBar {
@@ -35,17 +37,19 @@ export class ProgressBar {
   }
 }
 
-/** What the bar shows: `ram ████░░░░ 50 %  1 GiB of 2 GiB  1.5 GiB/s  0:01 left`. */
+/** What the bar shows: `RAM          ████░░░░  50 %  1 GiB of 2 GiB  1.5 GiB/s  0:01 left`. */
 export function progressLine(event: ProgressEvent, unicode: boolean): string {
+  const { phase, bytes, totalBytes } = event;
   const rate = event.rate > 0 ? `  ${formatSize(event.rate)}/s` : '';
-  if (event.totalBytes <= 0) {
-    return event.bytes > 0 ? `${event.phase}  ${formatSize(event.bytes)}${rate}` : `${event.phase} …`;
-  }
-  const share = Math.min(1, event.bytes / event.totalBytes);
+  if (totalBytes <= 0) return bytes > 0 ? `${phase}  ${formatSize(bytes)}${rate}` : `${phase} …`;
+  const share = Math.min(1, bytes / totalBytes);
   const full = Math.floor(share * BAR_CELLS);
   const [done, todo] = unicode ? ['█', '░'] : ['#', '.'];
   const bar = done.repeat(full) + todo.repeat(BAR_CELLS - full);
   const percent = String(Math.floor(share * 100)).padStart(3);
+  // Pages that the guest wrote anew are saved anew.
+  const again = bytes > totalBytes ? `, ${formatSize(bytes - totalBytes)} again` : '';
+  const size = `${formatSize(Math.min(bytes, totalBytes))} of ${formatSize(totalBytes)}${again}`;
   const left = event.remainingMs === undefined ? '' : `  ${formatRemaining(event.remainingMs)} left`;
-  return `${event.phase} ${bar} ${percent} %  ${formatSize(event.bytes)} of ${formatSize(event.totalBytes)}${rate}${left}`;
+  return `${phase.padEnd(PHASE_COLUMNS)} ${bar} ${percent} %  ${size}${rate}${left}`;
 }

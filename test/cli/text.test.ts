@@ -8,15 +8,12 @@ import { progressLine } from '../../src/cli/progress-bar.js';
 
 test('toJsonLine agrees with JSON.stringify wherever that can do it', () => {
   fc.assert(fc.property(fc.jsonValue(), (value) => assert.equal(toJsonLine(value), JSON.stringify(value))));
-  assert.equal(
-    toJsonLine({ a: undefined, b: [undefined, new Date(0)] }),
-    '{"b":[null,"1970-01-01T00:00:00.000Z"]}',
-  );
+  assert.equal(toJsonLine({ a: undefined, b: [undefined] }), '{"b":[null]}');
 });
 
-test('toJsonLine writes 64-bit integers, bytes and maps', () => {
-  const value = { n: -(2n ** 63n), bytes: Uint8Array.of(0, 255), map: new Map([['k', 1n]]) };
-  assert.equal(toJsonLine(value), '{"n":-9223372036854775808,"bytes":"00ff","map":{"k":1}}');
+test('toJsonLine writes 64-bit integers and bytes', () => {
+  const value = { n: -(2n ** 63n), bytes: Uint8Array.of(0, 255), big: [1n] };
+  assert.equal(toJsonLine(value), '{"n":-9223372036854775808,"bytes":"00ff","big":[1]}');
 });
 
 test('parseVmAddress knows sockets, hosts and the builtin guest', () => {
@@ -46,9 +43,12 @@ test('the progress line has share, size, rate and remaining time', () => {
   };
   assert.equal(
     progressLine(event, false),
-    'ram ############............  50 %  1 GiB of 2 GiB  1.5 GiB/s  0:01 left',
+    'ram          ############............  50 %  1 GiB of 2 GiB  1.5 GiB/s  0:01 left',
   );
-  assert.match(progressLine({ ...event, bytes: 2 ** 32 }, true), /^ram █{24} 100 %/);
+  assert.match(
+    progressLine({ ...event, bytes: 2 ** 32 }, true),
+    /^ram {10}█{24} 100 % {2}2 GiB of 2 GiB, 2 GiB again {2}1\.5 GiB\/s/,
+  );
   assert.equal(
     progressLine({ phase: 'devices', bytes: 512, totalBytes: 0, pages: 0, rate: 0 }, true),
     'devices  512 B',

@@ -104,8 +104,10 @@ function describeDirectory({
   speed,
 }: DirectoryCheck): string {
   const where = mount === undefined ? '' : `, ${mount.type} on ${mount.source}`;
+  // ramfs and some network file systems tell no size.
+  const free = Number.isFinite(freeBytes) ? `${formatSize(freeBytes)} free` : 'size not limited';
   return properties([
-    ['directory', `${path}${where}, ${formatSize(freeBytes)} free`],
+    ['directory', `${path}${where}, ${free}`],
     ['direct I/O', describeDirectIo(directIo)],
     ['preallocation', yes(preallocation)],
     ...(speed === undefined
