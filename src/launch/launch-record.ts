@@ -1,0 +1,96 @@
+/**
+ * How a running QEMU was started: enough to start another one like it. Kept in the manifest of a snapshot, so it holds no secrets.
+ */
+import { createHash } from 'node:crypto';
+import { readFileSync, readlinkSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { errorReason, MapramError } from '../errors.js';
+import { formatCommandLine, parseCommandLine } from './command-line.js';
+import { diskArguments } from './disks.js';
+import { withoutOwnMonitor } from './own-monitor.js';
+import { type OmittedSecret, omitSecrets } from './secrets.js';
+
+/** An image as it was when the VM was saved. */
+export interface LaunchDisk {
+  /** Absolute, as seen by the QEMU that had it open. */
+  path: string;
+  /** Bytes; 0 for block devices. */
+  size: number;
+  mtimeMs: number;
+  /** As the command line names it. */
+  format?: string;
+  readOnly: boolean;
+}
+
+export interface LaunchRecord {
+  /** Absolute path of the QEMU binary. */
+  program: string;
+  /** Its arguments, secrets replaced by marks. */
+  arguments: string[];
+  omitted: OmittedSecret[];
+  workingDirectory: string;
+  disks: LaunchDisk[];
+  /** Identifies the host without telling which it is; absent where the host has no machine id. */
+  hostId?: string;
+}
+
+/**
+ * Reads the record of process `pid` from /proc.
+ *
+ * @throws MapramError `IO` when the process is gone or belongs to another user
+ */
+export function recordLaunch(pid: number): LaunchRecord {
+  const words = readProc(pid, () => readFileSync(`/proc/${pid}/cmdline`, 'utf8'))
+    .split('\0')
+    .slice(0, -1);
+  const workingDirectory = readProc(pid, () => readlinkSync(`/proc/${pid}/cwd`));
+  const executable = readProc(pid, () => readlinkSync(`/proc/${pid}/exe`));
+  const [calledAs = executable, ...args] = words;
+  const given = withoutOwnMonitor(parseCommandLine(args));
+  const { options, omitted } = omitSecrets(given);
+  const hostId = readHostId();
+  return {
+    // After an upgrade the running binary has no name any more, but the new one has the name it was called by.
+    program: executable.endsWith(' (deleted)') ? path.resolve(workingDirectory, calledAs) : executable,
+    arguments: formatCommandLine(options),
+    omitted,
+    workingDirectory,
+    disks: diskArguments(given).flatMap(({ path: name, format, readOnly }) => {
+      const disk = lookAtDisk(path.resolve(workingDirectory, name));
+      return disk === undefined ? [] : [{ ...disk, ...(format === undefined ? {} : { format }), readOnly }];
+    }),
+    ...(hostId === undefined ? {} : { hostId }),
+  };
+}
+
+/** An identifier of this host that says nothing about it, from /etc/machine-id. */
+export function readHostId(): string | undefined {
+  try {
+    const id = readFileSync('/etc/machine-id', 'latin1').trim();
+    return id === '' ? undefined : createHash('sha256').update(`mapram ${id}`).digest('hex').slice(0, 32);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Size and time of an image now; undefined where there is none. */
+export function lookAtDisk(file: string): Pick<LaunchDisk, 'path' | 'size' | 'mtimeMs'> | undefined {
+  try {
+    const { size, mtimeMs } = statSync(file);
+    return { path: file, size, mtimeMs: Math.floor(mtimeMs) };
+  } catch {
+    return undefined;
+  }
+}
+
+function readProc(pid: number, read: () => string): string {
+  try {
+    return read();
+  } catch (cause) {
+    throw new MapramError(
+      'IO',
+      `reading how process ${pid} was started: ${errorReason(cause)}; run as the user of that process`,
+      { path: `/proc/${pid}`, cause },
+    );
+  }
+}
