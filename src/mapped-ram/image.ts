@@ -235,6 +235,7 @@ async function scanStream(source: ByteSource, container: Container): Promise<Sca
   let ramSectionId: number | undefined;
   let rounds = 0;
   let switchoverStart = false;
+  let footers = true;
   const take = (events: ReturnType<StreamParser['push']>) => {
     for (const event of events) {
       switch (event.type) {
@@ -247,6 +248,9 @@ async function scanStream(source: ByteSource, container: Container): Promise<Sca
             ramSectionId = event.sectionId;
             if (event.kind === 'part') rounds++;
           }
+          break;
+        case 'section-end':
+          footers = event.footer;
           break;
         case 'opaque-section':
           early.push({ opening: opening as SectionEvent, event });
@@ -288,6 +292,7 @@ async function scanStream(source: ByteSource, container: Container): Promise<Sca
   const tail = splitTail(concatenate(tailPieces), {
     position: (tailOffset ?? offset) - offset,
     started: parser.started,
+    footers,
   });
   return {
     container,

@@ -54,6 +54,8 @@ export interface SplitOptions {
   position?: number;
   /** Sections that started before the tail and may go on in it, see `StreamParser.started`. */
   started?: Iterable<SectionOpening>;
+  /** Whether sections have footers, true by default. Without, only the vmdescription can delimit them. */
+  footers?: boolean;
 }
 
 /**
@@ -62,7 +64,8 @@ export interface SplitOptions {
  *
  * @param tail all bytes behind RAM's END section, as the `tail` events gave them
  */
-export function splitTail(tail: Uint8Array, { position = 0, started = [] }: SplitOptions = {}): StreamTail {
+export function splitTail(tail: Uint8Array, options: SplitOptions = {}): StreamTail {
+  const { position = 0 } = options;
   const problems: string[] = [];
   const found = findVmDescription(tail);
   const result: StreamTail = {
@@ -84,7 +87,7 @@ export function splitTail(tail: Uint8Array, { position = 0, started = [] }: Spli
       problems.push(`the vmdescription cannot be read: ${errorReason(error)}`);
     }
   }
-  const splitter = new Splitter(tail, position, started, result.description, problems);
+  const splitter = new Splitter(tail, options, result.description, problems);
   // With a description behind it, the place of EOF is certain: one byte before the description's type byte.
   const limit = found === undefined ? tail.byteLength : found.start - VMDESCRIPTION_HEADER_BYTES;
   const end = splitter.run(limit, found === undefined);
@@ -131,15 +134,18 @@ class Splitter {
   readonly commands: CommandEvent[] = [];
   private readonly view: DataView;
   private readonly started: Map<number, SectionOpening>;
+  private readonly origin: number;
+  private readonly footerBytes: number;
 
   constructor(
     private readonly tail: Uint8Array,
-    private readonly origin: number,
-    started: Iterable<SectionOpening>,
+    { position = 0, started = [], footers = true }: SplitOptions,
     private readonly description: VmDescription | undefined,
     private readonly problems: string[],
   ) {
     this.view = new DataView(tail.buffer, tail.byteOffset, tail.byteLength);
+    this.origin = position;
+    this.footerBytes = footers ? FOOTER_BYTES : 0;
     this.started = new Map(Array.from(started, (opening) => [opening.sectionId, opening]));
   }
 
@@ -220,7 +226,7 @@ class Splitter {
     const end = this.describedEnd(section, start, limit) ?? this.searchedEnd(section, start, limit, openEnd);
     section.data = this.tail.subarray(start, end);
     this.sections.push(section);
-    return end + FOOTER_BYTES;
+    return end + this.footerBytes;
   }
 
   /** Where the data end by the description, if the footer is there. */
@@ -229,22 +235,25 @@ class Splitter {
     if (description === undefined) return undefined;
     const lengths = [describedBytes(description), description.size];
     for (const length of lengths) {
-      if (length === undefined) continue;
-      const end = start + length;
-      if (
-        end + FOOTER_BYTES <= limit &&
-        this.tail[end] === SectionType.FOOTER &&
-        this.view.getUint32(end + 1) === sectionId
-      ) {
-        section.delimitedBy = 'description';
-        return end;
-      }
+      if (length === undefined || !this.canEndAt(start + length, sectionId, limit)) continue;
+      section.delimitedBy = 'description';
+      return start + length;
     }
-    this.problems.push(`section ${idstr} is described with ${lengths[0]} bytes but its footer is not there`);
+    this.problems.push(`section ${idstr} is described with ${lengths[0]} bytes but does not end there`);
     return undefined;
   }
 
+  /** Whether the section's footer is at `end`, or, without footers, something that can follow a section. */
+  private canEndAt(end: number, sectionId: number, limit: number): boolean {
+    if (end + this.footerBytes > limit) return false;
+    const type = this.tail[end] as number;
+    if (this.footerBytes === 0)
+      return type === SectionType.EOF || type === SectionType.COMMAND || type in KINDS;
+    return type === SectionType.FOOTER && this.view.getUint32(end + 1) === sectionId;
+  }
+
   private searchedEnd(section: DeviceSection, start: number, limit: number, openEnd: boolean): number {
+    if (this.footerBytes === 0) throw new RangeError('neither description nor footers');
     const most = Math.min(limit, start + StreamLimit.UNDELIMITED_SECTION_BYTES);
     const bytes = this.tail.subarray(start, most);
     const end = findFooter(bytes, section.sectionId, {

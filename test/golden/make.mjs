@@ -62,6 +62,15 @@ const IMAGES = {
     via: 'socket',
   },
   'pc-10.0-stream-no-description': { args: ['-machine', 'pc,suppress-vmdesc=on', '-m', '2'], via: 'socket' },
+  // QEMU 10.0 aborts without configuration.
+  'pc-7.2-stream-bare': {
+    qemu: '7.2',
+    args: [
+      ...['-machine', 'pc', '-m', '2', '-global', 'migration.send-configuration=off'],
+      ...['-global', 'migration.send-section-footer=off'],
+    ],
+    via: 'socket',
+  },
   'q35-10.0-stream-virtio-mem': {
     args: [
       ...['-machine', 'q35', '-m', '4,slots=1,maxmem=1G', '-object', 'memory-backend-ram,id=plug,size=128M'],
@@ -206,6 +215,9 @@ class Monitor {
       }
     });
     socket.on('error', () => {});
+    socket.on('close', () => {
+      for (const waiter of this.#waiting) waiter({ error: { desc: 'QEMU is gone' } });
+    });
   }
 
   async run(execute, args = {}) {
