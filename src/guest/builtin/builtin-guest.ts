@@ -59,6 +59,7 @@ export class BuiltinGuest extends EventEmitter<BuiltinGuestEvents> implements Di
   #state: WorkloadState | undefined;
   /** Device state that was loaded and not yet held against memory. */
   #unchecked = false;
+  #starting: Promise<void> | undefined;
   #running: Promise<CpuReply> | undefined;
   #disposed: Promise<void> | undefined;
 
@@ -112,6 +113,8 @@ export class BuiltinGuest extends EventEmitter<BuiltinGuestEvents> implements Di
   }
 
   async stop(state: 'paused' | 'finish-migrate' | 'save-vm' = 'paused'): Promise<void> {
+    // A start that fails is told to whoever asked for it.
+    await this.#starting?.catch(() => {});
     if (this.#running === undefined) return;
     this.#cpu.halt();
     const running = this.#running;
@@ -129,8 +132,15 @@ export class BuiltinGuest extends EventEmitter<BuiltinGuestEvents> implements Di
   }
 
   /** @throws MapramError `VM` when memory is not what the loaded device state says, or nothing was loaded yet */
-  async cont(): Promise<void> {
-    if (this.#running !== undefined) return;
+  cont(): Promise<void> {
+    if (this.#running !== undefined) return Promise.resolve();
+    this.#starting ??= this.#startRunning().finally(() => {
+      this.#starting = undefined;
+    });
+    return this.#starting;
+  }
+
+  async #startRunning(): Promise<void> {
     this.#demandStopped('continuing');
     if (this.#unchecked) {
       const { ok, expected, actual } = await this.checkMemory();

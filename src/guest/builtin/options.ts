@@ -95,12 +95,16 @@ const RULES: Readonly<Record<string, OptionRule>> = {
 /** The keys, as help texts show them. */
 export const BUILTIN_OPTION_KEYS: readonly string[] = Object.keys(RULES);
 
+/** Options of the first content of memory, which a guest that waits for a file gets from there. */
+const CONTENT_OPTIONS = ['pattern', 'fill', 'seed'];
+
 /**
  * Reads what follows `builtin:` on the command line, e.g. `size=1G,dirty-rate=100M`.
  *
+ * @param incoming whether the guest will wait for a file to be loaded
  * @throws MapramError `USAGE` that names the key and what it takes
  */
-export function parseBuiltinOptions(text: string): BuiltinGuestOptions {
+export function parseBuiltinOptions(text: string, incoming = false): BuiltinGuestOptions {
   const options: Record<string, unknown> = {};
   for (const item of text === '' ? [] : text.split(',')) {
     const equals = item.indexOf('=');
@@ -108,6 +112,9 @@ export function parseBuiltinOptions(text: string): BuiltinGuestOptions {
     const rule = Object.hasOwn(RULES, key) ? RULES[key] : undefined;
     if (rule === undefined) {
       throw usage(`unknown option '${key}'; valid ones are ${BUILTIN_OPTION_KEYS.join(', ')}`);
+    }
+    if (incoming && CONTENT_OPTIONS.includes(key)) {
+      throw usage(`option '${key}' has no meaning for a VM whose memory comes from a file`);
     }
     if (rule.member in options) throw usage(`option '${key}' is given twice`);
     const value = equals < 0 ? undefined : rule.parse(item.slice(equals + 1));

@@ -142,6 +142,17 @@ test('running: the counter moves by itself, stop makes memory stand still, cont 
   assert.deepEqual(states, ['paused', 'running', 'finish-migrate', 'postmigrate', 'running']);
 });
 
+test('several calls of cont start one run, and stop waits for it', async () => {
+  await using guest = await BuiltinGuest.start({ ...SMALL, begin: 'paused' });
+  const started = [guest.cont(), guest.cont()];
+  await guest.stop();
+  await Promise.all(started);
+  assert.equal(guest.runState, 'paused');
+  const { ticks } = guest;
+  await guest.step(1);
+  assert.equal(guest.ticks, ticks + 1);
+});
+
 test('a guest that was saved and loaded lives on exactly as one that was not', async () => {
   await using original = await BuiltinGuest.start({ ...SMALL, blocks: 2, begin: 'paused' });
   await using copy = await BuiltinGuest.start({ ...SMALL, blocks: 2, begin: 'incoming' });

@@ -52,6 +52,21 @@ test('a wrong option is refused by name, with what it takes', () => {
   }
 });
 
+test('what memory holds at first is not for a guest that waits for a file to say', () => {
+  assert.deepEqual(parseBuiltinOptions('size=1G,dirty-rate=0,blocks=2', true), {
+    size: 2 ** 30,
+    dirtyRate: 0,
+    blocks: 2,
+  });
+  for (const text of ['pattern=zero', 'fill=1', 'seed=1']) {
+    assert.throws(
+      () => parseBuiltinOptions(text, true),
+      { code: 'USAGE', message: /memory comes from a file/ },
+      text,
+    );
+  }
+});
+
 test('options given as values are checked too', () => {
   assert.throws(() => resolveBuiltinOptions({ fill: -1 }), { code: 'USAGE', message: /'fill' expects/ });
   assert.throws(() => resolveBuiltinOptions({ size: Number.NaN }), { code: 'USAGE' });
