@@ -21,13 +21,14 @@ export class FileSource implements ByteSource {
     readonly byteLength: number,
   ) {}
 
-  /** @throws MapramError `FORMAT` for something else than a regular file or block device */
+  /** @throws MapramError `FORMAT` for something else than a regular file */
   static async of(handle: FileHandle, name: string): Promise<FileSource> {
     const status = await handle.stat();
     if (status.isDirectory()) throw notAFile(name, 'a directory');
     if (status.isFIFO()) throw notAFile(name, 'a FIFO');
     if (status.isSocket()) throw notAFile(name, 'a socket');
     if (status.isCharacterDevice()) throw notAFile(name, 'a character device');
+    if (status.isBlockDevice()) throw notAFile(name, 'a block device');
     return new FileSource(handle, name, status.size);
   }
 

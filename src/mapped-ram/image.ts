@@ -2,21 +2,15 @@ import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { MapramError } from '../errors.js';
 import type { StreamConfiguration } from '../stream/configuration.js';
-import {
-  type DeviceSection,
-  findDescription,
-  type StreamTail,
-  splitTail,
-} from '../stream/device-sections.js';
+import type { DeviceSection, StreamTail } from '../stream/device-sections.js';
 import { malformed } from '../stream/malformed.js';
 import type { RamBlock } from '../stream/ram-block.js';
-import type { OpaqueSectionEvent, SectionEvent } from '../stream/stream-event.js';
-import { StreamParser } from '../stream/stream-parser.js';
-import { concatenate, encodeSections } from '../stream/stream-writer.js';
-import { describedBytes, descriptionKey } from '../stream/vmdescription.js';
+import { encodeSections } from '../stream/stream-writer.js';
+import { descriptionKey } from '../stream/vmdescription.js';
 import { MAX_PAGES, PageBitmap, type PageRun } from './bitmap.js';
 import { type ByteSource, FileSource } from './byte-source.js';
 import { type Container, findStream } from './container.js';
+import { type ImageScan, scanStream } from './image-scan.js';
 
 /** The key of the vmdescription under which mapram keeps what it knows about a file. */
 export const MANIFEST_KEY = 'mapram';
@@ -43,16 +37,11 @@ export interface ImageOpenOptions {
   offset?: number;
 }
 
-/** What follows the RAM of an image is read as a whole; files claiming more are refused. */
-const MAX_TAIL_BYTES = 2 ** 30;
-
-const CHUNK_BYTES = 64 * 1024;
-
 /**
  * A mapped-ram file, opened for reading: its blocks, any page of them, and the device state.
  *
  * Opening reads the headers, the bitmaps and everything behind the RAM, no pages. A file whose save did not finish opens
- * all the same, with `complete` false and the reason in `problems`, as long as its block list is whole.
+ * all the same, with `complete` false, the reason in `problems`, and those blocks whose headers and bitmaps are there.
  */
 export class MappedRamImage implements AsyncDisposable {
   readonly blocks: readonly ImageBlock[];
@@ -81,7 +70,7 @@ export class MappedRamImage implements AsyncDisposable {
 
   private constructor(
     readonly source: ByteSource,
-    scan: Scan,
+    scan: ImageScan,
     blocks: readonly ImageBlock[],
     private readonly handle: FileHandle | undefined,
   ) {
@@ -95,7 +84,7 @@ export class MappedRamImage implements AsyncDisposable {
     this.tail = scan.tail;
     this.tailOffset = scan.tailOffset;
     this.complete = scan.tail.complete;
-    this.earlySections = scan.early.map((section) => describedEarly(section, scan.tail));
+    this.earlySections = scan.earlySections;
     this.earlySectionBytes = encodeSections(this.earlySections);
     this.problems = [...scan.problems, ...scan.tail.problems];
   }
@@ -208,116 +197,6 @@ export class MappedRamImage implements AsyncDisposable {
   }
 }
 
-/** What one pass over the stream found. */
-interface Scan {
-  container: Container;
-  configuration: StreamConfiguration;
-  pageSize: number;
-  ramSectionId: number;
-  blocks: RamBlock[];
-  rounds: number;
-  switchoverStart: boolean;
-  early: { opening: SectionEvent; event: OpaqueSectionEvent }[];
-  tail: StreamTail;
-  tailOffset: number | undefined;
-  problems: string[];
-}
-
-async function scanStream(source: ByteSource, container: Container): Promise<Scan> {
-  const { offset } = container;
-  const parser = new StreamParser({ name: source.name, origin: offset });
-  const problems: string[] = [];
-  const early: Scan['early'] = [];
-  const tailPieces: Uint8Array[] = [];
-  let tailOffset: number | undefined;
-  let tailBytes = 0;
-  let opening: SectionEvent | undefined;
-  let ramSectionId: number | undefined;
-  let rounds = 0;
-  let switchoverStart = false;
-  let footers = true;
-  const take = (events: ReturnType<StreamParser['push']>) => {
-    for (const event of events) {
-      switch (event.type) {
-        case 'configuration':
-          requireMappedRam(source.name, event.configuration);
-          break;
-        case 'section':
-          opening = event;
-          if (event.idstr === 'ram' && event.kind !== 'full') {
-            ramSectionId = event.sectionId;
-            if (event.kind === 'part') rounds++;
-          }
-          break;
-        case 'section-end':
-          footers = event.footer;
-          break;
-        case 'opaque-section':
-          early.push({ opening: opening as SectionEvent, event });
-          break;
-        case 'command':
-          if (event.name === 'switchover-start') switchoverStart = true;
-          break;
-        case 'tail':
-          tailOffset ??= offset + event.position;
-          tailPieces.push(event.data);
-          tailBytes += event.data.byteLength;
-          if (tailBytes > MAX_TAIL_BYTES) {
-            throw malformed(source.name, tailOffset, `more than ${MAX_TAIL_BYTES} bytes follow the RAM`);
-          }
-          break;
-      }
-    }
-  };
-  try {
-    for (let position = offset; ; ) {
-      const jump = Math.min(parser.skippable, Math.max(0, source.byteLength - position));
-      parser.skipped(jump);
-      position += jump;
-      const chunk = await source.read(position, CHUNK_BYTES);
-      if (chunk.byteLength === 0) break;
-      position += chunk.byteLength;
-      take(parser.push(chunk));
-    }
-    take(parser.end());
-  } catch (error) {
-    // Behind a whole block list, a file that breaks off can still be shown.
-    if (!(error instanceof MapramError) || error.code !== 'FORMAT' || parser.blocks.length === 0) throw error;
-    problems.push(error.message);
-  }
-  const { configuration } = parser;
-  if (configuration === undefined || ramSectionId === undefined) {
-    throw malformed(source.name, offset, 'the stream has no configuration', 'it was cut short');
-  }
-  const tail = splitTail(concatenate(tailPieces), {
-    position: (tailOffset ?? offset) - offset,
-    started: parser.started,
-    footers,
-  });
-  return {
-    container,
-    configuration,
-    pageSize: parser.pageSize,
-    ramSectionId,
-    blocks: parser.blocks,
-    rounds,
-    switchoverStart,
-    early,
-    tail,
-    tailOffset,
-    problems,
-  };
-}
-
-function requireMappedRam(name: string, { capabilities }: StreamConfiguration): void {
-  if (capabilities.includes('mapped-ram')) return;
-  throw new MapramError(
-    'UNSUPPORTED',
-    `opening ${name}: it is a plain migration stream, saved without mapped-ram; turn it into a mapped-ram file with "mapram convert --to mapped-ram"`,
-    { path: name },
-  );
-}
-
 async function readBlock(source: ByteSource, block: RamBlock): Promise<ImageBlock> {
   const { idstr, usedLength, guestAddress } = block;
   const header = block.mappedRam as NonNullable<RamBlock['mappedRam']>;
@@ -352,21 +231,5 @@ async function readBlock(source: ByteSource, block: RamBlock): Promise<ImageBloc
     bitmapOffset,
     pagesOffset,
     bitmap,
-  };
-}
-
-function describedEarly({ opening, event }: Scan['early'][number], tail: StreamTail): DeviceSection {
-  const description = findDescription(tail.description, event.idstr, opening.instanceId);
-  const fits = description !== undefined && describedBytes(description) === event.data.byteLength;
-  return {
-    kind: event.kind,
-    sectionId: event.sectionId,
-    idstr: event.idstr,
-    instanceId: opening.instanceId,
-    versionId: opening.versionId,
-    position: opening.position,
-    data: event.data,
-    delimitedBy: fits ? 'description' : 'footer',
-    ...(description === undefined ? {} : { description }),
   };
 }

@@ -1,0 +1,166 @@
+import { MapramError } from '../errors.js';
+import type { StreamConfiguration } from '../stream/configuration.js';
+import {
+  type DeviceSection,
+  findDescription,
+  type StreamTail,
+  splitTail,
+} from '../stream/device-sections.js';
+import { malformed } from '../stream/malformed.js';
+import type { RamBlock } from '../stream/ram-block.js';
+import type { OpaqueSectionEvent, SectionEvent, StreamEvent } from '../stream/stream-event.js';
+import { StreamParser } from '../stream/stream-parser.js';
+import { concatenate } from '../stream/stream-writer.js';
+import { describedBytes } from '../stream/vmdescription.js';
+import type { ByteSource } from './byte-source.js';
+import type { Container } from './container.js';
+
+/** What one pass over an image's stream found, page areas left out. */
+export interface ImageScan {
+  container: Container;
+  configuration: StreamConfiguration;
+  /** Bytes a page. */
+  pageSize: number;
+  ramSectionId: number;
+  /** Each with its mapped-ram header. */
+  blocks: RamBlock[];
+  rounds: number;
+  switchoverStart: boolean;
+  earlySections: DeviceSection[];
+  tail: StreamTail;
+  /** Where in the file the tail starts; `undefined` when the file does not reach that far. */
+  tailOffset: number | undefined;
+  /** Why the pass ended early, if it did. */
+  problems: string[];
+}
+
+/** What follows the RAM of an image is read as a whole; files claiming more are refused. */
+const MAX_TAIL_BYTES = 2 ** 30;
+
+const CHUNK_BYTES = 64 * 1024;
+
+/**
+ * Reads the stream in `container`, jumping over page areas. A file that breaks off behind its first block's header
+ * gives what was there, with the reason in `problems`.
+ *
+ * @throws MapramError `UNSUPPORTED` for a stream without mapped-ram, `FORMAT` for damage before any block is known
+ */
+export async function scanStream(source: ByteSource, container: Container): Promise<ImageScan> {
+  const { offset } = container;
+  const parser = new StreamParser({ name: source.name, origin: offset });
+  const collector = new Collector(source.name);
+  const problems: string[] = [];
+  try {
+    for (let position = offset; ; ) {
+      const jump = Math.min(parser.skippable, Math.max(0, source.byteLength - position));
+      parser.skipped(jump);
+      position += jump;
+      const chunk = await source.read(position, CHUNK_BYTES);
+      if (chunk.byteLength === 0) break;
+      position += chunk.byteLength;
+      collector.take(parser.push(chunk));
+    }
+    collector.take(parser.end());
+  } catch (error) {
+    if (!(error instanceof MapramError) || error.code !== 'FORMAT' || parser.blocks.length === 0) throw error;
+    problems.push(error.message);
+  }
+  const { configuration, blocks, pageSize, started } = parser;
+  const { ramSectionId, rounds, switchoverStart, tailPosition, footers } = collector;
+  if (configuration === undefined || ramSectionId === undefined) throw noMappedRam(source.name);
+  const tail = splitTail(concatenate(collector.tailPieces), {
+    position: tailPosition ?? 0,
+    started,
+    footers,
+  });
+  return {
+    container,
+    configuration,
+    pageSize,
+    ramSectionId,
+    blocks,
+    rounds,
+    switchoverStart,
+    earlySections: collector.early.map(([opening, section]) => described(opening, section, tail)),
+    tail,
+    tailOffset: tailPosition === undefined ? undefined : offset + tailPosition,
+    problems,
+  };
+}
+
+/** Keeps what an image needs of the stream's events. */
+class Collector {
+  ramSectionId: number | undefined;
+  rounds = 0;
+  switchoverStart = false;
+  footers = true;
+  readonly early: [SectionEvent, OpaqueSectionEvent][] = [];
+  tailPosition: number | undefined;
+  readonly tailPieces: Uint8Array[] = [];
+  private tailBytes = 0;
+  private opening: SectionEvent | undefined;
+
+  constructor(private readonly name: string) {}
+
+  take(events: readonly StreamEvent[]): void {
+    for (const event of events) {
+      switch (event.type) {
+        case 'configuration':
+          if (!event.configuration.capabilities.includes('mapped-ram')) throw noMappedRam(this.name);
+          break;
+        case 'section':
+          this.opening = event;
+          if (event.idstr === 'ram' && event.kind === 'start') this.ramSectionId = event.sectionId;
+          if (event.idstr === 'ram' && event.kind === 'part') this.rounds++;
+          break;
+        case 'section-end':
+          this.footers = event.footer;
+          break;
+        case 'ram-blocks':
+          // A stream without configuration.
+          if (event.blocks.some((block) => block.mappedRam === undefined)) throw noMappedRam(this.name);
+          break;
+        case 'opaque-section':
+          this.early.push([this.opening as SectionEvent, event]);
+          break;
+        case 'command':
+          if (event.name === 'switchover-start') this.switchoverStart = true;
+          break;
+        case 'tail':
+          this.tailPosition ??= event.position;
+          this.tailPieces.push(event.data);
+          this.tailBytes += event.data.byteLength;
+          if (this.tailBytes > MAX_TAIL_BYTES) {
+            throw malformed(this.name, event.position, `more than ${MAX_TAIL_BYTES} bytes follow the RAM`);
+          }
+          break;
+      }
+    }
+  }
+}
+
+function noMappedRam(name: string): MapramError {
+  return new MapramError(
+    'UNSUPPORTED',
+    `opening ${name}: it is a plain migration stream, saved without mapped-ram; turn it into a mapped-ram file with "mapram convert --to mapped-ram"`,
+    { path: name },
+  );
+}
+
+function described(opening: SectionEvent, section: OpaqueSectionEvent, tail: StreamTail): DeviceSection {
+  const { kind, sectionId, idstr, data } = section;
+  const { instanceId, versionId, position } = opening;
+  const description = findDescription(tail.description, idstr, instanceId);
+  const fits = description !== undefined && describedBytes(description) === data.byteLength;
+  return {
+    kind,
+    sectionId,
+    idstr,
+    instanceId,
+    versionId,
+    position,
+    data,
+    delimitedBy: fits ? 'description' : 'footer',
+    ...(description === undefined ? {} : { description }),
+  };
+}
