@@ -19,7 +19,7 @@ const MEMORY = 256 * 2 ** 20;
 const DIRTY_RATE = 32 * 2 ** 20;
 /** How long a guest is watched to see that it runs. */
 const WATCHED_TICKS = 25;
-const WATCH_TIMEOUT_MS = 5000;
+const WATCH_TIMEOUT_MS = 15_000;
 
 export const demo: CommandDescription = {
   name: 'demo',
