@@ -1,9 +1,7 @@
 /** A guest of this process as the source of a migration: its RAM is mapped, its dirty log drives live passes. */
+import { RAM_SECTION_ID } from '../guest/builtin/devices.js';
 import type { DirtyTrackingGuest } from '../guest/guest.js';
 import type { DirtyLog, OutgoingSource, SourceDevices, SourceSetup } from './source.js';
-
-/** QEMU 10.0's section id of RAM; device sections count from here. */
-const RAM_SECTION_ID = 1;
 
 export class GuestSource implements OutgoingSource {
   readonly dirtyLog: DirtyLog;

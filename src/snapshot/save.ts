@@ -4,6 +4,7 @@ import path from 'node:path';
 import { MapramError } from '../errors.js';
 import type { BuiltinGuest } from '../guest/builtin/builtin-guest.js';
 import { QemuVm } from '../guest/qemu/qemu-vm.js';
+import { probeDirectIo } from '../io/direct-io-probe.js';
 import { allocatedBytes, freeSpace } from '../io/file-space.js';
 import type { DirectIoMode } from '../io/open-direct.js';
 import { GuestSource } from '../migration/guest-source.js';
@@ -91,7 +92,7 @@ export async function save(options: SaveOptions): Promise<SaveResult> {
   } = options;
   signal.throwIfAborted();
   using target = TargetFile.create(file, { force });
-  const choice = chooseDirectIo(target.partPath, directIo);
+  const choice = chooseDirectIo(file, directIo, () => probeDirectIo(target.partPath));
   if (choice.warning !== undefined) options.onWarning?.(choice.warning);
   const run: SaveRun = { options, target, choice, signal, channels: options.channels ?? DEFAULT_CHANNELS };
   if (typeof vmOption !== 'string') return await saveBuiltin(run, vmOption, startedAt);
