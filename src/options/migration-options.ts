@@ -57,6 +57,12 @@ export class MigrationOptions {
     return this.#capabilities;
   }
 
+  /** Takes over values without any check: those that a VM has already, or those from before a change. */
+  adopt(parameters: Partial<MigrationParameters>, capabilities: Partial<MigrationCapabilities>): void {
+    this.#parameters = Object.freeze({ ...this.#parameters, ...parameters });
+    this.#capabilities = Object.freeze({ ...this.#capabilities, ...capabilities });
+  }
+
   /**
    * `migrate-set-parameters`: types first, then the ranges of the values as they would be afterwards; one bad value
    * and nothing changes.
