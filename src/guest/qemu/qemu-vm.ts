@@ -3,7 +3,6 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { MapramError } from '../../errors.js';
-import { sendDescriptors } from '../../io/unix-socket.js';
 import { isRunning, type MigrationStatus } from '../../migration/migration-state.js';
 import { QmpClient } from '../../monitor/qmp-client.js';
 import type { MigrationInfo, QemuVersion } from '../../monitor/qmp-commands.js';
@@ -37,7 +36,12 @@ export class QemuVm implements AsyncDisposable {
 
   /** @throws MapramError `MONITOR` when nobody listens there or it is not a QMP server */
   static async connect(address: string, options: { signal?: AbortSignal } = {}): Promise<QemuVm> {
-    const client = await QmpClient.connect(address, { ...options, sendDescriptors });
+    const client = await QmpClient.connect(address, options);
+    return QemuVm.over(client, address);
+  }
+
+  /** Over a connection that others use as well. */
+  static over(client: QmpClient, address: string = client.name): QemuVm {
     return new QemuVm(address, client, client.version.qemu);
   }
 
