@@ -9,7 +9,7 @@ import { once } from 'node:events';
 import { createConnection, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { errorReason, MapramError } from '../errors.js';
-import { type PeerCredentials, peerCredentials } from '../io/unix-socket.js';
+import { type PeerCredentials, peerCredentials, sendDescriptors } from '../io/unix-socket.js';
 import { isJsonObject, type JsonObject, type JsonValue } from '../options/qapi.js';
 import { EventQueue } from './event-queue.js';
 import { JsonReader } from './json-reader.js';
@@ -19,13 +19,6 @@ import type { QmpCommandName, QmpCommands, QmpEvent, QmpVersion } from './qmp-co
 import { QmpError, type QmpErrorClass } from './qmp-error.js';
 import { formatSocketAddress, parseSocketAddress } from './socket-address.js';
 
-/** Sends `bytes` over a Unix socket with `descriptors` attached to the first of them (SCM_RIGHTS). */
-export type DescriptorSender = (
-  socketFd: number,
-  bytes: Uint8Array,
-  descriptors: readonly number[],
-) => Promise<void> | void;
-
 export interface QmpConnectOptions {
   /** Gives up connecting. Has no effect later. */
   readonly signal?: AbortSignal;
@@ -33,7 +26,6 @@ export interface QmpConnectOptions {
   readonly timeoutMs?: number;
   /** What to call the other side in errors, where it cannot be told from the address. */
   readonly name?: string;
-  readonly sendDescriptors?: DescriptorSender;
 }
 
 export interface QmpExecuteOptions {
@@ -52,9 +44,12 @@ export interface QmpEventsOptions {
   readonly signal?: AbortSignal;
 }
 
+/** A reply without its id. */
+export type ForwardedReply = { readonly return: JsonValue } | { readonly error: JsonObject };
+
 interface PendingCommand {
   readonly command: string;
-  readonly resolve: (value: PlainJson) => void;
+  readonly settle: (reply: ForwardedReply) => void;
   readonly reject: (error: unknown) => void;
 }
 
@@ -70,16 +65,14 @@ export class QmpClient implements AsyncDisposable {
   /** The other side, for people. */
   readonly name: string;
   readonly #stream: Duplex;
-  readonly #sendDescriptors: DescriptorSender | undefined;
   readonly #pending = new Map<number, PendingCommand>();
   readonly #listeners = new Set<{ names: ReadonlySet<string> | undefined; queue: EventQueue<QmpEvent> }>();
   #nextId = 1;
   #lastWrite: Promise<void> = Promise.resolve();
   #ended: { error?: MapramError } | undefined;
 
-  private constructor(stream: Duplex, greeting: Greeting, options: QmpConnectOptions, name: string) {
+  private constructor(stream: Duplex, greeting: Greeting, name: string) {
     this.#stream = stream;
-    this.#sendDescriptors = options.sendDescriptors;
     this.version = greeting.version;
     this.capabilities = greeting.capabilities;
     this.name = name;
@@ -101,7 +94,7 @@ export class QmpClient implements AsyncDisposable {
     try {
       const reader = new JsonReader();
       const { greeting, rest } = await readGreeting(stream, reader, name, signal);
-      const client = new QmpClient(stream, greeting, options, name);
+      const client = new QmpClient(stream, greeting, name);
       client.#listen(reader, rest);
       await client.execute('qmp_capabilities', undefined, { signal });
       return client;
@@ -145,15 +138,31 @@ export class QmpClient implements AsyncDisposable {
   ): Promise<PlainJson> {
     if (this.#ended) throw this.#lost(command);
     signal?.throwIfAborted();
-    const id = this.#nextId++;
-    const line = writeJson({ execute: command, arguments: args, id });
-    const reply = new Promise<PlainJson>((resolve, reject) =>
-      this.#pending.set(id, { command, resolve, reject }),
-    );
-    this.#write(`${line}\r\n`, descriptors).catch((error: unknown) =>
-      this.#end(this.#broken(errorReason(error))),
-    );
+    let id = 0;
+    const reply = new Promise<PlainJson>((resolve, reject) => {
+      const settle = (answer: ForwardedReply) => {
+        if ('return' in answer) resolve(toPlainJson(answer.return));
+        else reject(asQmpError(command, answer.error));
+      };
+      id = this.#send(command, args, { settle, reject }, descriptors);
+    });
     return this.#waitFor(command, id, reply, signal, timeoutMs);
+  }
+
+  /**
+   * Sends a command and gives the reply back as it came, `return` or `error`, with every number as it was written.
+   *
+   * @throws MapramError `MONITOR` the connection ended first
+   */
+  async forward(
+    command: string,
+    args: JsonValue | undefined,
+    descriptors?: readonly number[],
+  ): Promise<ForwardedReply> {
+    if (this.#ended) throw this.#lost(command);
+    return new Promise((resolve, reject) =>
+      this.#send(command, args, { settle: resolve, reject }, descriptors),
+    );
   }
 
   /** Events from now on. The iterator ends with `close()` and fails when the connection is lost. */
@@ -219,12 +228,24 @@ export class QmpClient implements AsyncDisposable {
     // The reply to a command that nobody waits for any more.
     if (pending === undefined) return;
     this.#pending.delete(reply.id as number);
-    const { error } = reply;
-    if (isJsonObject(error)) {
-      pending.reject(new QmpError(pending.command, String(error.class) as QmpErrorClass, String(error.desc)));
-    } else {
-      pending.resolve(toPlainJson(reply.return ?? null));
-    }
+    pending.settle(isJsonObject(reply.error) ? { error: reply.error } : { return: reply.return ?? null });
+  }
+
+  /** Returns the id under which the reply will come. */
+  #send(
+    command: string,
+    args: unknown,
+    { settle, reject }: Omit<PendingCommand, 'command'>,
+    descriptors?: readonly number[],
+  ): number {
+    const id = this.#nextId++;
+    this.#pending.set(id, { command, settle, reject });
+    const line = writeJson({ execute: command, arguments: args, id });
+    this.#write(`${line}\r\n`, descriptors).catch((error: unknown) => {
+      this.#pending.delete(id);
+      reject(error);
+    });
+    return id;
   }
 
   async #waitFor(
@@ -260,25 +281,21 @@ export class QmpClient implements AsyncDisposable {
   }
 
   #write(line: string, descriptors: readonly number[] = []): Promise<void> {
+    const stream = this.#stream;
     if (descriptors.length > 0 && !this.canPassDescriptors) {
       return Promise.reject(new Error('descriptors can be passed over Unix sockets only'));
     }
     const write = this.#lastWrite.then(async () => {
-      if (descriptors.length === 0) {
-        this.#stream.write(line);
-        return;
-      }
-      if (this.#stream.writableNeedDrain) await once(this.#stream, 'drain');
-      const { fd } = (this.#stream as Socket & { _handle: { fd: number } })._handle;
-      await this.#sendDescriptors?.(fd, Buffer.from(line), descriptors);
+      if (descriptors.length > 0) await sendDescriptors(stream as Socket, Buffer.from(line), descriptors);
+      else stream.write(line);
     });
     this.#lastWrite = write.catch(() => {});
     return write;
   }
 
-  /** Whether `descriptors` may be given to `execute`: over a Unix socket, where a sender was given. */
+  /** Whether `descriptors` may be given to `execute`: over a Unix socket. */
   get canPassDescriptors(): boolean {
-    return this.#sendDescriptors !== undefined && this.#stream instanceof Socket;
+    return this.#stream instanceof Socket && this.#stream.remoteFamily === undefined;
   }
 
   #end(error: MapramError | undefined): void {
@@ -318,6 +335,10 @@ export class QmpClient implements AsyncDisposable {
       { path: this.name },
     );
   }
+}
+
+function asQmpError(command: string, error: JsonObject): QmpError {
+  return new QmpError(command, String(error.class) as QmpErrorClass, String(error.desc));
 }
 
 interface Greeting {

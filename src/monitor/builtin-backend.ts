@@ -1,0 +1,218 @@
+/**
+ * The builtin guest behind a monitor: what `mapram monitor builtin` drives. Saves and loads run in mapram's own engine.
+ */
+import { createRequire } from 'node:module';
+import { errorReason } from '../errors.js';
+import type { BuiltinGuest } from '../guest/builtin/builtin-guest.js';
+import { GuestSource } from '../migration/guest-source.js';
+import { IncomingMigration } from '../migration/incoming.js';
+import { OutgoingMigration } from '../migration/outgoing.js';
+import type { QemuProfile } from '../options/qemu-profile.js';
+import { isAtLeast } from '../options/qemu-profile.js';
+import type {
+  BackendEvent,
+  IncomingRequest,
+  IncomingState,
+  MigrationBackend,
+  MigrationRequest,
+} from './backend.js';
+import { EventSource } from './event-source.js';
+import { describeMigration } from './migration-info.js';
+import { type OpenTarget, openIncoming, openOutgoing, requireMappedFile } from './migration-target.js';
+import type { MigrationInfo, QmpVersion, VmStatus } from './qmp-commands.js';
+
+export interface BuiltinBackendOptions {
+  readonly profile: QemuProfile;
+  /** Whether a loaded guest stays stopped, as with QEMU's `-S`. */
+  readonly paused?: boolean;
+}
+
+type Last =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'outgoing'; readonly migration: OutgoingMigration; readonly multifd: boolean }
+  /** Everything that the engine of an outgoing migration does not describe. */
+  | { readonly kind: 'info'; info: MigrationInfo };
+
+export class BuiltinBackend implements MigrationBackend {
+  readonly version: QmpVersion;
+  readonly ended: Promise<Error | undefined>;
+  readonly #guest: BuiltinGuest;
+  readonly #profile: QemuProfile;
+  #paused: boolean;
+  readonly #events = new EventSource();
+  readonly #onRunState: () => void;
+  #end: (reason: Error | undefined) => void = () => {};
+  #last: Last = { kind: 'none' };
+  #incoming: IncomingState;
+  #wasRunning: boolean;
+  /** After a save the guest stays stopped until `cont`, in a state of its own. */
+  #postMigrate = false;
+  #work: Promise<void> = Promise.resolve();
+
+  /** @param guest owned by the backend from now on */
+  constructor(guest: BuiltinGuest, { profile, paused = false }: BuiltinBackendOptions) {
+    this.#guest = guest;
+    this.#profile = profile;
+    this.#paused = paused;
+    const [major, minor] = profile.release;
+    this.version = { qemu: { major, minor, micro: 0 }, package: `mapram ${packageVersion()}` };
+    this.#incoming = guest.runState === 'inmigrate' ? 'deferred' : 'none';
+    this.#wasRunning = guest.runState === 'running';
+    this.#onRunState = () => this.#tellRunState();
+    this.ended = new Promise((resolve) => {
+      this.#end = resolve;
+    });
+    guest.on('runState', this.#onRunState);
+  }
+
+  async vmStatus(): Promise<VmStatus> {
+    const status = this.#postMigrate ? 'postmigrate' : this.#guest.runState;
+    const old = !isAtLeast(this.#profile.release, [9, 0]);
+    return { status, ...(old ? { singlestep: false } : {}), running: status === 'running' };
+  }
+
+  async stop(): Promise<void> {
+    if (this.#guest.runState === 'running') await this.#guest.stop('paused');
+  }
+
+  async cont(): Promise<void> {
+    if (this.#guest.runState === 'inmigrate') {
+      // Remembered for the end of the load, as QEMU does.
+      this.#paused = false;
+      return;
+    }
+    this.#postMigrate = false;
+    if (this.#guest.runState !== 'running') await this.#guest.cont();
+  }
+
+  async quit(): Promise<void> {
+    this.#events.emit({ event: 'SHUTDOWN', data: { guest: false, reason: 'host-qmp-quit' } });
+    this.#end(undefined);
+  }
+
+  async incomingState(): Promise<IncomingState> {
+    return this.#incoming;
+  }
+
+  async migrationStatus(): Promise<string> {
+    if (this.#last.kind === 'outgoing') return this.#last.migration.status;
+    return (this.#last.kind === 'info' && this.#last.info.status) || 'none';
+  }
+
+  async queryMigrate(): Promise<MigrationInfo> {
+    if (this.#last.kind === 'none') return {};
+    if (this.#last.kind === 'info') return this.#last.info;
+    const { migration, multifd } = this.#last;
+    return describeMigration(migration, { multifd });
+  }
+
+  async migrate(request: MigrationRequest): Promise<void> {
+    const { parameters, capabilities } = request;
+    let target: OpenTarget;
+    try {
+      requireMappedFile(request);
+      target = openOutgoing(request);
+    } catch (error) {
+      this.#setInfo({ status: 'setup' });
+      this.#setInfo({ status: 'failed', 'error-desc': errorReason(error) });
+      throw error;
+    }
+    const migration = new OutgoingMigration({
+      source: new GuestSource(this.#guest),
+      file: target.file,
+      parameters,
+      capabilities,
+      sync: false,
+    });
+    this.#last = { kind: 'outgoing', migration, multifd: capabilities.multifd };
+    migration.on('status', (status) => {
+      // QEMU 9 has the state `device` only after a pause.
+      const skipped =
+        status === 'device' &&
+        !capabilities['pause-before-switchover'] &&
+        !isAtLeast(this.#profile.release, [10, 0]);
+      if (status === 'completed') this.#postMigrate = true;
+      if (!skipped) this.#emitStatus(status);
+    });
+    migration.on('pass', (pass) => this.#emit({ event: 'MIGRATION_PASS', data: { pass } }));
+    this.#work = migration
+      .run()
+      .catch(() => {})
+      .then(() => target[Symbol.dispose]());
+  }
+
+  async migrateIncoming(request: IncomingRequest): Promise<void> {
+    requireMappedFile(request);
+    this.#incoming = 'started';
+    this.#setInfo({ status: 'setup' });
+    const target = openIncoming(request);
+    const { parameters, capabilities } = request;
+    const migration = new IncomingMigration({
+      guest: this.#guest,
+      file: target.file,
+      parameters,
+      capabilities,
+    });
+    migration.on('status', (status) => {
+      if (status === 'active') this.#setInfo({ status });
+    });
+    this.#work = this.#load(migration, target, request.exitOnError);
+  }
+
+  async cancelMigration(): Promise<void> {
+    if (this.#last.kind === 'outgoing') this.#last.migration.cancel();
+  }
+
+  async continueMigration(): Promise<void> {
+    if (this.#last.kind === 'outgoing') this.#last.migration.continue();
+  }
+
+  subscribe(listener: (event: BackendEvent) => void): () => void {
+    return this.#events.subscribe(listener);
+  }
+
+  /** Cancels what runs and ends the guest. */
+  async close(): Promise<void> {
+    await this.cancelMigration();
+    await this.#work;
+    this.#guest.off('runState', this.#onRunState);
+    await this.#guest[Symbol.asyncDispose]();
+    this.#end(undefined);
+  }
+
+  async #load(migration: IncomingMigration, target: OpenTarget, exitOnError: boolean): Promise<void> {
+    try {
+      using _ = target;
+      await migration.run();
+      if (!this.#paused) await this.#guest.cont();
+      this.#setInfo({ status: 'completed' });
+    } catch (error) {
+      this.#setInfo({ status: 'failed', 'error-desc': errorReason(error) });
+      if (exitOnError) this.#end(error as Error);
+    }
+  }
+
+  #setInfo(info: MigrationInfo): void {
+    this.#last = { kind: 'info', info };
+    this.#emitStatus(info.status ?? 'none');
+  }
+
+  #emitStatus(status: string): void {
+    this.#emit({ event: 'MIGRATION', data: { status } });
+  }
+
+  #emit(event: BackendEvent): void {
+    this.#events.emit(event);
+  }
+
+  #tellRunState(): void {
+    const running = this.#guest.runState === 'running';
+    if (running === this.#wasRunning) return;
+    this.#wasRunning = running;
+    this.#emit({ event: running ? 'RESUME' : 'STOP' });
+  }
+}
+
+function packageVersion(): string {
+  return (createRequire(import.meta.url)('mapram/package.json') as { version: string }).version;
+}

@@ -1,0 +1,35 @@
+import type { JsonObject, QapiStruct, QapiType, QapiValue } from '../options/qapi.js';
+import type { Lifetime } from '../options/qemu-profile.js';
+import type { Monitor } from './monitor.js';
+
+/** One QMP command: what it takes, what it gives, what it does. */
+export interface Command<A extends QapiStruct = QapiStruct> extends Lifetime {
+  readonly name: string;
+  readonly args: A;
+  /** The result; absent for an empty object. */
+  readonly returns?: QapiType;
+  /** May run out of band, before commands that were sent earlier. */
+  readonly outOfBand?: boolean;
+  /** Takes over a descriptor that came with the request. */
+  readonly takesDescriptor?: boolean;
+  /**
+   * Carries the command out. What it throws is answered as an error with the message as description; an `OptionError`
+   * or `CommandError` carries QEMU's own text.
+   */
+  run(context: CommandContext, args: QapiValue<A>): unknown;
+}
+
+export interface CommandContext {
+  readonly monitor: Monitor;
+  /** The descriptor that came with the request; whoever takes it owns it. Undefined when none came. */
+  takeDescriptor(): number | undefined;
+  /** The arguments as they came, for passing on. */
+  readonly rawArguments: JsonObject;
+}
+
+/** Keeps the link between the types of `args` and of `run`'s second parameter. */
+export function command<const A extends QapiStruct>(description: Command<A>): Command {
+  return description as unknown as Command;
+}
+
+export const NO_ARGUMENTS = { kind: 'struct', members: {} } as const satisfies QapiStruct;

@@ -1,0 +1,39 @@
+/** What the monitor says of itself. */
+import { type Command, command, NO_ARGUMENTS } from '../command.js';
+
+const str = { kind: 'str' } as const;
+const integer = { kind: 'integer', width: 'int' } as const;
+
+export function introspectionCommands(): Command[] {
+  return [
+    command({
+      name: 'query-version',
+      args: NO_ARGUMENTS,
+      returns: {
+        kind: 'struct',
+        members: {
+          qemu: {
+            type: {
+              kind: 'struct',
+              members: { major: { type: integer }, minor: { type: integer }, micro: { type: integer } },
+            },
+          },
+          package: { type: str },
+        },
+      },
+      run: ({ monitor }) => monitor.backend.version,
+    }),
+    command({
+      name: 'query-commands',
+      args: NO_ARGUMENTS,
+      returns: { kind: 'array', of: { kind: 'struct', members: { name: { type: str } } } },
+      run: ({ monitor }) => monitor.queryCommands(),
+    }),
+    command({
+      name: 'query-qmp-schema',
+      args: NO_ARGUMENTS,
+      returns: { kind: 'array', of: { kind: 'any' } },
+      run: ({ monitor }) => monitor.queryQmpSchema(),
+    }),
+  ];
+}

@@ -1,0 +1,43 @@
+/** Parameters and capabilities over QMP. */
+import { capabilitiesType, servedCapabilities } from '../../options/migration-capabilities.js';
+import { parametersType } from '../../options/migration-parameters.js';
+import type { QapiStruct } from '../../options/qapi.js';
+import type { QemuProfile } from '../../options/qemu-profile.js';
+import { type Command, command, NO_ARGUMENTS } from '../command.js';
+
+export function optionCommands(profile: QemuProfile): Command[] {
+  return [
+    command({
+      name: 'migrate-set-parameters',
+      args: parametersType(profile),
+      run: ({ monitor, rawArguments }) => monitor.setParameters(rawArguments),
+    }),
+    command({
+      name: 'query-migrate-parameters',
+      args: NO_ARGUMENTS,
+      returns: parametersType(profile),
+      run: ({ monitor }) => monitor.options.queryParameters(),
+    }),
+    command({
+      name: 'migrate-set-capabilities',
+      args: capabilitiesType(profile),
+      run: ({ monitor, rawArguments }) => monitor.setCapabilities(rawArguments),
+    }),
+    command({
+      name: 'query-migrate-capabilities',
+      args: NO_ARGUMENTS,
+      returns: { kind: 'array', of: capabilityStatus(profile) },
+      run: ({ monitor }) => monitor.options.queryCapabilities(),
+    }),
+  ];
+}
+
+function capabilityStatus(profile: QemuProfile): QapiStruct {
+  return {
+    kind: 'struct',
+    members: {
+      capability: { type: { kind: 'enum', values: servedCapabilities(profile) } },
+      state: { type: { kind: 'bool' } },
+    },
+  };
+}

@@ -1,0 +1,139 @@
+/**
+ * Descriptors that clients passed in: named ones (`getfd`) and sets of them (`add-fd`), from which
+ * `/dev/fdset/N` is opened.
+ *
+ * Every descriptor in here is owned: it is closed when it is removed, and all are with `close()`.
+ */
+import { closeSync, constants } from 'node:fs';
+import { descriptorFlags, duplicateDescriptor } from '../io/descriptor.js';
+import { CommandError } from './command-error.js';
+import type { FdsetInfo } from './qmp-commands.js';
+
+interface SetMember {
+  /** The number clients know it by. */
+  readonly name: number;
+  readonly fd: number;
+  readonly opaque?: string;
+}
+
+const FDSET_PATH = '/dev/fdset/';
+/** The flags of an open that must match those of the descriptor exactly. */
+const MATCHED_FLAGS = constants.O_RDONLY | constants.O_WRONLY | constants.O_RDWR | (constants.O_DIRECT ?? 0);
+/** Most descriptors that clients may leave here. */
+const MAX_DESCRIPTORS = 4096;
+
+export class FdSets {
+  readonly #sets = new Map<number, SetMember[]>();
+  readonly #named = new Map<string, number>();
+
+  /**
+   * Adds `fd`, which belongs to the set from now on.
+   *
+   * @param id the lowest free one when absent
+   * @param name the number to show; `fd` itself when absent
+   */
+  add(fd: number, id?: number, opaque?: string, name = fd): { 'fdset-id': number; fd: number } {
+    if (this.#count() >= MAX_DESCRIPTORS) {
+      closeSync(fd);
+      throw new CommandError(`More than ${MAX_DESCRIPTORS} file descriptors were passed`);
+    }
+    const setId = id ?? this.#lowestFreeId();
+    const set = this.#sets.get(setId) ?? [];
+    set.unshift(opaque === undefined ? { name, fd } : { name, fd, opaque });
+    this.#sets.set(setId, set);
+    return { 'fdset-id': setId, fd: name };
+  }
+
+  /** Removes one descriptor, or a whole set. */
+  remove(id: number, name?: number): void {
+    const set = this.#sets.get(id);
+    const members = set?.filter((member) => name === undefined || member.name === name) ?? [];
+    if (set === undefined || members.length === 0) {
+      throw notFound(name === undefined ? `fdset-id:${id}` : `fdset-id:${id}, fd:${name}`);
+    }
+    for (const { fd } of members) closeSync(fd);
+    const rest = set.filter((member) => !members.includes(member));
+    if (rest.length > 0) this.#sets.set(id, rest);
+    else this.#sets.delete(id);
+  }
+
+  query(): FdsetInfo[] {
+    return [...this.#sets]
+      .sort(([a], [b]) => a - b)
+      .map(([id, members]) => ({
+        'fdset-id': id,
+        fds: members.map(({ name, opaque }) => (opaque === undefined ? { fd: name } : { fd: name, opaque })),
+      }));
+  }
+
+  /** Whether the set, or this descriptor in it, is here. */
+  has(id: number, name?: number): boolean {
+    const set = this.#sets.get(id);
+    return set !== undefined && (name === undefined || set.some((member) => member.name === name));
+  }
+
+  hasNamed(name: string): boolean {
+    return this.#named.has(name);
+  }
+
+  /** Keeps `fd` under a name; one that was there before is closed. */
+  setNamed(name: string, fd: number): void {
+    const before = this.#named.get(name);
+    if (before !== undefined) closeSync(before);
+    this.#named.set(name, fd);
+  }
+
+  closeNamed(name: string): void {
+    closeSync(this.takeNamed(name));
+  }
+
+  /** Hands a named descriptor over to the caller. */
+  takeNamed(name: string): number {
+    const fd = this.#named.get(name);
+    if (fd === undefined) throw notFound(name);
+    this.#named.delete(name);
+    return fd;
+  }
+
+  /**
+   * Opens `/dev/fdset/N` as QEMU does: a duplicate of the first descriptor in the set whose access mode and O_DIRECT
+   * bit both equal the wanted ones. A read-write descriptor matches neither reading nor writing.
+   *
+   * @param flags as for open(2); those beyond access mode and O_DIRECT appear in the error text only
+   * @returns undefined when `filename` is not in /dev/fdset
+   */
+  open(filename: string, flags: number): number | undefined {
+    if (!filename.startsWith(FDSET_PATH)) return undefined;
+    const text = filename.slice(FDSET_PATH.length);
+    if (!/^\d{1,15}$/.test(text)) throw new CommandError(`Could not parse fdset ${filename}`);
+    const set = this.#sets.get(Number(text));
+    if (set === undefined) throw new CommandError(`Failed to find fdset ${filename}`);
+    const match = set.find(({ fd }) => (descriptorFlags(fd) & MATCHED_FLAGS) === (flags & MATCHED_FLAGS));
+    if (match === undefined) {
+      throw new CommandError(`Failed to find file descriptor with matching flags=0x${flags.toString(16)}`);
+    }
+    return duplicateDescriptor(match.fd);
+  }
+
+  /** Closes all descriptors. */
+  close(): void {
+    for (const members of this.#sets.values()) for (const { fd } of members) closeSync(fd);
+    for (const fd of this.#named.values()) closeSync(fd);
+    this.#sets.clear();
+    this.#named.clear();
+  }
+
+  #count(): number {
+    return [...this.#sets.values()].reduce((count, members) => count + members.length, 0);
+  }
+
+  #lowestFreeId(): number {
+    let id = 0;
+    while (this.#sets.has(id)) id++;
+    return id;
+  }
+}
+
+function notFound(name: string): CommandError {
+  return new CommandError(`File descriptor named '${name}' not found`);
+}

@@ -1,0 +1,96 @@
+import { constants } from 'node:fs';
+import { closeFile } from '../io/open-file.js';
+import { MigrationFile } from '../migration/migration-file.js';
+import { effectiveDirectIo } from '../options/direct-io.js';
+import type { FileAddress } from '../options/migration-address.js';
+import type { FileMigrationRequest, MigrationRequest } from './backend.js';
+import { CommandError } from './command-error.js';
+import { systemErrorText } from './system-error-text.js';
+
+const O_DIRECT = constants.O_DIRECT ?? 0;
+
+/** The open file of a migration, together with what was duplicated for it. */
+export interface OpenTarget extends Disposable {
+  readonly file: MigrationFile;
+}
+
+/** @throws CommandError where mapram's engine cannot take the migration */
+export function requireMappedFile(request: MigrationRequest): asserts request is FileMigrationRequest {
+  if (request.address.transport !== 'file') {
+    throw new CommandError('mapram migrates the builtin guest to and from files only (file:PATH)');
+  }
+  if (!request.capabilities['mapped-ram']) {
+    throw new CommandError(
+      'mapram writes and reads files in the mapped-ram form only: switch the capability mapped-ram on',
+    );
+  }
+}
+
+/**
+ * Opens the file of a save as QEMU does; `/dev/fdset/N` picks a descriptor for the main channel and one for the others.
+ *
+ * @throws CommandError or MapramError with the text for the client
+ */
+export function openOutgoing(request: FileMigrationRequest): OpenTarget {
+  return open(request, constants.O_WRONLY | constants.O_CREAT, constants.O_WRONLY, MigrationFile.create);
+}
+
+/** The same for a load. */
+export function openIncoming(request: FileMigrationRequest): OpenTarget {
+  return open(request, constants.O_RDONLY, constants.O_RDONLY, MigrationFile.open);
+}
+
+function open(
+  request: FileMigrationRequest,
+  mainFlags: number,
+  channelFlags: number,
+  openPath: typeof MigrationFile.create,
+): OpenTarget {
+  const { address, descriptors, parameters, capabilities } = request;
+  const { filename, offset } = address;
+  const mainFd = descriptors.open(filename, mainFlags);
+  if (mainFd === undefined) {
+    const file = openNamed(
+      () => openPath(filename, offset, { parameters, capabilities }),
+      mainFlags,
+      address,
+    );
+    return { file, [Symbol.dispose]: () => file[Symbol.dispose]() };
+  }
+  const direct = effectiveDirectIo(parameters, capabilities);
+  let channelFd: number | undefined;
+  try {
+    channelFd = descriptors.open(filename, channelFlags | (direct ? O_DIRECT : 0)) as number;
+  } catch (error) {
+    closeFile(mainFd);
+    throw error;
+  }
+  const fds = [mainFd, channelFd];
+  return {
+    file: MigrationFile.fromDescriptors(filename, mainFd, channelFd, direct, offset),
+    [Symbol.dispose]: () => {
+      for (const fd of fds) closeFile(fd);
+    },
+  };
+}
+
+/** QEMU words failures of the system by the C library's texts for them. */
+function openNamed(
+  openFile: () => MigrationFile,
+  flags: number,
+  { filename, offset }: FileAddress,
+): MigrationFile {
+  try {
+    return openFile();
+  } catch (error) {
+    const { code, syscall } = error as NodeJS.ErrnoException;
+    if (syscall === 'ftruncate') {
+      const text = systemErrorText(error) ?? code;
+      throw new CommandError(`failed to truncate migration file to offset ${offset}: ${text}`);
+    }
+    const text = systemErrorText((error as Error).cause);
+    if (code !== 'IO' || text === undefined) throw error;
+    const verb = (flags & constants.O_CREAT) === 0 ? 'open' : 'create';
+    throw new CommandError(`Could not ${verb} '${filename}': ${text}`);
+  }
+}

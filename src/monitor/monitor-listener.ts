@@ -1,0 +1,151 @@
+/**
+ * The listening sockets of a monitor.
+ *
+ * A Unix socket is made for this user alone (0600). A file left behind by a process that is gone is replaced, one that
+ * somebody listens on is not. TCP is listened on only where it was asked for.
+ */
+import { once } from 'node:events';
+import { lstatSync, unlinkSync } from 'node:fs';
+import { type AddressInfo, createConnection, createServer, type Server, type Socket } from 'node:net';
+import { errorReason, MapramError } from '../errors.js';
+import { type ClientChannel, StreamChannel } from './client-channel.js';
+import { DescriptorChannel } from './descriptor-channel.js';
+import { DescriptorReader } from './descriptor-reader.js';
+import { formatSocketAddress, parseSocketAddress, type SocketAddress } from './socket-address.js';
+
+/** Clients served at the same time on one socket; more are turned away. */
+const MAX_CLIENTS = 256;
+
+export class MonitorListener {
+  /** Where it listens; for TCP with the port that was really taken. */
+  readonly address: string;
+  readonly #server: Server;
+  readonly #reader: DescriptorReader | undefined;
+  readonly #channels = new Set<ClientChannel>();
+  readonly #sockets = new Set<Socket>();
+
+  private constructor(
+    server: Server,
+    address: string,
+    reader: DescriptorReader | undefined,
+    onClient: (channel: ClientChannel) => void,
+  ) {
+    this.#server = server;
+    this.#reader = reader;
+    this.address = address;
+    server.on('connection', (socket) => {
+      const channel = reader ? new DescriptorChannel(socket, reader) : new StreamChannel(socket);
+      this.#channels.add(channel);
+      this.#sockets.add(socket);
+      socket.once('close', () => {
+        this.#channels.delete(channel);
+        this.#sockets.delete(socket);
+      });
+      onClient(channel);
+    });
+  }
+
+  /**
+   * @param onClient called with every connection
+   * @throws MapramError `BUSY` somebody listens there already; `EXISTS` the path is not a socket; `MONITOR` otherwise
+   */
+  static async open(address: string, onClient: (channel: ClientChannel) => void): Promise<MonitorListener> {
+    const parsed = parseSocketAddress(address);
+    const local = 'path' in parsed;
+    if (local) await removeStaleSocket(parsed.path);
+    const reader = local && process.platform === 'linux' ? new DescriptorReader() : undefined;
+    const server = createServer({ pauseOnConnect: reader !== undefined });
+    server.maxConnections = MAX_CLIENTS;
+    try {
+      await listen(server, parsed);
+    } catch (error) {
+      await reader?.close();
+      throw cannotListen(parsed, error);
+    }
+    server.on('error', () => {});
+    return new MonitorListener(server, boundAddress(server, parsed), reader, onClient);
+  }
+
+  /** Takes no more clients, and removes the socket file. */
+  async stopListening(): Promise<void> {
+    if (this.#server.listening) this.#server.close();
+  }
+
+  /** Ends all connections; those that are ending already may finish. */
+  async close(): Promise<void> {
+    await this.stopListening();
+    for (const channel of this.#channels) channel.end();
+    await Promise.all([...this.#sockets].map((socket) => closedWithin(socket)));
+    for (const channel of this.#channels) channel.destroy();
+    await Promise.all([...this.#sockets].map((socket) => closedWithin(socket)));
+    await this.#reader?.close();
+  }
+}
+
+/** How long a client may take to fetch the last reply, in ms. */
+const LAST_REPLY_MS = 1000;
+
+async function closedWithin(socket: Socket): Promise<void> {
+  if (socket.closed || socket.writableFinished) return;
+  const timeout = AbortSignal.timeout(LAST_REPLY_MS);
+  await Promise.race([once(socket, 'close', { signal: timeout }), once(socket, 'finish')]).catch(() => {});
+}
+
+/** Binds with the umask closed, so that the socket is never open to others, not even for a moment. */
+async function listen(server: Server, address: SocketAddress): Promise<void> {
+  const umask = 'path' in address ? process.umask(0o177) : undefined;
+  try {
+    const listening = once(server, 'listening');
+    server.listen('path' in address ? { path: address.path } : address);
+    if (umask !== undefined) process.umask(umask);
+    await listening;
+  } catch (error) {
+    if (umask !== undefined) process.umask(umask);
+    throw error;
+  }
+}
+
+function boundAddress(server: Server, address: SocketAddress): string {
+  if ('path' in address) return address.path;
+  return formatSocketAddress({ host: address.host, port: (server.address() as AddressInfo).port });
+}
+
+async function removeStaleSocket(path: string): Promise<void> {
+  const file = lstatSync(path, { throwIfNoEntry: false });
+  if (file === undefined) return;
+  if (!file.isSocket()) {
+    throw new MapramError('EXISTS', `cannot listen on ${path}: a file that is not a socket is in the way`, {
+      path,
+    });
+  }
+  if (await someoneListens(path)) {
+    throw new MapramError(
+      'BUSY',
+      `cannot listen on ${path}: another process listens there already; choose another path`,
+      { path },
+    );
+  }
+  unlinkSync(path);
+}
+
+function someoneListens(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = createConnection({ path });
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    // Refused: the socket file is all that is left. Anything else is no proof that nobody is there.
+    socket.once('error', ({ code }: NodeJS.ErrnoException) => resolve(code !== 'ECONNREFUSED'));
+  });
+}
+
+function cannotListen(address: SocketAddress, error: unknown): MapramError {
+  const name = formatSocketAddress(address);
+  const busy = (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
+  return new MapramError(
+    busy ? 'BUSY' : 'MONITOR',
+    `cannot listen on ${name}: ${busy ? 'it is in use already' : errorReason(error)}`,
+    { path: name, cause: error },
+  );
+}

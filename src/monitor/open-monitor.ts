@@ -1,0 +1,39 @@
+import { MigrationOptions } from '../options/migration-options.js';
+import { profileForVersion, qemuProfile } from '../options/qemu-profile.js';
+import { Monitor } from './monitor.js';
+import { QemuBackend } from './qemu-backend.js';
+import { QmpClient } from './qmp-client.js';
+import { Upstream } from './upstream.js';
+
+/** What mapram adds to a QEMU that lacks it. */
+const ADDED = ['mapped-ram', 'direct-io', 'zero-page-detection'];
+
+export interface FrontOptions {
+  /** Gives up connecting. */
+  readonly signal?: AbortSignal;
+  readonly warn?: (line: string) => void;
+}
+
+/**
+ * A monitor in front of a real QEMU: the migration commands are mapram's, everything else goes through unchanged.
+ *
+ * @param address of the QEMU's QMP socket: a path, `unix:PATH` or `tcp:HOST:PORT`
+ */
+export async function monitorInFrontOf(
+  address: string,
+  { signal, warn }: FrontOptions = {},
+): Promise<Monitor> {
+  const client = await QmpClient.connect(address, signal ? { signal } : {});
+  try {
+    const { major, minor } = client.version.qemu;
+    const profile = qemuProfile(profileForVersion(major, minor).name, ADDED);
+    // Whether the accelerator has a dirty ring is for QEMU to say.
+    const options = new MigrationOptions({ profile, hasDirtyRing: true });
+    const upstream = new Upstream(client);
+    const backend = await QemuBackend.open(upstream, options);
+    return new Monitor({ backend, profile, options, upstream, ...(warn ? { warn } : {}) });
+  } catch (error) {
+    await client.close();
+    throw error;
+  }
+}

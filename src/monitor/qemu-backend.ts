@@ -1,0 +1,256 @@
+/**
+ * A real QEMU behind a monitor.
+ *
+ * What this QEMU can do itself it is left to do: its own migration, started with the arguments as they came. What it
+ * lacks, or what would end it, mapram's engine does: mapped-ram files of a QEMU before 9.0, direct-io before 9.1.
+ */
+import { errorReason } from '../errors.js';
+import { QemuVm } from '../guest/qemu/qemu-vm.js';
+import { OutgoingMigration } from '../migration/outgoing.js';
+import { QemuSharedSource } from '../migration/qemu-shared-source.js';
+import { effectiveDirectIo } from '../options/direct-io.js';
+import type { MigrationCapabilities } from '../options/migration-capabilities.js';
+import type { MigrationOptions } from '../options/migration-options.js';
+import type { MigrationParameters } from '../options/migration-parameters.js';
+import type { JsonObject } from '../options/qapi.js';
+import { isAtLeast, type QemuRelease } from '../options/qemu-profile.js';
+import type {
+  BackendEvent,
+  IncomingRequest,
+  IncomingState,
+  MigrationBackend,
+  MigrationRequest,
+} from './backend.js';
+import { CommandError } from './command-error.js';
+import { EventSource } from './event-source.js';
+import { describeMigration } from './migration-info.js';
+import { isMigrationRunning } from './migration-status.js';
+import { type OpenTarget, openOutgoing, requireMappedFile } from './migration-target.js';
+import type { MigrationInfo, QmpVersion, VmStatus } from './qmp-commands.js';
+import type { Upstream } from './upstream.js';
+
+/** Since when QEMU has these. */
+const MAPPED_RAM_SINCE: QemuRelease = [9, 0];
+const DIRECT_IO_SINCE: QemuRelease = [9, 1];
+
+export class QemuBackend implements MigrationBackend {
+  readonly version: QmpVersion;
+  readonly ended: Promise<undefined>;
+  readonly #upstream: Upstream;
+  readonly #vm: QemuVm;
+  readonly #options: MigrationOptions;
+  readonly #events = new EventSource();
+  /** Names that this QEMU has, out of those that the monitor serves. */
+  #parameterNames: ReadonlySet<string> = new Set();
+  #capabilityNames: ReadonlySet<string> = new Set();
+  /** The last migration, if mapram's engine ran it. */
+  #engine: { readonly migration: OutgoingMigration; readonly multifd: boolean } | undefined;
+  /** The last migration, if it failed before anybody ran it. */
+  #failed: MigrationInfo | undefined;
+  #work: Promise<void> = Promise.resolve();
+
+  private constructor(upstream: Upstream, options: MigrationOptions) {
+    this.#upstream = upstream;
+    this.#options = options;
+    this.#vm = QemuVm.over(upstream.client);
+    this.version = upstream.client.version;
+    this.ended = upstream.ended.then(() => undefined);
+    void this.#passEvents();
+  }
+
+  /** @param options filled with what the QEMU has set already */
+  static async open(upstream: Upstream, options: MigrationOptions): Promise<QemuBackend> {
+    const backend = new QemuBackend(upstream, options);
+    const { client } = upstream;
+    const parameters = await client.execute('query-migrate-parameters');
+    const capabilities = await client.execute('query-migrate-capabilities');
+    backend.#parameterNames = new Set([...Object.keys(parameters), 'block-bitmap-mapping']);
+    backend.#capabilityNames = new Set(capabilities.map(({ capability }) => capability));
+    options.adopt(
+      parameters,
+      Object.fromEntries(capabilities.map(({ capability, state }) => [capability, state])),
+    );
+    return backend;
+  }
+
+  vmStatus(): Promise<VmStatus> {
+    return this.#upstream.client.execute('query-status');
+  }
+
+  async stop(): Promise<void> {
+    await this.#upstream.forward('stop', {});
+  }
+
+  async cont(): Promise<void> {
+    await this.#upstream.forward('cont', {});
+  }
+
+  async quit(): Promise<void> {
+    await this.#upstream.forward('quit', {});
+  }
+
+  async incomingState(): Promise<IncomingState> {
+    // QEMU tells by its own answer to migrate-incoming.
+    return 'deferred';
+  }
+
+  async migrationStatus(): Promise<string> {
+    return (await this.queryMigrate()).status ?? 'none';
+  }
+
+  async queryMigrate(): Promise<MigrationInfo> {
+    if (this.#failed) return this.#failed;
+    if (this.#engine) {
+      return describeMigration(this.#engine.migration, { multifd: this.#engine.multifd });
+    }
+    return this.#upstream.client.execute('query-migrate');
+  }
+
+  forwardsMigration(): boolean {
+    return this.#engine === undefined && this.#failed === undefined;
+  }
+
+  async changeParameters(changes: JsonObject): Promise<void> {
+    if (this.#engineRuns()) return;
+    const known = pick(changes, this.#parameterNames);
+    if (Object.keys(known).length > 0) await this.#upstream.forward('migrate-set-parameters', known);
+  }
+
+  async changeCapabilities(changes: Partial<MigrationCapabilities>): Promise<void> {
+    await this.#setCapabilities(changes);
+  }
+
+  async migrate(request: MigrationRequest): Promise<void> {
+    if (request.address.transport !== 'file' || !request.capabilities['mapped-ram']) {
+      return this.#migrateInQemu(request);
+    }
+    if (this.#canDo(request)) {
+      // Where the file system, or the set of descriptors, has no O_DIRECT to offer, QEMU 10.0 would crash.
+      this.#openTarget(request)[Symbol.dispose]();
+      return this.#migrateInQemu(request);
+    }
+    await this.#migrateByEngine(request);
+  }
+
+  async migrateIncoming(request: IncomingRequest): Promise<void> {
+    const wantsMappedRam = request.address.transport === 'file' && request.capabilities['mapped-ram'];
+    if (wantsMappedRam && !this.#canDo(request)) {
+      throw new CommandError(
+        `QEMU ${this.#vm.versionText} cannot load mapped-ram files itself; use mapram restore`,
+      );
+    }
+    await this.#sync(request);
+    await this.#upstream.forward('migrate-incoming', request.raw);
+  }
+
+  async cancelMigration(): Promise<void> {
+    if (this.#engineRuns()) this.#engine?.migration.cancel();
+    else await this.#upstream.forward('migrate_cancel', {});
+  }
+
+  async continueMigration(): Promise<void> {
+    if (this.#engineRuns()) this.#engine?.migration.continue();
+    else await this.#upstream.forward('migrate-continue', { state: 'pre-switchover' });
+  }
+
+  subscribe(listener: (event: BackendEvent) => void): () => void {
+    return this.#events.subscribe(listener);
+  }
+
+  async close(): Promise<void> {
+    if (this.#engineRuns()) this.#engine?.migration.cancel();
+    await this.#work;
+    await this.#upstream.close();
+  }
+
+  #canDo({ parameters, capabilities }: MigrationRequest): boolean {
+    const { major, minor } = this.version.qemu;
+    const since = effectiveDirectIo(parameters, capabilities) ? DIRECT_IO_SINCE : MAPPED_RAM_SINCE;
+    return isAtLeast([major, minor], since);
+  }
+
+  #engineRuns(): boolean {
+    return this.#engine !== undefined && isMigrationRunning(this.#engine.migration.status);
+  }
+
+  async #migrateInQemu(request: MigrationRequest): Promise<void> {
+    await this.#sync(request);
+    this.#engine = undefined;
+    this.#failed = undefined;
+    await this.#upstream.forward('migrate', request.raw);
+  }
+
+  async #migrateByEngine(request: MigrationRequest): Promise<void> {
+    const { parameters, capabilities } = request;
+    const target = this.#openTarget(request);
+    const migration = new OutgoingMigration({
+      source: new QemuSharedSource(this.#vm),
+      file: target.file,
+      parameters,
+      capabilities,
+      sync: false,
+    });
+    this.#failed = undefined;
+    this.#engine = { migration, multifd: capabilities.multifd };
+    migration.on('status', (status) => this.#emitStatus(status));
+    migration.on('pass', (pass) => this.#events.emit({ event: 'MIGRATION_PASS', data: { pass } }));
+    this.#work = migration
+      .run()
+      .catch(() => {})
+      .then(() => target[Symbol.dispose]());
+  }
+
+  /** @throws what kept the file from being opened, which then is what query-migrate tells */
+  #openTarget(request: MigrationRequest): OpenTarget {
+    requireMappedFile(request);
+    try {
+      return openOutgoing(request);
+    } catch (error) {
+      this.#engine = undefined;
+      this.#failed = { status: 'failed', 'error-desc': errorReason(error) };
+      this.#emitStatus('setup');
+      this.#emitStatus('failed');
+      throw error;
+    }
+  }
+
+  /** Brings QEMU's own options to what the monitor has. */
+  async #sync({ parameters, capabilities }: MigrationRequest): Promise<void> {
+    const { client } = this.#upstream;
+    // With mapped-ram on QEMU may refuse every change of parameters.
+    await this.#setCapabilities({ 'mapped-ram': false });
+    await client.execute(
+      'migrate-set-parameters',
+      pick(parameters, this.#parameterNames) as Partial<MigrationParameters>,
+    );
+    await this.#setCapabilities(capabilities);
+  }
+
+  async #setCapabilities(changes: Partial<MigrationCapabilities>): Promise<void> {
+    const list = Object.entries(pick(changes, this.#capabilityNames)).map(([capability, state]) => ({
+      capability,
+      state,
+    }));
+    if (list.length > 0) await this.#upstream.forward('migrate-set-capabilities', { capabilities: list });
+  }
+
+  /** The engine's own migration inside QEMU is nobody's business. */
+  async #passEvents(): Promise<void> {
+    try {
+      for await (const event of this.#upstream.client.events()) {
+        const inner = event.event === 'MIGRATION' || event.event === 'MIGRATION_PASS';
+        if (!(inner && this.#engineRuns())) this.#events.emit(event);
+      }
+    } catch {
+      // The connection has ended, which `ended` tells.
+    }
+  }
+
+  #emitStatus(status: string): void {
+    this.#events.emit({ event: 'MIGRATION', data: { status } });
+  }
+}
+
+function pick<V>(values: { readonly [name: string]: V }, names: ReadonlySet<string>): { [name: string]: V } {
+  return Object.fromEntries(Object.entries(values).filter(([name]) => names.has(name)));
+}
