@@ -2,8 +2,9 @@ import type { CommandDescription } from './command.js';
 import { demo } from './commands/demo.js';
 import { doctor } from './commands/doctor.js';
 import { inspect } from './commands/inspect.js';
+import { monitor } from './commands/monitor.js';
 import { restore } from './commands/restore.js';
 import { save } from './commands/save.js';
 
 /** Every command, in the order of `mapram --help`. */
-export const COMMANDS: readonly CommandDescription[] = [save, restore, inspect, demo, doctor];
+export const COMMANDS: readonly CommandDescription[] = [save, restore, inspect, demo, monitor, doctor];

@@ -1,0 +1,110 @@
+import { type Command, Option } from 'commander';
+import { MapramError } from '../../errors.js';
+import { BuiltinGuest } from '../../guest/builtin/builtin-guest.js';
+import { parseBuiltinOptions } from '../../guest/builtin/options.js';
+import { BuiltinBackend } from '../../monitor/builtin-backend.js';
+import { StreamChannel } from '../../monitor/client-channel.js';
+import { Monitor } from '../../monitor/monitor.js';
+import { monitorInFrontOf } from '../../monitor/open-monitor.js';
+import { formatSocketAddress } from '../../monitor/socket-address.js';
+import { PROFILE_NAMES, type ProfileName, qemuProfile } from '../../options/qemu-profile.js';
+import { parseVmAddress, VM_HELP, type VmAddress } from '../arguments.js';
+import type { CommandContext, CommandDescription, CommandResult } from '../command.js';
+
+interface MonitorOptions {
+  readonly qmp?: string;
+  readonly hmp?: string;
+  readonly speakAs: ProfileName;
+  readonly paused: boolean;
+  readonly incoming: boolean;
+}
+
+export const monitor: CommandDescription = {
+  name: 'monitor',
+  summary: 'serve a QMP or HMP monitor with the migration commands in front of a VM',
+  declare,
+  run: (args, options, context) => run(args[0] as VmAddress, options as MonitorOptions, context),
+};
+
+function declare(command: Command): void {
+  command
+    .argument('<vm>', VM_HELP, parseVmAddress)
+    .option('--qmp <socket>', 'serve QMP there: a path, or tcp:HOST:PORT (loopback without HOST)')
+    .option('--hmp <socket>', 'serve the human monitor there, or on this terminal: stdio')
+    .addOption(
+      new Option('--speak-as <version>', 'which QEMU the builtin guest speaks as')
+        .choices([...PROFILE_NAMES])
+        .default('10.0'),
+    )
+    .option('--paused', 'builtin guest: begin stopped', false)
+    .option('--incoming', 'builtin guest: begin empty, and wait for migrate-incoming', false)
+    .addHelpText(
+      'after',
+      `
+Try it by hand:
+  mapram monitor builtin --hmp stdio
+  (qemu) migrate_set_capability mapped-ram on
+  (qemu) migrate_set_capability multifd on
+  (qemu) migrate_set_parameter direct-io on
+  (qemu) migrate file:vm.mapram`,
+    );
+}
+
+async function run(vm: VmAddress, options: MonitorOptions, context: CommandContext): Promise<CommandResult> {
+  const { qmp, hmp } = options;
+  if (qmp === undefined && hmp === undefined) {
+    throw new MapramError('USAGE', 'monitor: say where to serve: --qmp SOCKET, --hmp SOCKET or --hmp stdio');
+  }
+  context.signal.throwIfAborted();
+  await using opened = await openMonitor(vm, options, context);
+  const listening: { qmp?: string; hmp?: string } = {};
+  if (qmp !== undefined) {
+    listening.qmp = (await opened.listenQmp(qmp)).address;
+    context.print(`QMP on ${listening.qmp}`);
+  }
+  if (hmp === 'stdio') {
+    void serveTerminal(opened);
+    listening.hmp = 'stdio';
+  } else if (hmp !== undefined) {
+    listening.hmp = (await opened.listenHmp(hmp)).address;
+    context.print(`HMP on ${listening.hmp}`);
+  }
+  const stop = () => void opened.close();
+  context.signal.addEventListener('abort', stop, { once: true });
+  try {
+    await opened.closed;
+  } finally {
+    context.signal.removeEventListener('abort', stop);
+  }
+  if (opened.failure !== undefined) throw opened.failure;
+  return { fields: listening, text: '' };
+}
+
+async function openMonitor(
+  vm: VmAddress,
+  options: MonitorOptions,
+  context: CommandContext,
+): Promise<Monitor> {
+  const warn = (line: string) => context.warn(line);
+  if (vm.kind !== 'builtin') {
+    return monitorInFrontOf(formatSocketAddress(vm), { signal: context.signal, warn });
+  }
+  const profile = qemuProfile(options.speakAs);
+  const begin = options.incoming ? 'incoming' : options.paused ? 'paused' : 'running';
+  const guest = await BuiltinGuest.start({ ...parseBuiltinOptions(vm.options), begin });
+  const backend = new BuiltinBackend(guest, { profile, paused: options.paused });
+  return new Monitor({ backend, profile, warn });
+}
+
+/** The monitor on this terminal, or on a pipe; ends with its input. */
+async function serveTerminal(monitor: Monitor): Promise<void> {
+  const { stdin, stdout } = process;
+  const terminal = stdin.isTTY && stdout.isTTY;
+  if (terminal) stdin.setRawMode(true);
+  try {
+    await monitor.serveHmp(new StreamChannel(stdin, stdout), { terminal });
+  } finally {
+    if (terminal) stdin.setRawMode(false);
+    await monitor.close();
+  }
+}
