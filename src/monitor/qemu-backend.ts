@@ -38,7 +38,6 @@ export class QemuBackend implements MigrationBackend {
   readonly ended: Promise<undefined>;
   readonly #upstream: Upstream;
   readonly #vm: QemuVm;
-  readonly #options: MigrationOptions;
   readonly #events = new EventSource();
   /** Names that this QEMU has, out of those that the monitor serves. */
   #parameterNames: ReadonlySet<string> = new Set();
@@ -49,9 +48,8 @@ export class QemuBackend implements MigrationBackend {
   #failed: MigrationInfo | undefined;
   #work: Promise<void> = Promise.resolve();
 
-  private constructor(upstream: Upstream, options: MigrationOptions) {
+  private constructor(upstream: Upstream) {
     this.#upstream = upstream;
-    this.#options = options;
     this.#vm = QemuVm.over(upstream.client);
     this.version = upstream.client.version;
     this.ended = upstream.ended.then(() => undefined);
@@ -60,7 +58,7 @@ export class QemuBackend implements MigrationBackend {
 
   /** @param options filled with what the QEMU has set already */
   static async open(upstream: Upstream, options: MigrationOptions): Promise<QemuBackend> {
-    const backend = new QemuBackend(upstream, options);
+    const backend = new QemuBackend(upstream);
     const { client } = upstream;
     const parameters = await client.execute('query-migrate-parameters');
     const capabilities = await client.execute('query-migrate-capabilities');
