@@ -1,4 +1,5 @@
 /** Saves and loads a VM with what QEMU itself offers, as the independent counterpart to the code under test. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { TestVm } from './qemu.js';
 
 export interface NativeOptions {
@@ -22,15 +23,19 @@ async function setCapabilities(vm: TestVm, states: Record<string, boolean>): Pro
   await vm.qmp.execute('migrate-set-capabilities', { capabilities });
 }
 
-/** Waits until the migration is over, and throws what QEMU says if it did not complete. */
+/**
+ * Waits until the migration is over, and throws what QEMU says if it did not complete.
+ *
+ * `completed` alone is too early: until QEMU 10.0 has ended the migration's threads it refuses `cont`, and taking the
+ * capability multifd away makes it leave them behind and abort in the next migration.
+ */
 export async function waitForMigration(vm: TestVm): Promise<MigrationInfo> {
   await vm.qmp.waitForEvent('MIGRATION', ({ status }) => status === 'completed' || status === 'failed');
-  // QEMU sends the event a moment before query-migrate tells it.
-  for (;;) {
-    const info = await vm.qmp.execute<MigrationInfo>('query-migrate');
-    if (info.status === 'completed') return info;
-    if (info.status === 'failed') throw new Error(info['error-desc'] ?? `migration ${info.status}`);
-  }
+  while ((await vm.qmp.execute<unknown[]>('query-migrationthreads')).length > 0) await sleep(1);
+  while ((await vm.status()) === 'finish-migrate') await sleep(1);
+  const info = await vm.qmp.execute<MigrationInfo>('query-migrate');
+  if (info.status !== 'completed') throw new Error(info['error-desc'] ?? `migration ${info.status}`);
+  return info;
 }
 
 async function withMappedRam<T>(vm: TestVm, options: NativeOptions, work: () => Promise<T>): Promise<T> {
