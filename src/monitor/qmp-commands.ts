@@ -66,6 +66,7 @@ export interface QmpCommands {
   'query-status': [undefined, VmStatus];
   'query-version': [undefined, QmpVersion];
   'query-migrate': [undefined, MigrationInfo];
+  'query-migrationthreads': [undefined, { name: string; 'thread-id': number }[]];
   'query-migrate-parameters': [undefined, Partial<MigrationParameters>];
   'query-migrate-capabilities': [
     undefined,

@@ -25,6 +25,7 @@ const STOPPED_STATES = new Set([
 
 /** Between two questions for the state of a migration; QEMU's MIGRATION events wake the wait up earlier. */
 const POLL_MS = 100;
+const CLEANUP_POLL_MS = 2;
 
 export class QemuVm implements AsyncDisposable {
   private constructor(
@@ -154,6 +155,7 @@ export class QemuVm implements AsyncDisposable {
         signal?.throwIfAborted();
         const info = await this.migrationInfo();
         onInfo?.(info);
+        if (!isRunning(info.status)) await this.migrationThreadsEnded();
         if (wanted.includes(info.status)) return info;
         if (!isRunning(info.status)) {
           throw new MapramError(
@@ -174,8 +176,23 @@ export class QemuVm implements AsyncDisposable {
     await this.client.execute('migrate_cancel');
     for (;;) {
       const { status } = await this.migrationInfo();
-      if (!isRunning(status)) return;
+      if (!isRunning(status)) break;
       await delay(10);
+    }
+    await this.migrationThreadsEnded();
+  }
+
+  /**
+   * QEMU says `completed` before it has cleaned up. Until then 10.0 refuses `cont` ("Migration is not finalized yet"),
+   * and when multifd is switched off it forgets to end its channels and aborts in the next migration.
+   */
+  private async migrationThreadsEnded(): Promise<void> {
+    while ((await this.runState()) === 'finish-migrate') await delay(CLEANUP_POLL_MS);
+    try {
+      while ((await this.client.execute('query-migrationthreads')).length > 0) await delay(CLEANUP_POLL_MS);
+    } catch (error) {
+      // Since QEMU 8.0.
+      if (!isUnknownToQemu(error)) throw error;
     }
   }
 
