@@ -70,7 +70,16 @@ const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
 /** sizeof(struct msghdr) and the offsets of its members on 64-bit Linux. */
 const MSGHDR = { bytes: 56, iov: 16, iovlen: 24, control: 32, controllen: 40, flags: 48 } as const;
 
+/** The streaming half of libzstd. */
+export interface NativeZstd {
+  createDecoder(): bigint;
+  /** One step: as much of `input` as fits into `output`. */
+  decode(decoder: bigint, input: Uint8Array, output: Uint8Array): { consumed: number; produced: number };
+  freeDecoder(decoder: bigint): void;
+}
+
 let loaded: Native | undefined;
+let loadedZstd: NativeZstd | undefined;
 
 /** The calls of this process, loaded once a thread. */
 export function native(): Native {
@@ -204,5 +213,46 @@ function loadNative(): Native {
     shutdown: (fd, how) => void shutdown(fd, how),
     poll: (fds, count, timeoutMs) => poll(fds, count, timeoutMs),
     pidfdSendSignal: (pidfd, signal) => void pidfdSendSignal(SYS.pidfdSendSignal, pidfd, signal, null, 0),
+  };
+}
+
+/** libzstd, loaded once a thread; undefined where the system has none. */
+export function nativeZstd(): NativeZstd | undefined {
+  loadedZstd ??= loadZstd();
+  return loadedZstd;
+}
+
+function loadZstd(): NativeZstd | undefined {
+  if (process.platform !== 'linux') return undefined;
+  const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
+  let library: ReturnType<typeof koffi.load>;
+  try {
+    library = koffi.load('libzstd.so.1');
+  } catch {
+    return undefined;
+  }
+  const create = library.func('ZSTD_createDStream', 'void *', []) as () => bigint;
+  const free = library.func('ZSTD_freeDStream', 'size_t', ['void *']);
+  const decompress = library.func('ZSTD_decompressStream', 'size_t', ['void *', 'void *', 'void *']);
+  const isError = library.func('ZSTD_isError', 'uint', ['size_t']);
+  const errorName = library.func('ZSTD_getErrorName', 'str', ['size_t']);
+  /** ZSTD_inBuffer and ZSTD_outBuffer: address, size, position. */
+  const bufferOf = (bytes: Uint8Array): Buffer => {
+    const buffer = Buffer.alloc(24);
+    // The address of an empty view is not one; the library does not look at it.
+    if (bytes.length > 0) buffer.writeBigUInt64LE(koffi.address(bytes), 0);
+    buffer.writeBigUInt64LE(BigInt(bytes.length), 8);
+    return buffer;
+  };
+  return {
+    createDecoder: () => create(),
+    decode(decoder, input, output) {
+      const from = bufferOf(input);
+      const to = bufferOf(output);
+      const result = decompress(decoder, to, from);
+      if (isError(result) !== 0) throw new Error(String(errorName(result)));
+      return { consumed: Number(from.readBigUInt64LE(16)), produced: Number(to.readBigUInt64LE(16)) };
+    },
+    freeDecoder: (decoder) => void free(decoder),
   };
 }

@@ -203,7 +203,7 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
     const { signal } = this.#abort;
     const setup = await source.setup(signal);
     const writer = await this.#layOut(setup);
-    const channels = await this.#openChannels(setup, writer);
+    await this.#openChannels(setup, writer);
     this.#setupTimeMs = Math.round(performance.now() - this.#startedAt);
     signal.throwIfAborted();
 
@@ -211,24 +211,25 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
     // QEMU counts the first synchronisation of the dirty log before it is active.
     this.#beginPass();
     this.#state.moveTo('active');
-    if (setup.earlySections) throw earlySectionsUnsupported(file.name);
     await writer.writeStart();
-    if (source.dirtyLog) await this.#copyWhileRunning(channels, writer);
-    else await this.#copyStopped(channels, writer);
+    if (source.dirtyLog) await this.#copyWhileRunning(writer);
+    else await this.#copyStopped(writer);
     signal.throwIfAborted();
 
     if (capabilities['pause-before-switchover']) await this.#pause(signal);
     this.#state.moveTo('device');
-    if (source.dirtyLog) await this.#copyDirty(channels, writer);
+    if (source.dirtyLog) await this.#copyDirty(writer);
     this.#phase = 'device state';
     const devices = await source.devices(signal);
-    this.#downtimeMs = Math.round(performance.now() - (this.#stoppedAt ?? performance.now()));
+    this.#downtimeMs = Math.round(
+      devices.downtimeMs ?? performance.now() - (this.#stoppedAt ?? performance.now()),
+    );
     signal.throwIfAborted();
     const fileBytes = await this.#writeDevices(writer, devices);
     return {
       ram: { ...this.ram(), remainingBytes: 0 },
       fileBytes,
-      channels: channels.count,
+      channels: this.#channels?.count ?? (source.placed?.().channels.length || 1),
       direct: file.direct,
       setupTimeMs: this.#setupTimeMs,
       totalTimeMs: Math.round(performance.now() - this.#startedAt),
@@ -238,7 +239,7 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
 
   async #layOut(setup: SourceSetup): Promise<ImageWriter> {
     const { file } = this.#options;
-    const { machine, targetPageBits, uuid } = setup;
+    const { machine, targetPageBits, uuid, earlySections } = setup;
     this.#writer = await ImageWriter.create({
       fd: file.mainFd,
       path: file.name,
@@ -252,11 +253,13 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
       blocks: setup.blocks.map(({ idstr, usedLength }) => ({ idstr, usedLength })),
       pageSize: setup.pageSize,
       ramSectionId: setup.ramSectionId,
+      ...(earlySections === undefined || earlySections.length === 0 ? {} : { earlySections }),
     });
     return this.#writer;
   }
 
-  async #openChannels(setup: SourceSetup, writer: ImageWriter): Promise<FileChannels> {
+  /** A source that places all of its pages itself needs no channels. */
+  async #openChannels(setup: SourceSetup, writer: ImageWriter): Promise<void> {
     const { source, file, parameters, capabilities } = this.#options;
     const regions = setup.blocks.flatMap(({ memory }, index) => {
       const block = writer.blocks[index] as ImageWriterBlock;
@@ -273,14 +276,16 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
         },
       ];
     });
-    this.#channels = await FileChannels.open({
-      ...file.channelTarget(channelCount(parameters, capabilities)),
-      access: 'write',
-      direct: file.direct,
-      regions,
-      zeroPageDetection: parameters['zero-page-detection'],
-      signal: this.#abort.signal,
-    });
+    if (regions.length > 0) {
+      this.#channels = await FileChannels.open({
+        ...file.channelTarget(channelCount(parameters, capabilities)),
+        access: 'write',
+        direct: file.direct,
+        regions,
+        zeroPageDetection: parameters['zero-page-detection'],
+        signal: this.#abort.signal,
+      });
+    }
     source.place?.({
       path: file.channelPath,
       direct: file.direct,
@@ -292,24 +297,23 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
         bitmap: bitmap.bytes.buffer as SharedArrayBuffer,
       })),
     });
-    return this.#channels;
   }
 
   /** A guest without dirty log: it is stopped first, and one pass is all. */
-  async #copyStopped(channels: FileChannels, writer: ImageWriter): Promise<void> {
+  async #copyStopped(writer: ImageWriter): Promise<void> {
     await this.#stopGuest();
-    await channels.transfer({ ranges: this.#wholeBlocks() });
+    await this.#channels?.transfer({ ranges: this.#wholeBlocks() });
     await writer.writePart();
     this.#remainingBytes = 0;
   }
 
   /** Passes until what is left can be copied within `downtime-limit`, or copying no longer gains on the guest. */
-  async #copyWhileRunning(channels: FileChannels, writer: ImageWriter): Promise<void> {
+  async #copyWhileRunning(writer: ImageWriter): Promise<void> {
     const { source, parameters } = this.#options;
     source.dirtyLog?.start();
     let begun = performance.now();
     let bytes = this.ram().totalBytes;
-    await channels.transfer({});
+    await this.#channels?.transfer({});
     await writer.writePart();
     while (this.#passes < MAX_LIVE_PASSES) {
       this.#abort.signal.throwIfAborted();
@@ -323,7 +327,7 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
       this.#beginPass();
       begun = performance.now();
       bytes = this.#remainingBytes;
-      await channels.transfer({ ranges: dirty.bitmaps });
+      await this.#channels?.transfer({ ranges: dirty.bitmaps });
       await writer.writePart();
     }
     await this.#stopGuest();
@@ -332,10 +336,10 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
   /** Dirty pages that were fetched from the log but not copied yet. */
   #pending: { bitmaps: Uint8Array[]; pages: number } | undefined;
 
-  async #copyDirty(channels: FileChannels, writer: ImageWriter): Promise<void> {
+  async #copyDirty(writer: ImageWriter): Promise<void> {
     const dirty = this.#fetchDirty(this.#pending?.bitmaps);
     this.#beginPass();
-    await channels.transfer({ ranges: dirty.bitmaps });
+    await this.#channels?.transfer({ ranges: dirty.bitmaps });
     await writer.writePart();
     this.#options.source.dirtyLog?.stop();
     this.#remainingBytes = 0;
@@ -416,14 +420,4 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
     await delay(0);
     return this.#error;
   }
-}
-
-function earlySectionsUnsupported(name: string): MapramError {
-  return new MapramError(
-    'UNSUPPORTED',
-    `saving to ${name}: the VM has devices that are saved before its RAM (virtio-mem), which this method cannot place; use --method native`,
-    {
-      path: name,
-    },
-  );
 }

@@ -6,6 +6,7 @@
  *   QEMU, shared RAM     RAM mapped, no dirty log: copied while stopped; device state from QEMU's own stream
  *   QEMU, stream         pages come by QEMU's stream and are placed by its receivers
  */
+import type { PagePlace } from '../multifd/page-placer.js';
 
 /** A RAM block of the source. */
 export interface SourceBlock {
@@ -39,25 +40,8 @@ export interface SourceDevices {
   vmdescription?: string;
   /** Whether the source sent SWITCHOVER_START (QEMU 10.0 machine types). */
   switchoverStart: boolean;
-}
-
-/** Where a source that brings its own pages puts them. */
-export interface PlacedBlock {
-  idstr: string;
-  usedLength: number;
-  pageSize: number;
-  /** Absolute offset of page 0 in the file. */
-  pagesOffset: number;
-  /** Present bits, LSB first, shared with the workers. */
-  bitmap: SharedArrayBuffer;
-}
-
-export interface PagePlace {
-  /** Path to open, or descriptors to duplicate, exactly as the channels do. */
-  path: string;
-  /** Whether page data go out through O_DIRECT. */
-  direct: boolean;
-  blocks: PlacedBlock[];
+  /** How long the guest stood still for it, in ms, where the source knows better than who asked it to stop. */
+  downtimeMs?: number;
 }
 
 /** Pages that the source placed itself. */
@@ -65,6 +49,7 @@ export interface PlacedPages {
   normalPages: number;
   duplicatePages: number;
   bytes: number;
+  /** Of a source with multifd channels: what came through each. */
   channels: { id: number; bytes: number }[];
 }
 

@@ -1,36 +1,48 @@
-/** What the stream receiver and its worker tell each other. */
+/** What the stream receiver and its threads, one a connection, tell each other. */
+import type { PagePlace } from '../multifd/page-placer.js';
 import type { StreamConfiguration } from '../stream/configuration.js';
-import type { PagePlace } from './source.js';
 
 export interface ReceiverWorkerData {
+  /** Number of the connection, in the order in which they were accepted. */
+  connection: number;
   /** A blocking socket, or any descriptor that read(2) blocks on. The worker closes nothing. */
   socket: number;
   /** Named in errors. */
   name: string;
-  shared: SharedArrayBuffer;
+  /** Of a `ConnectionState`, for all connections. */
+  state: SharedArrayBuffer;
+  /** Of a `SyncBarrier` that all connections share. */
+  barrier: SharedArrayBuffer;
+  connections: number;
 }
 
-/** Words of `ReceiverWorkerData.shared`, each a BigInt64. */
-export const RECEIVER_COUNTERS = ['bytes', 'normalPages', 'duplicatePages', 'streamBytes'] as const;
-
 export type FromReceiver =
-  | { type: 'ready' }
-  /** The stream up to the RAM block list. The worker now waits for `place`. */
+  /** The main channel: configuration, RAM, device state. */
+  | { type: 'main' }
+  /** A multifd channel with what its initial packet says. It now waits for `place`. */
+  | { type: 'channel'; channel: number; uuid: Uint8Array }
+  /** The stream up to the RAM block list. The main channel now waits for `place`. */
   | {
       type: 'start';
       configuration: StreamConfiguration;
       pageSize: number;
       ramSectionId: number;
       blocks: { idstr: string; usedLength: number }[];
-      early: boolean;
+      /** Sections before RAM in stream format, empty where there are none. */
+      earlySections: Uint8Array;
     }
-  /** Everything behind RAM, up to the end of the stream. All pages are placed. */
+  /** Everything behind RAM, up to the end of the stream. All pages of the main channel are placed. */
   | { type: 'tail'; tail: Uint8Array; switchoverStart: boolean }
-  | { type: 'error'; code: string; message: string };
+  /** A multifd channel has ended as it should. */
+  | { type: 'done' }
+  /** Gave up because another connection did, or because it was told to. */
+  | { type: 'aborted' }
+  | { type: 'error'; code: string; message: string; offset?: number };
 
 export interface ToReceiver {
   type: 'place';
   place: PagePlace;
-  /** A byte for each block, set to 1 when a record for it arrives. */
+  pageSize: number;
+  /** A byte for each block, set to 1 when the main channel brings a record for it. */
   touched: SharedArrayBuffer;
 }

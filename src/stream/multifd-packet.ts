@@ -25,6 +25,9 @@ export const MULTIFD_MAGIC = 0x11223344;
 export const MULTIFD_VERSION = 1;
 export const MULTIFD_INITIAL_PACKET_BYTES = 64;
 
+/** What to call a channel that has no other name. */
+const CHANNEL = 'a multifd channel';
+
 /** What one packet carries at most, and the unit in which QEMU hands out work to channels. */
 export const MULTIFD_PACKET_PAYLOAD_BYTES = 512 * 1024;
 
@@ -96,9 +99,9 @@ export function encodeMultifdInitialPacket({ uuid, channel }: MultifdInitialPack
 }
 
 /** @throws MapramError `FORMAT` when `bytes`, 64 of them, are no initial packet of version 1 */
-export function decodeMultifdInitialPacket(bytes: Uint8Array): MultifdInitialPacket {
-  const view = viewOf(bytes, MULTIFD_INITIAL_PACKET_BYTES);
-  checkIdentity(view);
+export function decodeMultifdInitialPacket(bytes: Uint8Array, name = CHANNEL): MultifdInitialPacket {
+  const view = viewOf(bytes, MULTIFD_INITIAL_PACKET_BYTES, name);
+  checkIdentity(view, name);
   return { uuid: Uint8Array.from(bytes.subarray(8, 24)), channel: view.getUint8(24) };
 }
 
@@ -144,30 +147,35 @@ export function encodeMultifdPacketHeader(packet: MultifdPacketHeader, pageSize:
  * caller to check.
  *
  * @param bytes `multifdHeaderBytes(pageSize)` bytes
+ * @param name of the channel, for errors
  * @throws MapramError `FORMAT` for what cannot be a packet, `UNSUPPORTED` for device state and unknown methods
  */
-export function decodeMultifdPacketHeader(bytes: Uint8Array, pageSize: number): MultifdPacketHeader {
-  const view = viewOf(bytes, multifdHeaderBytes(pageSize));
-  checkIdentity(view);
+export function decodeMultifdPacketHeader(
+  bytes: Uint8Array,
+  pageSize: number,
+  name = CHANNEL,
+): MultifdPacketHeader {
+  const view = viewOf(bytes, multifdHeaderBytes(pageSize), name);
+  checkIdentity(view, name);
   const limit = multifdPagesAPacket(pageSize);
   const flags = view.getUint32(8);
   if ((flags & MultifdFlag.DEVICE_STATE) !== 0) {
     throw new MapramError(
       'UNSUPPORTED',
-      'reading a multifd channel: it carries device state of VFIO devices',
+      `reading ${name}: it carries device state of VFIO devices`,
     );
   }
   const normal = view.getUint32(16);
   const zero = view.getUint32(32);
   const allocated = view.getUint32(12);
-  if (allocated > limit) throw bad(`a packet with room for ${allocated} pages instead of ${limit}`);
-  if (normal > limit) throw bad(`a packet with ${normal} pages, more than ${limit}`);
-  if (zero > limit - normal) throw bad(`a packet with ${zero} zero pages, more than ${limit - normal}`);
+  if (allocated > limit) throw bad(name, `a packet with room for ${allocated} pages instead of ${limit}`);
+  if (normal > limit) throw bad(name, `a packet with ${normal} pages, more than ${limit}`);
+  if (zero > limit - normal) throw bad(name, `a packet with ${zero} zero pages, more than ${limit - normal}`);
   const method = METHODS[flags & MultifdFlag.METHOD];
   if (method === undefined || (flags & ~(MultifdFlag.SYNC | MultifdFlag.METHOD)) !== 0) {
     throw new MapramError(
       'UNSUPPORTED',
-      `reading a multifd channel: a packet has the flags 0x${flags.toString(16)}`,
+      `reading ${name}: a packet has the flags 0x${flags.toString(16)}`,
     );
   }
   // Without normal pages QEMU up to 8.2 leaves the size of an earlier packet, and nothing follows.
@@ -175,47 +183,47 @@ export function decodeMultifdPacketHeader(bytes: Uint8Array, pageSize: number): 
   // A method may make pages larger, but not by much.
   const expected = normal * pageSize;
   if (method === 'none' ? payloadBytes !== expected : payloadBytes > 2 * expected + 1024) {
-    throw bad(`a packet of ${normal} pages has ${payloadBytes} bytes of payload`);
+    throw bad(name, `a packet of ${normal} pages has ${payloadBytes} bytes of payload`);
   }
   const offsets = Array.from({ length: normal + zero }, (_, index) => {
     const offset = Number(view.getBigUint64(FIXED_BYTES + index * 8));
     if (!Number.isSafeInteger(offset + pageSize) || offset % pageSize !== 0)
-      throw bad(`a page at offset ${offset}`);
+      throw bad(name, `a page at offset ${offset}`);
     return offset;
   });
   return {
     sync: (flags & MultifdFlag.SYNC) !== 0,
     method,
     packetNumber: view.getBigUint64(24),
-    block: normal + zero === 0 ? '' : blockName(bytes),
+    block: normal + zero === 0 ? '' : blockName(bytes, name),
     normalOffsets: offsets.slice(0, normal),
     zeroOffsets: offsets.slice(normal),
     payloadBytes,
   };
 }
 
-function blockName(bytes: Uint8Array): string {
+function blockName(bytes: Uint8Array, name: string): string {
   const field = Uint8Array.from(bytes.subarray(BLOCK_NAME_AT, FIXED_BYTES));
   const end = field.indexOf(0);
-  if (end === -1) throw bad('a packet whose RAM block name has no end');
+  if (end === -1) throw bad(name, 'a packet whose RAM block name has no end');
   return new TextDecoder().decode(field.subarray(0, end));
 }
 
-function checkIdentity(view: DataView): void {
+function checkIdentity(view: DataView, name: string): void {
   const magic = view.getUint32(0);
-  if (magic !== MULTIFD_MAGIC) throw bad(`a packet with magic 0x${magic.toString(16)} instead of 0x11223344`);
+  if (magic !== MULTIFD_MAGIC) throw bad(name, `a packet with magic 0x${magic.toString(16)} instead of 0x11223344`);
   const version = view.getUint32(4);
-  if (version !== MULTIFD_VERSION) throw bad(`a packet of version ${version} instead of ${MULTIFD_VERSION}`);
+  if (version !== MULTIFD_VERSION) throw bad(name, `a packet of version ${version} instead of ${MULTIFD_VERSION}`);
 }
 
-function viewOf(bytes: Uint8Array, length: number): DataView {
-  if (bytes.byteLength < length) throw bad(`a packet of ${bytes.byteLength} bytes instead of ${length}`);
+function viewOf(bytes: Uint8Array, length: number, name: string): DataView {
+  if (bytes.byteLength < length) throw bad(name, `a packet of ${bytes.byteLength} bytes instead of ${length}`);
   return new DataView(bytes.buffer, bytes.byteOffset, length);
 }
 
-function bad(problem: string): MapramError {
+function bad(name: string, problem: string): MapramError {
   return new MapramError(
     'FORMAT',
-    `reading a multifd channel: ${problem}; the sender is not QEMU or bytes were lost`,
+    `reading ${name}: ${problem}; the sender is not QEMU or bytes were lost`,
   );
 }

@@ -1,0 +1,49 @@
+/** The system's zstd library, for Node versions without one of their own (before 22.15). */
+import { type NativeZstd, nativeZstd } from './native.js';
+
+export interface ZstdDecoder {
+  /**
+   * Decodes the next part of a stream into `into`.
+   *
+   * @returns bytes produced; one more than `into.length` when there would have been more
+   * @throws Error with the library's words when the input is not zstd
+   */
+  decode(compressed: Uint8Array, into: Uint8Array): number;
+  close(): void;
+}
+
+/** A decoder for one stream, undefined where there is no libzstd.so.1. */
+export function openZstdDecoder(): ZstdDecoder | undefined {
+  const library = nativeZstd();
+  return library && new StreamDecoder(library);
+}
+
+class StreamDecoder implements ZstdDecoder {
+  readonly #stream: bigint;
+  #closed = false;
+
+  constructor(private readonly library: NativeZstd) {
+    this.#stream = library.createDecoder();
+  }
+
+  decode(compressed: Uint8Array, into: Uint8Array): number {
+    let consumed = 0;
+    let produced = 0;
+    // Once the output is full, one spare byte tells whether there is more.
+    const spare = new Uint8Array(1);
+    for (;;) {
+      const full = produced >= into.length;
+      const target = full ? spare : into.subarray(produced);
+      const step = this.library.decode(this.#stream, compressed.subarray(consumed), target);
+      consumed += step.consumed;
+      produced += step.produced;
+      if (full ? step.produced > 0 || consumed === compressed.length : step.consumed + step.produced === 0) return produced;
+    }
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.library.freeDecoder(this.#stream);
+  }
+}

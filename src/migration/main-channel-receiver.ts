@@ -1,0 +1,196 @@
+/**
+ * The main channel of a migration stream: everything of a plain stream; with multifd everything but most of the
+ * pages.
+ */
+import { MapramError } from '../errors.js';
+import type { ChannelInput } from '../multifd/channel-input.js';
+import type { PagePlacer } from '../multifd/page-placer.js';
+import type { OpaqueSectionEvent, SectionEvent, StreamEvent } from '../stream/stream-event.js';
+import { StreamParser } from '../stream/stream-parser.js';
+import { encodeSections } from '../stream/stream-writer.js';
+import type { FromReceiver } from './stream-receiver-protocol.js';
+
+const CHUNK_BYTES = 1 << 20;
+/** Device state, EOF and vmdescription; the largest seen is under a megabyte. */
+const MAX_TAIL_BYTES = 1 << 30;
+
+export type StreamStart = Extract<FromReceiver, { type: 'start' }>;
+export type StreamTail = Extract<FromReceiver, { type: 'tail' }>;
+
+type PageEvent = Extract<
+  StreamEvent,
+  { type: 'pages' | 'zero-pages' | 'xbzrle-page' | 'compressed-page' }
+>;
+
+export interface MainChannelOptions {
+  input: ChannelInput;
+  /** The first bytes of the stream, which were read already. */
+  head: Uint8Array;
+  name: string;
+  /** Given the RAM block list; resolves with who takes the pages, and a byte to set for each block that has any. */
+  place(start: StreamStart): Promise<{ placer: PagePlacer; touched: Uint8Array }>;
+  /** Present with multifd: called at each sync mark, all pages before it being in the file; returns when all channels are there. */
+  synchronize?: () => void;
+  /** Called after each chunk. */
+  onProgress?: (placer: PagePlacer) => void;
+}
+
+/**
+ * Reads the stream to its end.
+ *
+ * @throws MapramError `FORMAT` for what is no sound stream, `UNSUPPORTED`
+ */
+export async function receiveMainChannel(options: MainChannelOptions): Promise<StreamTail> {
+  const { input, head, name } = options;
+  const parser = new StreamParser({ name });
+  const receiver = new MainChannelReceiver(options, parser);
+  await receiver.takeAll(parser.push(head));
+  const chunk = Buffer.allocUnsafeSlow(CHUNK_BYTES);
+  for (let length = input.read(chunk); length > 0; length = input.read(chunk)) {
+    await receiver.takeAll(parser.push(chunk.subarray(0, length)));
+    // The memory of the chunk is used again.
+    parser.detach();
+  }
+  await receiver.takeAll(parser.end());
+  return receiver.finish();
+}
+
+class MainChannelReceiver {
+  readonly #options: MainChannelOptions;
+  readonly #parser: StreamParser;
+  readonly #tail: Uint8Array[] = [];
+  readonly #early: (SectionEvent & Pick<OpaqueSectionEvent, 'data'>)[] = [];
+  #tailBytes = 0;
+  #opening: SectionEvent | undefined;
+  #ramSectionId: number | undefined;
+  #switchoverStart = false;
+  #placer: PagePlacer | undefined;
+  #touched: Uint8Array | undefined;
+  #marksAreFlushes: boolean | undefined;
+
+  constructor(options: MainChannelOptions, parser: StreamParser) {
+    this.#options = options;
+    this.#parser = parser;
+  }
+
+  async takeAll(events: StreamEvent[]): Promise<void> {
+    for (const event of events) {
+      // The list of blocks has to be answered before the first page, which may be in the same chunk.
+      if (event.type === 'ram-blocks') await this.#place();
+      else this.#take(event);
+    }
+    if (this.#placer) this.#options.onProgress?.(this.#placer);
+  }
+
+  finish(): StreamTail {
+    const { name, onProgress } = this.#options;
+    if (!this.#placer)
+      throw new MapramError('FORMAT', `receiving ${name}: the stream ended before its list of RAM blocks`);
+    this.#placer.flush();
+    onProgress?.(this.#placer);
+    return {
+      type: 'tail',
+      tail: new Uint8Array(Buffer.concat(this.#tail)),
+      switchoverStart: this.#switchoverStart,
+    };
+  }
+
+  #take(event: Exclude<StreamEvent, { type: 'ram-blocks' }>): void {
+    switch (event.type) {
+      case 'section':
+        this.#opening = event;
+        if (event.idstr === 'ram' && event.kind === 'start') this.#ramSectionId = event.sectionId;
+        break;
+      case 'opaque-section':
+        this.#takeEarlySection(event);
+        break;
+      case 'command':
+        if (event.name === 'switchover-start') this.#switchoverStart = true;
+        break;
+      case 'tail':
+        this.#takeTail(event.data);
+        break;
+      case 'multifd-flush':
+        this.#marksAreFlushes ??= true;
+        this.#synchronize();
+        break;
+      case 'ram-eos':
+        // QEMU up to 8.0, and machine types up to 8.0, have no marks of their own: each section's end is one. Whether
+        // that is so shows at the end of the first section.
+        this.#marksAreFlushes ??= false;
+        if (!this.#marksAreFlushes) this.#synchronize();
+        break;
+      case 'pages':
+      case 'zero-pages':
+      case 'xbzrle-page':
+      case 'compressed-page':
+        this.#takePages(event);
+        break;
+    }
+  }
+
+  async #place(): Promise<void> {
+    const { configuration, pageSize, blocks } = this.#parser;
+    const { name, place } = this.#options;
+    if (!configuration || this.#ramSectionId === undefined) {
+      throw new MapramError(
+        'FORMAT',
+        `receiving ${name}: the stream has no configuration; its machine type is older than 2.4`,
+      );
+    }
+    const { placer, touched } = await place({
+      type: 'start',
+      configuration,
+      pageSize,
+      ramSectionId: this.#ramSectionId,
+      blocks: blocks.map(({ idstr, usedLength }) => ({ idstr, usedLength })),
+      earlySections: encodeSections(this.#early),
+    });
+    this.#placer = placer;
+    this.#touched = touched;
+  }
+
+  #takePages(event: PageEvent): void {
+    const placer = this.#placer;
+    if (!placer || !this.#touched)
+      throw new MapramError(
+        'FORMAT',
+        `receiving ${this.#options.name}: pages come before the list of RAM blocks is complete`,
+      );
+    const { idstr } = event.block;
+    this.#touched[this.#parser.blocks.indexOf(event.block)] = 1;
+    if (event.type === 'pages') placer.pages(idstr, event.offset, event.data);
+    else if (event.type === 'zero-pages') placer.zeroPages(idstr, event.offset, event.length);
+    else if (event.type === 'xbzrle-page') placer.xbzrlePage(idstr, event.offset, event.encoded);
+    else placer.compressedPage(idstr, event.offset, event.compressed);
+  }
+
+  #synchronize(): void {
+    if (!this.#options.synchronize) return;
+    this.#placer?.flush();
+    this.#options.synchronize();
+  }
+
+  /** Devices that are saved before RAM (virtio-mem). Others than RAM that are saved in rounds cannot be kept. */
+  #takeEarlySection({ data, kind, idstr, position }: OpaqueSectionEvent): void {
+    if (kind !== 'full' || this.#placer) {
+      throw new MapramError(
+        'UNSUPPORTED',
+        `receiving ${this.#options.name}: the device ${idstr} is saved in rounds like RAM, which a mapped-ram file made here cannot hold; use --method native`,
+        { offset: position },
+      );
+    }
+    this.#early.push({ ...(this.#opening as SectionEvent), data: data.slice() });
+  }
+
+  #takeTail(data: Uint8Array): void {
+    this.#tailBytes += data.length;
+    if (this.#tailBytes > MAX_TAIL_BYTES) {
+      throw new MapramError(
+        'FORMAT',
+        `receiving ${this.#options.name}: more than ${MAX_TAIL_BYTES} bytes of device state`,
+      );
+    }
+    this.#tail.push(data.slice());
+  }
+}

@@ -1,0 +1,28 @@
+/**
+ * The device section `globalstate`: the run state that a stream tells its destination to take up.
+ *
+ * ```text
+ * be32       length of the name with its NUL
+ * 100 bytes  name of the run state, NUL-padded        "running", "paused", …
+ * ```
+ *
+ * QEMU records the state in which the guest was when the migration ended. A guest that was stopped only so that it could
+ * be saved must not come up paused, so the state before that is put in its place. (From 9.0 on two bytes behind
+ * the name tell of a suspended guest; zeros there mean that nothing is told.)
+ */
+export const GLOBAL_STATE_SECTION = 'globalstate';
+
+const NAME_BYTES = 100;
+
+/** Data of the section, always of this length. */
+export const GLOBAL_STATE_BYTES = 4 + NAME_BYTES;
+
+/** The section's data for a run state. */
+export function encodeGlobalState(runState: string): Uint8Array {
+  const name = new TextEncoder().encode(runState);
+  if (name.byteLength >= NAME_BYTES) throw new RangeError(`a run state of ${name.byteLength} bytes`);
+  const bytes = new Uint8Array(GLOBAL_STATE_BYTES);
+  new DataView(bytes.buffer).setUint32(0, name.byteLength + 1);
+  bytes.set(name, 4);
+  return bytes;
+}
