@@ -58,6 +58,14 @@ export function parseOffset(text: string): number {
   return bytes;
 }
 
+/** `500ms`, `60s`, `2m`, or a number of ms: ms. */
+export function parseDuration(text: string): number {
+  const [, digits, unit = 'ms'] = /^(\d{1,9})(ms|s|m)?$/.exec(text) ?? [];
+  const duration = Number(digits) * { ms: 1, s: 1000, m: 60_000 }[unit as 'ms' | 's' | 'm'];
+  if (!(duration > 0)) throw new InvalidArgumentError('Expected a time such as 500ms, 60s or 2m.');
+  return duration;
+}
+
 /** The path of a Unix socket (`unix:PATH` too), `tcp:HOST:PORT` (an IPv6 address in brackets) or `builtin[:…]`. */
 export function parseVmAddress(text: string): VmAddress {
   if (text === 'builtin') return { kind: 'builtin', options: '' };

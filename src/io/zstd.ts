@@ -37,7 +37,8 @@ class StreamDecoder implements ZstdDecoder {
       const step = this.library.decode(this.#stream, compressed.subarray(consumed), target);
       consumed += step.consumed;
       produced += step.produced;
-      if (full ? step.produced > 0 || consumed === compressed.length : step.consumed + step.produced === 0) return produced;
+      if (full ? step.produced > 0 || consumed === compressed.length : step.consumed + step.produced === 0)
+        return produced;
     }
   }
 

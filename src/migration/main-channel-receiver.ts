@@ -17,10 +17,7 @@ const MAX_TAIL_BYTES = 1 << 30;
 export type StreamStart = Extract<FromReceiver, { type: 'start' }>;
 export type StreamTail = Extract<FromReceiver, { type: 'tail' }>;
 
-type PageEvent = Extract<
-  StreamEvent,
-  { type: 'pages' | 'zero-pages' | 'xbzrle-page' | 'compressed-page' }
->;
+type PageEvent = Extract<StreamEvent, { type: 'pages' | 'zero-pages' | 'xbzrle-page' | 'compressed-page' }>;
 
 export interface MainChannelOptions {
   input: ChannelInput;

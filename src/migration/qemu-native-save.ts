@@ -12,6 +12,7 @@ import type { QemuMigrationInfo, QemuVm } from '../guest/qemu/qemu-vm.js';
 import { O_DIRECT } from '../io/direct-io-support.js';
 import { closeFile, openFile } from '../io/open-file.js';
 import type { ProgressEvent } from '../progress.js';
+import { type LiveLimits, liveCapabilities, liveParameters, withinLimits } from './live-limits.js';
 import { ProgressMeter } from './progress.js';
 
 export interface NativeSaveOptions {
@@ -20,8 +21,8 @@ export interface NativeSaveOptions {
   offset: number;
   channels: number;
   directIo: boolean;
-  /** Whether the guest runs on while its RAM is written. */
-  live: boolean;
+  /** Present when the guest runs on while its RAM is written. */
+  live?: LiveLimits;
   signal: AbortSignal;
   onProgress?: (event: ProgressEvent) => void;
 }
@@ -29,6 +30,8 @@ export interface NativeSaveOptions {
 export interface NativeSaveResult {
   info: QemuMigrationInfo;
   downtimeMs: number;
+  /** Whether the guest was stopped only for saving, so that the file says it was paused. */
+  stoppedHere: boolean;
   /** Lets the guest run again if it ran before, or if QEMU stopped it for the switchover. */
   resume(): Promise<void>;
 }
@@ -41,12 +44,14 @@ export interface NativeSaveResult {
 export async function saveNatively(vm: QemuVm, options: NativeSaveOptions): Promise<NativeSaveResult> {
   const { path, offset, channels, directIo, live, signal, onProgress } = options;
   const wasRunning = (await vm.assertCanMigrate()) === 'running';
-  const settings = await MigrationSettings.apply(vm, ['mapped-ram', 'multifd', 'events'], {
+  const capabilities = ['mapped-ram', 'multifd', 'events', ...(live ? liveCapabilities(live) : [])];
+  const settings = await MigrationSettings.apply(vm, capabilities, {
     'multifd-channels': channels,
     'multifd-compression': 'none',
     'direct-io': directIo,
     'max-bandwidth': 0,
     'tls-creds': '',
+    ...(live ? liveParameters(live) : {}),
   });
   const meter = new ProgressMeter();
   const report = (info: QemuMigrationInfo) => {
@@ -65,19 +70,22 @@ export async function saveNatively(vm: QemuVm, options: NativeSaveOptions): Prom
   let migrating = false;
   await using target = await openTarget(vm, path, directIo);
   try {
-    if (!live && wasRunning) {
+    const stop = async () => {
       await vm.stop();
       stoppedAt = performance.now();
-    }
+    };
+    if (!live && wasRunning) await stop();
     signal.throwIfAborted();
     await vm.client.execute('migrate', {
       uri: offset === 0 ? `file:${target.path}` : `file:${target.path},offset=${offset}`,
     });
     migrating = true;
-    const info = await vm.waitForMigration(['completed'], { signal, onInfo: report });
+    const completed = vm.waitForMigration(['completed'], { signal, onInfo: report });
+    const info = await withinLimits(vm, live ?? {}, completed, stop);
     migrating = false;
     return {
       info,
+      stoppedHere: stoppedAt !== undefined,
       downtimeMs: stoppedAt === undefined ? (info.downtime ?? 0) : Math.round(performance.now() - stoppedAt),
       resume: async () => {
         if (wasRunning) await vm.cont();

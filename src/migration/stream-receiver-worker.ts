@@ -70,7 +70,10 @@ async function receive(): Promise<void> {
   if (magic.readUInt32BE() === MULTIFD_MAGIC) {
     const unnamed = `a multifd channel of ${name}`;
     if (readFull(input, head.subarray(MAGIC_BYTES)) < head.length - MAGIC_BYTES) {
-      throw new MapramError('FORMAT', `receiving ${unnamed}: its initial packet ends after ${input.position} bytes`);
+      throw new MapramError(
+        'FORMAT',
+        `receiving ${unnamed}: its initial packet ends after ${input.position} bytes`,
+      );
     }
     const { channel, uuid } = decodeMultifdInitialPacket(head, unnamed);
     say({ type: 'channel', channel, uuid });

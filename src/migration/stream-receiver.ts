@@ -39,6 +39,8 @@ interface Connection {
   exited: Promise<void>;
   /** `main`, or the number of the multifd channel, once known. */
   role?: 'main' | number;
+  /** Whether it has said its last word. */
+  finished: boolean;
 }
 
 export class StreamReceiver {
@@ -125,9 +127,10 @@ export class StreamReceiver {
     const worker = new Worker(new URL('./stream-receiver-worker.js', import.meta.url), { workerData });
     const started: Connection = {
       worker,
+      finished: false,
       exited: new Promise((resolve) => {
         worker.once('exit', () => {
-          if (!this.#received.tail || this.#done < sockets.length - 1)
+          if (!started.finished)
             this.#fail(new MapramError('MIGRATION', `receiving ${name}: a receiving thread ended early`));
           resolve();
         });
@@ -142,6 +145,7 @@ export class StreamReceiver {
 
   #take(message: FromReceiver, from: Connection): void {
     const { name, sockets } = this.#options;
+    from.finished = ['tail', 'done', 'aborted', 'error'].includes(message.type);
     switch (message.type) {
       case 'main':
         if (this.#connections.some(({ role }) => role === 'main')) {
@@ -178,13 +182,19 @@ export class StreamReceiver {
   #identify({ channel, uuid }: Extract<FromReceiver, { type: 'channel' }>, from: Connection): void {
     const { name, sockets, uuid: expected } = this.#options;
     const refuse = (problem: string) =>
-      this.#fail(new MapramError('FORMAT', `receiving channel ${channel} of ${name}: ${problem}`, { offset: 0 }));
+      this.#fail(
+        new MapramError('FORMAT', `receiving channel ${channel} of ${name}: ${problem}`, { offset: 0 }),
+      );
     if (channel >= sockets.length - 1) {
-      refuse(`its initial packet, at offset 0, numbers it ${channel}, but there are ${sockets.length - 1} channels`);
+      refuse(
+        `its initial packet, at offset 0, numbers it ${channel}, but there are ${sockets.length - 1} channels`,
+      );
     } else if (this.#connections.some(({ role }) => role === channel)) {
       refuse('a second connection has that number in its initial packet, at offset 0');
     } else if (expected && Buffer.compare(uuid, expected) !== 0) {
-      refuse(`its initial packet, at offset 0, is for the VM ${uuidText(uuid)}, not for ${uuidText(expected)}`);
+      refuse(
+        `its initial packet, at offset 0, is for the VM ${uuidText(uuid)}, not for ${uuidText(expected)}`,
+      );
     } else from.role = channel;
   }
 
@@ -198,7 +208,12 @@ export class StreamReceiver {
     this.#barrier.abort();
     for (const socket of this.#options.sockets) shutdownSocket(socket);
     // A thread that waits for its place is not woken by the socket.
-    this.#tell({ type: 'place', place: { path: '', direct: false, blocks: [] }, pageSize: 4096, touched: new SharedArrayBuffer(0) });
+    this.#tell({
+      type: 'place',
+      place: { path: '', direct: false, blocks: [] },
+      pageSize: 4096,
+      touched: new SharedArrayBuffer(0),
+    });
   }
 
   #tell(message: ToReceiver): void {
@@ -209,17 +224,25 @@ export class StreamReceiver {
     const { sockets } = this.#options;
     let received = -1;
     let since = performance.now();
-    this.#silence = setInterval(() => {
-      const activities = sockets.map((_, connection) => this.#state.activity(connection));
-      const now = this.#state.total('received');
-      const waitsForUs = this.#received.start !== undefined && !this.#placed;
-      if (now !== received || waitsForUs || activities.includes('working')) {
-        received = now;
-        since = performance.now();
-      } else if (performance.now() - since >= silenceMs && activities.includes('reading')) {
-        this.#fail(this.#silentError(activities.map((activity) => activity === 'reading'), silenceMs));
-      }
-    }, Math.min(1000, silenceMs / 4));
+    this.#silence = setInterval(
+      () => {
+        const activities = sockets.map((_, connection) => this.#state.activity(connection));
+        const now = this.#state.total('received');
+        const waitsForUs = this.#received.start !== undefined && !this.#placed;
+        if (now !== received || waitsForUs || activities.includes('working')) {
+          received = now;
+          since = performance.now();
+        } else if (performance.now() - since >= silenceMs && activities.includes('reading')) {
+          this.#fail(
+            this.#silentError(
+              activities.map((activity) => activity === 'reading'),
+              silenceMs,
+            ),
+          );
+        }
+      },
+      Math.min(1000, silenceMs / 4),
+    );
     this.#silence.unref();
   }
 
@@ -228,7 +251,11 @@ export class StreamReceiver {
     const places = this.#connections.flatMap(({ role }, connection) => {
       if (!silent[connection]) return [];
       const who =
-        role === 'main' ? 'the main channel' : role === undefined ? `connection ${connection}` : `channel ${role}`;
+        role === 'main'
+          ? 'the main channel'
+          : role === undefined
+            ? `connection ${connection}`
+            : `channel ${role}`;
       return [`${who} since offset ${this.#state.get(connection, 'received')}`];
     });
     return new MapramError(

@@ -49,7 +49,8 @@ export class ConnectionState {
 
   total(counter: ConnectionCounter): number {
     let total = 0;
-    for (let connection = 0; connection < this.connections; connection++) total += this.get(connection, counter);
+    for (let connection = 0; connection < this.connections; connection++)
+      total += this.get(connection, counter);
     return total;
   }
 

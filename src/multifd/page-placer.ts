@@ -107,7 +107,7 @@ export class PagePlacer {
    * anything else is done with the placer.
    */
   room(length: number): Buffer {
-    if (this.#filled + length > GATHER_BYTES) this.flush();
+    if (this.#filled + length > GATHER_BYTES || this.#segments.length >= MAX_SEGMENTS) this.flush();
     return this.#buffer.subarray(this.#filled, this.#filled + length);
   }
 
@@ -151,7 +151,10 @@ export class PagePlacer {
     try {
       page = inflateSync(compressed, { maxOutputLength: pageSize });
     } catch (cause) {
-      throw this.#malformed(`the compressed page at ${offset} of RAM block ${idstr} cannot be inflated`, cause);
+      throw this.#malformed(
+        `the compressed page at ${offset} of RAM block ${idstr} cannot be inflated`,
+        cause,
+      );
     }
     if (page.length !== pageSize) {
       throw this.#malformed(
@@ -182,7 +185,6 @@ export class PagePlacer {
     block.present.setRange(offset / block.pageSize, length / block.pageSize);
     this.counters.normalPages += length / block.pageSize;
     this.counters.bytes += length;
-    if (this.#segments.length > MAX_SEGMENTS) this.flush();
   }
 
   /** The gathered bytes from that page on, if it is gathered. */
@@ -191,7 +193,9 @@ export class PagePlacer {
       ({ block, offset: start, length }) =>
         block.idstr === idstr && start <= offset && offset < start + length,
     );
-    return segment && this.#buffer.subarray(segment.at + offset - segment.offset, segment.at + segment.length);
+    return (
+      segment && this.#buffer.subarray(segment.at + offset - segment.offset, segment.at + segment.length)
+    );
   }
 
   #makeHole(slot: number, length: number): void {
@@ -206,16 +210,18 @@ export class PagePlacer {
     const block = this.#blocks.get(idstr);
     if (!block) throw this.#malformed(`RAM block "${idstr}" is not in the block list`);
     if (offset + length > block.usedLength) {
-      throw this.#malformed(
-        `a page at ${offset} is outside RAM block ${idstr} of ${block.usedLength} bytes`,
-      );
+      throw this.#malformed(`a page at ${offset} is outside RAM block ${idstr} of ${block.usedLength} bytes`);
     }
     return block;
   }
 
   #malformed(problem: string, cause?: unknown): MapramError {
-    return new MapramError('FORMAT', `receiving ${this.#name}: ${problem}; the sender is not QEMU or bytes were lost`, {
-      cause,
-    });
+    return new MapramError(
+      'FORMAT',
+      `receiving ${this.#name}: ${problem}; the sender is not QEMU or bytes were lost`,
+      {
+        cause,
+      },
+    );
   }
 }

@@ -1,9 +1,15 @@
 /** The compressed payloads of one multifd channel: one continuous stream, flushed at the end of each packet. */
-import { createInflate, type Inflate } from 'node:zlib';
+
 import * as zlib from 'node:zlib';
+import { createInflate, type Inflate } from 'node:zlib';
 import { errorReason, MapramError } from '../errors.js';
 import { openZstdDecoder } from '../io/zstd.js';
 import type { MultifdMethod } from '../stream/multifd-packet.js';
+
+/** Compressions that can be received. */
+export const STREAM_COMPRESSIONS = ['none', 'zlib', 'zstd'] as const;
+
+export type StreamCompression = (typeof STREAM_COMPRESSIONS)[number];
 
 export interface PayloadDecoder {
   /**
@@ -31,7 +37,8 @@ export function payloadDecoder(method: MultifdMethod, name: string): PayloadDeco
   if (method === 'zlib') return new TransformDecoder(createInflate({ chunkSize: CHUNK_BYTES }), name);
   if (method === 'zstd') {
     const { createZstdDecompress } = zlib as ZlibWithZstd;
-    if (createZstdDecompress) return new TransformDecoder(createZstdDecompress({ chunkSize: CHUNK_BYTES }), name);
+    if (createZstdDecompress)
+      return new TransformDecoder(createZstdDecompress({ chunkSize: CHUNK_BYTES }), name);
     const library = openZstdDecoder();
     if (library) {
       return {
@@ -49,7 +56,8 @@ export function payloadDecoder(method: MultifdMethod, name: string): PayloadDeco
 /** Why streams compressed with `method` cannot be received here, undefined if they can. */
 export function whyNotDecodable(method: MultifdMethod): string | undefined {
   if (method === 'none' || method === 'zlib') return undefined;
-  if (method !== 'zstd') return `the compression ${method} needs special hardware libraries; use none, zlib or zstd`;
+  if (method !== 'zstd')
+    return `the compression ${method} needs special hardware libraries; use none, zlib or zstd`;
   if ((zlib as ZlibWithZstd).createZstdDecompress) return undefined;
   const library = openZstdDecoder();
   library?.close();
@@ -93,9 +101,13 @@ class TransformDecoder implements PayloadDecoder {
     });
     await new Promise<void>((resolve) => setImmediate(resolve));
     if (this.#error) {
-      throw new MapramError('FORMAT', `receiving ${this.name}: a payload cannot be decompressed: ${errorReason(this.#error)}`, {
-        cause: this.#error,
-      });
+      throw new MapramError(
+        'FORMAT',
+        `receiving ${this.name}: a payload cannot be decompressed: ${errorReason(this.#error)}`,
+        {
+          cause: this.#error,
+        },
+      );
     }
     if (this.#filled !== into.length) throw wrongLength(this.name, this.#filled, into.length);
   }

@@ -12,6 +12,9 @@ import { type ChannelInput, readFull } from './channel-input.js';
 import type { PagePlacer } from './page-placer.js';
 import { type PayloadDecoder, payloadDecoder } from './payload-decoder.js';
 
+/** QEMU allows 255; each is a thread here and a thread there. */
+export const MAXIMUM_SOCKET_CHANNELS = 16;
+
 export interface SocketChannelOptions {
   input: ChannelInput;
   /** For errors: which channel of which stream. */
@@ -94,7 +97,11 @@ class PayloadReader {
   }
 }
 
-function placeZeroPages({ zeroOffsets, block }: MultifdPacketHeader, placer: PagePlacer, pageSize: number): void {
+function placeZeroPages(
+  { zeroOffsets, block }: MultifdPacketHeader,
+  placer: PagePlacer,
+  pageSize: number,
+): void {
   for (let index = 0; index < zeroOffsets.length; ) {
     const start = zeroOffsets[index] as number;
     let count = 1;
@@ -118,5 +125,7 @@ async function atOffset(offset: number, work: () => Promise<void>): Promise<void
 }
 
 function cutShort(name: string, offset: number, what: string): MapramError {
-  return new MapramError('FORMAT', `receiving ${name}: it ends inside ${what} at offset ${offset}`, { offset });
+  return new MapramError('FORMAT', `receiving ${name}: it ends inside ${what} at offset ${offset}`, {
+    offset,
+  });
 }

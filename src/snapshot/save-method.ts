@@ -6,8 +6,24 @@ import { isIgnoredWhenShared } from '../guest/qemu/shared-ram.js';
 /**
  * - `shared`: mapram copies the RAM out of the file behind it; QEMU sends the device state. Any QEMU, stopped guest.
  * - `native`: QEMU 9.1 or later writes the file itself with mapped-ram, multifd and direct-io.
+ * - `stream`: mapram receives QEMU's stream and places its pages. Any QEMU, any memory.
  */
-export type SaveMethod = 'shared' | 'native';
+export const SAVE_METHODS = ['shared', 'native', 'stream'] as const;
+
+export type SaveMethod = (typeof SAVE_METHODS)[number];
+
+/** What the choice depends on beside the VM. */
+export interface MethodWishes {
+  method: SaveMethod | 'auto';
+  /** Whether the guest is to run on while RAM is copied. */
+  live: boolean;
+  /** Whether it is to stand still for the device state only. */
+  background: boolean;
+  /** Whether the target takes O_DIRECT and may. */
+  directIo: boolean;
+  /** Something that only a stream has was asked for: what, in words. */
+  streamOnly?: string;
+}
 
 export interface MethodChoice {
   method: SaveMethod;
@@ -22,42 +38,52 @@ export const NATIVE_SINCE = [9, 1] as const;
 const SMALL_BLOCK = 64 << 20;
 
 /**
- * @param wanted what the user asked for
- * @param live whether the guest is to run on while RAM is copied
+ * Takes the first of these that fits: `shared`, which no stream or bitmap of QEMU's slows down; `native`, where QEMU
+ * writes with O_DIRECT; `stream`.
+ *
  * @throws MapramError `UNSUPPORTED` when the VM cannot be saved the way that was asked for
  */
-export async function chooseMethod(
-  vm: QemuVm,
-  wanted: SaveMethod | 'auto',
-  live: boolean,
-): Promise<MethodChoice> {
-  const shared = await whyNotShared(vm, live);
-  const native = vm.isAtLeast(...NATIVE_SINCE)
-    ? undefined
-    : `QEMU ${vm.versionText} has no direct-io migration (9.1 has)`;
-  const refuse = (method: string, problem: string) =>
-    new MapramError('UNSUPPORTED', `saving the VM at ${vm.address} with --method ${method}: ${problem}`, {
-      path: vm.address,
-    });
-  switch (wanted) {
+export async function chooseMethod(vm: QemuVm, wishes: MethodWishes): Promise<MethodChoice> {
+  const { method, streamOnly } = wishes;
+  if (method === 'stream') return { method, reason: 'asked for' };
+  if (method === 'auto' && streamOnly !== undefined) return { method: 'stream', reason: streamOnly };
+  const shared = streamOnly ?? (await whyNotShared(vm, wishes));
+  if (shared === undefined) {
+    const reason =
+      method === 'shared' ? 'asked for' : 'the RAM of the VM is a shared file that can be mapped';
+    if (method !== 'native') return { method: 'shared', reason };
+  }
+  const native = streamOnly ?? whyNotNative(vm);
+  switch (method) {
     case 'shared':
-      if (shared !== undefined) throw refuse('shared', `${shared}; use --method native`);
-      return { method: 'shared', reason: 'asked for' };
+      throw refusal(vm, method, `${shared}; use --method stream`);
     case 'native':
-      if (native !== undefined) throw refuse('native', `${native}; use --method shared`);
-      return { method: 'native', reason: 'asked for' };
+      if (native !== undefined) throw refusal(vm, method, `${native}; use --method stream`);
+      return { method, reason: 'asked for' };
     case 'auto':
-      if (shared === undefined)
-        return { method: 'shared', reason: 'the RAM of the VM is a shared file that can be mapped' };
-      if (native === undefined) return { method: 'native', reason: shared };
-      throw refuse(
-        'auto',
-        `${shared}, and ${native}; start the VM with memory-backend-file,share=on or a newer QEMU`,
-      );
+      if (native !== undefined) return { method: 'stream', reason: native };
+      if (!wishes.directIo) return { method: 'stream', reason: 'the file is written without O_DIRECT' };
+      return { method: 'native', reason: shared ?? 'QEMU writes with O_DIRECT' };
   }
 }
 
-async function whyNotShared(vm: QemuVm, live: boolean): Promise<string | undefined> {
+function refusal(vm: QemuVm, method: SaveMethod, problem: string): MapramError {
+  return new MapramError(
+    'UNSUPPORTED',
+    `saving the VM at ${vm.address} with --method ${method}: ${problem}`,
+    {
+      path: vm.address,
+    },
+  );
+}
+
+function whyNotNative(vm: QemuVm): string | undefined {
+  return vm.isAtLeast(...NATIVE_SINCE)
+    ? undefined
+    : `QEMU ${vm.versionText} has no direct-io migration (9.1 has)`;
+}
+
+async function whyNotShared(vm: QemuVm, { live }: MethodWishes): Promise<string | undefined> {
   if (live) return 'a running guest is saved by QEMU itself, since only QEMU knows which pages it dirties';
   for (const { idstr, usedLength } of await vm.ramBlocks()) {
     if (usedLength >= SMALL_BLOCK && !(await isIgnoredWhenShared(vm, idstr))) {

@@ -8,18 +8,22 @@ import { probeDirectIo } from '../io/direct-io-probe.js';
 import { allocatedBytes, freeSpace } from '../io/file-space.js';
 import type { DirectIoMode } from '../io/open-direct.js';
 import { GuestSource } from '../migration/guest-source.js';
+import { type LiveLimits, liveParameters } from '../migration/live-limits.js';
 import { MigrationFile } from '../migration/migration-file.js';
 import { OutgoingMigration, type OutgoingResult } from '../migration/outgoing.js';
 import { saveNatively } from '../migration/qemu-native-save.js';
 import { QemuSharedSource } from '../migration/qemu-shared-source.js';
+import { QemuStreamSource, type StreamMode } from '../migration/qemu-stream-source.js';
 import type { OutgoingSource } from '../migration/source.js';
+import { type StreamCompression, whyNotDecodable } from '../multifd/payload-decoder.js';
+import { MAXIMUM_SOCKET_CHANNELS } from '../multifd/socket-channel-receiver.js';
 import { defaultCapabilities } from '../options/migration-capabilities.js';
 import { defaultParameters } from '../options/migration-parameters.js';
 import { qemuProfile } from '../options/qemu-profile.js';
 import type { ProgressEvent } from '../progress.js';
 import { chooseDirectIo, type DirectIoChoice } from './direct-io-choice.js';
 import { recordRunState } from './recorded-run-state.js';
-import { chooseMethod, type SaveMethod } from './save-method.js';
+import { chooseMethod, type MethodWishes, type SaveMethod } from './save-method.js';
 import { memoryInUse } from './space-needed.js';
 import { TargetFile } from './target-file.js';
 
@@ -32,8 +36,14 @@ export interface SaveOptions {
   /** Threads that write pages, 1 to 255 of which 16 are used at most; 4 by default. */
   channels?: number;
   method?: SaveMethod | 'auto';
-  /** The guest runs on while its RAM is copied and stops only for the rest. */
-  live?: boolean;
+  /** The guest runs on while its RAM is copied and stops only for the rest; with limits, or without (`true`). */
+  live?: boolean | LiveLimits;
+  /** The guest stops for its device state only and runs on at once, while QEMU saves each page before it changes. */
+  background?: boolean;
+  /** Whether a stream comes through `channels` multifd channels, the default, or through one connection. */
+  multifd?: boolean;
+  /** How QEMU compresses what it sends through the multifd channels of a stream; the file holds plain pages. */
+  compression?: StreamCompression;
   /** What becomes of the VM. By default it is brought back to the state it was in. */
   then?: 'cont' | 'stop' | 'quit';
   /** Replace an existing file, once the new one is complete. */
@@ -91,6 +101,7 @@ export async function save(options: SaveOptions): Promise<SaveResult> {
     signal = new AbortController().signal,
   } = options;
   signal.throwIfAborted();
+  assertSensible(options);
   using target = TargetFile.create(file, { force });
   const choice = chooseDirectIo(file, directIo, () => probeDirectIo(target.partPath));
   if (choice.warning !== undefined) options.onWarning?.(choice.warning);
@@ -98,6 +109,24 @@ export async function save(options: SaveOptions): Promise<SaveResult> {
   if (typeof vmOption !== 'string') return await saveBuiltin(run, vmOption, startedAt);
   await using vm = await QemuVm.connect(vmOption, { signal });
   return await saveQemu(run, vm, startedAt);
+}
+
+/** Refuses what contradicts itself or cannot work here, before anything is created or any VM is touched. */
+function assertSensible({ vm, file, live, background, multifd, compression = 'none' }: SaveOptions): void {
+  const refuse = (problem: string) =>
+    new MapramError('USAGE', `saving to ${file}: ${problem}`, { path: file });
+  if (background && live) throw refuse('a save is either live or a background snapshot, not both');
+  if (compression !== 'none') {
+    if (background || multifd === false) throw refuse('only multifd channels can be compressed');
+    const problem = whyNotDecodable(compression);
+    if (problem !== undefined)
+      throw new MapramError('UNSUPPORTED', `saving to ${file}: ${problem}`, { path: file });
+  }
+  if (typeof vm === 'string') return;
+  if (background || multifd === false || compression !== 'none')
+    throw refuse('background snapshots and streams need a QEMU, not the built-in guest');
+  if (typeof live === 'object' && (live.autoConverge || live.maxTimeMs !== undefined))
+    throw refuse('auto-converge and time limits need a QEMU, not the built-in guest');
 }
 
 interface SaveRun {
@@ -117,12 +146,12 @@ type Saved = Pick<
 async function saveQemu(run: SaveRun, vm: QemuVm, startedAt: number): Promise<SaveResult> {
   const { options, target, choice } = run;
   const runStateBefore = await vm.assertCanMigrate();
-  const { method, reason } = await chooseMethod(vm, options.method ?? 'auto', options.live ?? false);
+  const { method, reason } = await chooseMethod(vm, methodWishes(run));
   await assertSpace(target, await memoryInUse(vm));
   const saved =
     method === 'native'
-      ? await saveQemuNatively(run, vm, runStateBefore)
-      : await saveThroughEngine(run, new QemuSharedSource(vm));
+      ? await saveQemuNatively(run, vm)
+      : await saveThroughEngine(run, method === 'shared' ? new QemuSharedSource(vm) : streamSource(run, vm));
   const result = await finish(run, saved, async () => {
     const then = options.then ?? (runStateBefore === 'running' ? 'cont' : 'stop');
     if (then === 'cont') await (runStateBefore === 'running' ? saved.resume() : vm.cont());
@@ -143,6 +172,38 @@ async function saveQemu(run: SaveRun, vm: QemuVm, startedAt: number): Promise<Sa
     synced: true,
     qemuVersion: vm.versionText,
   };
+}
+
+function methodWishes({ options, choice }: SaveRun): MethodWishes {
+  const { live = false, background = false, multifd = true, compression = 'none' } = options;
+  const streamOnly = background
+    ? 'a background snapshot was asked for'
+    : compression !== 'none'
+      ? `the compression ${compression} was asked for`
+      : multifd
+        ? undefined
+        : 'a single connection was asked for';
+  return {
+    method: options.method ?? 'auto',
+    live: live !== false,
+    background,
+    directIo: choice.directIo,
+    ...(streamOnly === undefined ? {} : { streamOnly }),
+  };
+}
+
+function streamSource({ options, channels }: SaveRun, vm: QemuVm): QemuStreamSource {
+  const { live = false, background = false, multifd = true, compression = 'none' } = options;
+  const mode: StreamMode = background
+    ? { kind: 'background' }
+    : live === false
+      ? { kind: 'stopped' }
+      : { kind: 'live', ...(live === true ? {} : live) };
+  return new QemuStreamSource(vm, {
+    mode,
+    channels: multifd && !background ? Math.min(channels, MAXIMUM_SOCKET_CHANNELS) : 0,
+    compression,
+  });
 }
 
 async function saveBuiltin(run: SaveRun, guest: BuiltinGuest, startedAt: number): Promise<SaveResult> {
@@ -203,6 +264,7 @@ async function saveThroughEngine(run: SaveRun, source: OutgoingSource): Promise<
     ...defaultParameters(qemuProfile('10.0')),
     'direct-io': choice.directIo,
     'multifd-channels': channels,
+    ...(typeof options.live === 'object' ? liveParameters(options.live) : {}),
   };
   const capabilities = { ...defaultCapabilities(), 'mapped-ram': true, multifd: true };
   using file = MigrationFile.adopt(target.partPath, target.fd, options.offset ?? 0, {
@@ -232,21 +294,20 @@ async function saveThroughEngine(run: SaveRun, source: OutgoingSource): Promise<
   };
 }
 
-async function saveQemuNatively(run: SaveRun, vm: QemuVm, runStateBefore: string): Promise<Saved> {
+async function saveQemuNatively(run: SaveRun, vm: QemuVm): Promise<Saved> {
   const { options, target, choice, signal, channels } = run;
-  const live = options.live ?? false;
-  const { info, downtimeMs, resume } = await saveNatively(vm, {
+  const { live = false } = options;
+  const { info, downtimeMs, stoppedHere, resume } = await saveNatively(vm, {
     // QEMU may have another working directory, and opens the path itself over TCP.
     path: realpathSync(path.dirname(target.partPath)) + path.sep + path.basename(target.partPath),
     offset: options.offset ?? 0,
     channels,
     directIo: choice.directIo,
-    live,
+    ...(live === false ? {} : { live: live === true ? {} : live }),
     signal,
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),
   });
-  if (!live && runStateBefore === 'running')
-    await recordRunState(target.partPath, 'running', options.offset ?? 0);
+  if (stoppedHere) await recordRunState(target.partPath, 'running', options.offset ?? 0);
   const { ram } = info;
   if (!ram)
     throw new MapramError(

@@ -160,10 +160,7 @@ export function decodeMultifdPacketHeader(
   const limit = multifdPagesAPacket(pageSize);
   const flags = view.getUint32(8);
   if ((flags & MultifdFlag.DEVICE_STATE) !== 0) {
-    throw new MapramError(
-      'UNSUPPORTED',
-      `reading ${name}: it carries device state of VFIO devices`,
-    );
+    throw new MapramError('UNSUPPORTED', `reading ${name}: it carries device state of VFIO devices`);
   }
   const normal = view.getUint32(16);
   const zero = view.getUint32(32);
@@ -173,10 +170,7 @@ export function decodeMultifdPacketHeader(
   if (zero > limit - normal) throw bad(name, `a packet with ${zero} zero pages, more than ${limit - normal}`);
   const method = METHODS[flags & MultifdFlag.METHOD];
   if (method === undefined || (flags & ~(MultifdFlag.SYNC | MultifdFlag.METHOD)) !== 0) {
-    throw new MapramError(
-      'UNSUPPORTED',
-      `reading ${name}: a packet has the flags 0x${flags.toString(16)}`,
-    );
+    throw new MapramError('UNSUPPORTED', `reading ${name}: a packet has the flags 0x${flags.toString(16)}`);
   }
   // Without normal pages QEMU up to 8.2 leaves the size of an earlier packet, and nothing follows.
   const payloadBytes = normal === 0 ? 0 : view.getUint32(20);
@@ -211,19 +205,19 @@ function blockName(bytes: Uint8Array, name: string): string {
 
 function checkIdentity(view: DataView, name: string): void {
   const magic = view.getUint32(0);
-  if (magic !== MULTIFD_MAGIC) throw bad(name, `a packet with magic 0x${magic.toString(16)} instead of 0x11223344`);
+  if (magic !== MULTIFD_MAGIC)
+    throw bad(name, `a packet with magic 0x${magic.toString(16)} instead of 0x11223344`);
   const version = view.getUint32(4);
-  if (version !== MULTIFD_VERSION) throw bad(name, `a packet of version ${version} instead of ${MULTIFD_VERSION}`);
+  if (version !== MULTIFD_VERSION)
+    throw bad(name, `a packet of version ${version} instead of ${MULTIFD_VERSION}`);
 }
 
 function viewOf(bytes: Uint8Array, length: number, name: string): DataView {
-  if (bytes.byteLength < length) throw bad(name, `a packet of ${bytes.byteLength} bytes instead of ${length}`);
+  if (bytes.byteLength < length)
+    throw bad(name, `a packet of ${bytes.byteLength} bytes instead of ${length}`);
   return new DataView(bytes.buffer, bytes.byteOffset, length);
 }
 
 function bad(name: string, problem: string): MapramError {
-  return new MapramError(
-    'FORMAT',
-    `reading ${name}: ${problem}; the sender is not QEMU or bytes were lost`,
-  );
+  return new MapramError('FORMAT', `reading ${name}: ${problem}; the sender is not QEMU or bytes were lost`);
 }

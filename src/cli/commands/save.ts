@@ -1,15 +1,20 @@
 import { Option } from 'commander';
+import { MapramError } from '../../errors.js';
+import type { LiveLimits } from '../../migration/live-limits.js';
+import { STREAM_COMPRESSIONS } from '../../multifd/payload-decoder.js';
 import { formatSize } from '../../size.js';
 import { DEFAULT_CHANNELS, type SaveResult, save as saveVm } from '../../snapshot/save.js';
+import { SAVE_METHODS } from '../../snapshot/save-method.js';
 import {
   channelsOption,
   directIoOption,
+  parseDuration,
   parseOffset,
   parseVmAddress,
   VM_HELP,
   type VmAddress,
 } from '../arguments.js';
-import type { CommandDescription } from '../command.js';
+import type { CommandDescription, Options } from '../command.js';
 import { formatDuration, properties } from '../format.js';
 import { openVm } from '../vm-argument.js';
 
@@ -25,12 +30,34 @@ export const save: CommandDescription = {
       .addOption(
         new Option(
           '--method <method>',
-          'shared: mapram copies the RAM of a stopped VM; native: QEMU 9.1+ writes the file',
+          'shared: mapram copies the RAM of a stopped VM; native: QEMU 9.1+ writes the file; stream: any QEMU sends it',
         )
-          .choices(['auto', 'native', 'shared'])
+          .choices(['auto', ...SAVE_METHODS])
           .default('auto'),
       )
       .option('--live', 'let the VM run on while its RAM is saved')
+      .option('--background', 'stop the VM for its device state only, and save its RAM behind its back')
+      .option(
+        '--downtime-limit <time>',
+        'with --live: how long the VM may stand still at the end',
+        parseDuration,
+      )
+      .option('--auto-converge', 'with --live: slow the VM down while it dirties memory too fast')
+      .option('--max-time <time>', 'with --live: how long the VM may run on, such as 60s', parseDuration)
+      .addOption(
+        new Option('--on-timeout <what>', 'with --max-time: stop the VM and save the rest, or give up')
+          .choices(['stop', 'cancel'])
+          .default('stop'),
+      )
+      .option('--no-multifd', 'stream: one connection instead of --channels of them')
+      .addOption(
+        new Option(
+          '--compression <method>',
+          'stream: how QEMU compresses on the way; the file is not compressed',
+        )
+          .choices(STREAM_COMPRESSIONS)
+          .default('none'),
+      )
       .addOption(
         new Option('--then <what>', 'what becomes of the VM (default: the state it was in)').choices([
           'cont',
@@ -46,14 +73,12 @@ export const save: CommandDescription = {
 Examples:
   mapram save /run/vm.qmp /var/lib/vm/vm.mapram
   mapram save --direct-io on --channels 4 --then stop /run/vm.qmp vm.mapram
+  mapram save --live --max-time 60s --on-timeout cancel /run/vm.qmp vm.mapram
   mapram save builtin:size=256M demo.mapram`,
       );
   },
-  async run(
-    [address, file],
-    { directIo, channels, method, live, then, force, offset },
-    { signal, progress, warn },
-  ) {
+  async run([address, file], options, { signal, progress, warn }) {
+    const { directIo, channels, method, background, multifd, compression, then, force, offset } = options;
     await using opened = await openVm(address as VmAddress, 'running');
     const result = await saveVm({
       vm: opened.vm,
@@ -61,7 +86,10 @@ Examples:
       directIo,
       channels: channels ?? DEFAULT_CHANNELS,
       method,
-      live: live === true,
+      live: liveOf(options),
+      background: background === true,
+      multifd,
+      compression,
       force: force === true,
       ...(then === undefined ? {} : { then }),
       ...(offset === undefined ? {} : { offset }),
@@ -72,6 +100,24 @@ Examples:
     return { fields: result, text: describe(result) };
   },
 };
+
+/** Limits without `--live` would be ignored: they are refused. */
+function liveOf({ live, downtimeLimit, autoConverge, maxTime, onTimeout }: Options): boolean | LiveLimits {
+  if (live === true) {
+    return {
+      ...(downtimeLimit === undefined ? {} : { downtimeLimitMs: downtimeLimit }),
+      ...(autoConverge === true ? { autoConverge } : {}),
+      ...(maxTime === undefined ? {} : { maxTimeMs: maxTime, onTimeout }),
+    };
+  }
+  if (downtimeLimit !== undefined || autoConverge === true || maxTime !== undefined) {
+    throw new MapramError(
+      'USAGE',
+      'save: --downtime-limit, --auto-converge and --max-time are for a VM that runs on; add --live',
+    );
+  }
+  return false;
+}
 
 function describe(result: SaveResult): string {
   const { normalBytes, duplicatePages, ramBytes, totalTimeMs } = result;

@@ -27,6 +27,10 @@ const STOPPED_STATES = new Set([
 const POLL_MS = 100;
 const CLEANUP_POLL_MS = 2;
 
+/** A migration that has ended leaves `finish-migrate` as soon as QEMU's main loop comes to it. */
+const SETTLING_MS = 10;
+const MAX_SETTLING_WAITS = 500;
+
 export class QemuVm implements AsyncDisposable {
   private constructor(
     /** As the user gave it, for messages. */
@@ -138,6 +142,17 @@ export class QemuVm implements AsyncDisposable {
 
   async cont(): Promise<void> {
     await this.client.execute('cont');
+  }
+
+  /** Lets the guest run, once QEMU has settled what a migration did with it. */
+  async letRun(): Promise<void> {
+    for (let waits = 0; ; waits++) {
+      const runState = await this.runState();
+      if (runState === 'running') return;
+      if (runState !== 'finish-migrate' || waits === MAX_SETTLING_WAITS) break;
+      await delay(SETTLING_MS);
+    }
+    await this.cont();
   }
 
   /**

@@ -1,0 +1,293 @@
+/**
+ * A migration that a QEMU sends to this process over a private Unix socket, of any version.
+ *
+ *     migrate-set-capabilities, -parameters, migrate unix:…     QEMU connects: main channel, multifd channels
+ *     start                                                     configuration and RAM blocks
+ *     place                                                     pages go to their slots
+ *     devices                                                   device state; QEMU has completed
+ */
+import { MapramError } from '../errors.js';
+import { MigrationSettings } from '../guest/qemu/migration-settings.js';
+import type { QemuVm } from '../guest/qemu/qemu-vm.js';
+import { DescriptorListener } from '../io/descriptor-listener.js';
+import { closeFile } from '../io/open-file.js';
+import { peerCredentials } from '../io/unix-socket.js';
+import type { PagePlace } from '../multifd/page-placer.js';
+import type { MigrationParameters } from '../options/migration-parameters.js';
+import { splitTail } from '../stream/device-sections.js';
+import { encodeGlobalState, GLOBAL_STATE_BYTES, GLOBAL_STATE_SECTION } from '../stream/global-state.js';
+import type { PlacedPages, SourceDevices, SourceSetup } from './source.js';
+import { StreamReceiver, type StreamStart } from './stream-receiver.js';
+
+export interface QemuStreamOptions {
+  /** Beside `events`, and `multifd` where there are channels. */
+  capabilities: readonly string[];
+  parameters: Partial<MigrationParameters>;
+  /** Multifd channels; 0 for a plain stream. */
+  channels: number;
+  /** Stop the guest before anything is sent. */
+  stopFirst?: boolean;
+  /** See `StreamReceiverOptions.silenceMs`. */
+  silenceMs?: number;
+}
+
+/** No limit on bandwidth, since the socket does not leave the host; no TLS on a private socket. */
+const PARAMETERS: Partial<MigrationParameters> = { 'max-bandwidth': 0, 'tls-creds': '' };
+
+/** QEMU connects at once; if it cannot (a sandbox, another host), waiting longer does not help. */
+const CONNECT_TIMEOUT_MS = 10_000;
+
+export class QemuStream {
+  readonly vm: QemuVm;
+  readonly #options: QemuStreamOptions;
+  readonly #name: string;
+  #wasRunning = false;
+  #stoppedHere = false;
+  #settings: MigrationSettings | undefined;
+  #listener: DescriptorListener | undefined;
+  readonly #sockets: number[] = [];
+  #receiver: StreamReceiver | undefined;
+  #migrating = false;
+  #downtime = new Stopwatch();
+  #endEvents: (() => void) | undefined;
+  #cancelling: Promise<void> | undefined;
+  #signal: AbortSignal | undefined;
+  readonly #onAbort = () => void this.cancel();
+
+  constructor(vm: QemuVm, options: QemuStreamOptions) {
+    this.vm = vm;
+    this.#options = options;
+    this.#name = `the stream of the VM at ${vm.address}`;
+  }
+
+  /** Whether the guest ran when the migration began. */
+  get wasRunning(): boolean {
+    return this.#wasRunning;
+  }
+
+  /** The QEMU process, 0 where it cannot be told. */
+  get peerPid(): number {
+    return this.#sockets[0] === undefined ? 0 : peerCredentials(this.#sockets[0]).pid;
+  }
+
+  /** Has QEMU connect and reads up to the RAM block list. */
+  async open(signal: AbortSignal): Promise<StreamStart> {
+    const { vm } = this;
+    const { capabilities, parameters, channels, stopFirst = false } = this.#options;
+    this.#wasRunning = (await vm.assertCanMigrate()) === 'running';
+    this.#settings = await MigrationSettings.apply(
+      vm,
+      [...capabilities, 'events', ...(channels > 0 ? ['multifd'] : [])],
+      { ...PARAMETERS, ...(channels > 0 ? { 'multifd-channels': channels } : {}), ...parameters },
+    );
+    this.#listener = await DescriptorListener.open();
+    this.#watchRunState();
+    if (stopFirst && this.#wasRunning) await this.stopGuest();
+    signal.throwIfAborted();
+    this.#signal = signal;
+    signal.addEventListener('abort', this.#onAbort, { once: true });
+    this.#migrating = true;
+    await vm.client.execute('migrate', { uri: `unix:${this.#listener.path}` });
+    await this.#connect(channels + 1, signal);
+    this.#receiver = new StreamReceiver({
+      sockets: this.#sockets,
+      name: this.#name,
+      uuid: await this.#uuid(),
+      ...(this.#options.silenceMs === undefined ? {} : { silenceMs: this.#options.silenceMs }),
+    });
+    return await this.#orQemuReason(this.#receiver.start());
+  }
+
+  place(where: PagePlace): void {
+    this.#receiver?.place(where);
+  }
+
+  /** See `StreamReceiver.hasReceived`. */
+  hasReceived(block: number): boolean {
+    return this.#receiver?.hasReceived(block) ?? false;
+  }
+
+  counters(): PlacedPages {
+    return this.#receiver?.counters() ?? { normalPages: 0, duplicatePages: 0, bytes: 0, channels: [] };
+  }
+
+  /** Stops the guest; the stream will still say that it ran. */
+  async stopGuest(): Promise<void> {
+    await this.vm.stop();
+    this.#downtime.start();
+    this.#stoppedHere = true;
+  }
+
+  /**
+   * The device state, once QEMU has sent everything and completed.
+   *
+   * @throws MapramError with QEMU's reason where it gave up; `FORMAT` for an unsound stream
+   */
+  async devices(signal: AbortSignal): Promise<SourceDevices> {
+    const { vm } = this;
+    const receiver = this.#receiver as StreamReceiver;
+    const { tail, switchoverStart } = await this.#orQemuReason(receiver.tail());
+    await vm.waitForMigration(['completed'], { signal });
+    this.#migrating = false;
+    const { complete, sectionBytes, sections, descriptionText, trailingBytes, problems } = splitTail(tail);
+    if (!complete || trailingBytes > 0) {
+      throw new MapramError(
+        'MIGRATION',
+        `receiving ${this.#name}: its device state is not sound: ${problems.join(', ')}`,
+        { path: vm.address },
+      );
+    }
+    if (this.#stoppedHere) {
+      const globalState = sections.find(({ idstr }) => idstr === GLOBAL_STATE_SECTION);
+      if (globalState?.data.byteLength === GLOBAL_STATE_BYTES)
+        globalState.data.set(encodeGlobalState('running'));
+    }
+    return {
+      sections: sectionBytes,
+      switchoverStart,
+      downtimeMs: this.#downtime.elapsed(),
+      ...(descriptionText === undefined ? {} : { vmdescription: descriptionText }),
+    };
+  }
+
+  /** Lets a guest that ran before run again, after a completed migration. */
+  async resume(): Promise<void> {
+    if (this.#wasRunning) await this.vm.letRun();
+  }
+
+  /** Gives up. A guest that ran before goes on. Never throws. */
+  cancel(): Promise<void> {
+    this.#cancelling ??= this.#cancel();
+    return this.#cancelling;
+  }
+
+  async dispose(): Promise<void> {
+    this.#signal?.removeEventListener('abort', this.#onAbort);
+    this.#endEvents?.();
+    await this.#receiver?.dispose();
+    await this.#listener?.close();
+    for (const socket of this.#sockets.splice(0)) closeFile(socket);
+    try {
+      await this.#settings?.restore();
+    } catch {
+      // QEMU is gone, or its owner has begun something else: then the settings are no longer ours.
+    }
+  }
+
+  async #cancel(): Promise<void> {
+    try {
+      // QEMU's main loop may be waiting for this process to read on; closing the connections frees it to answer.
+      const cancelled = this.#migrating ? this.vm.cancelMigration() : undefined;
+      this.#receiver?.abort();
+      await cancelled;
+      this.#migrating = false;
+      if (this.#wasRunning) await this.vm.letRun();
+    } catch {
+      // QEMU is gone, and its guest with it: the error that led here tells.
+    }
+  }
+
+  /** Takes exactly the connections that QEMU makes, and stops listening then. */
+  async #connect(count: number, signal: AbortSignal): Promise<void> {
+    const { vm } = this;
+    const listener = this.#listener as DescriptorListener;
+    const timeout = AbortSignal.timeout(CONNECT_TIMEOUT_MS);
+    const qemu = vm.peerPid() ?? 0;
+    while (this.#sockets.length < count) {
+      const socket = await listener
+        .accept(AbortSignal.any([signal, timeout]))
+        .catch(async (error: unknown) => {
+          if (signal.aborted) throw error;
+          const { 'error-desc': reason } = await vm.migrationInfo();
+          throw new MapramError(
+            'MIGRATION',
+            `receiving ${this.#name}: QEMU made ${this.#sockets.length} of ${count} connections to ${listener.path}${reason ? ` and gave up: ${reason}` : ` within ${CONNECT_TIMEOUT_MS / 1000} s`}; it must run on this host, as a user who can enter that directory`,
+            { path: vm.address, cause: error },
+          );
+        });
+      this.#sockets.push(socket);
+      const { pid } = peerCredentials(socket);
+      if (pid !== (qemu || this.peerPid)) {
+        throw new MapramError(
+          'MIGRATION',
+          `receiving ${this.#name}: process ${pid} connected to ${listener.path}, which belongs to the QEMU with process id ${qemu || this.peerPid}`,
+          { path: vm.address },
+        );
+      }
+    }
+    await listener.close();
+  }
+
+  async #uuid(): Promise<Uint8Array> {
+    const { UUID } = (await this.vm.client.execute('query-uuid')) as unknown as { UUID: string };
+    return Buffer.from(UUID.replaceAll('-', ''), 'hex');
+  }
+
+  /** QEMU stops the guest by itself when it switches over; background snapshots let it run again soon after. */
+  #watchRunState(): void {
+    const events = this.vm.client.events({ names: ['STOP', 'RESUME'] });
+    this.#endEvents = () => void events.return?.();
+    void (async () => {
+      try {
+        for await (const { event } of events) {
+          if (event === 'STOP') this.#downtime.start();
+          else this.#downtime.stop();
+        }
+      } catch {
+        // The monitor is gone; everything else that uses it says so.
+      }
+    })();
+  }
+
+  /** A stream that breaks off is a symptom; QEMU knows the cause. */
+  async #orQemuReason<T>(result: Promise<T>): Promise<T> {
+    try {
+      return await result;
+    } catch (error) {
+      if (this.#signal?.aborted) throw this.#signal.reason;
+      const reason = await this.vm.migrationInfo().then(
+        (info) => info['error-desc'],
+        () => (this.vm.client.closed ? 'QEMU has ended' : undefined),
+      );
+      if (reason === undefined) throw error;
+      throw new MapramError('MIGRATION', `${(error as Error).message}; QEMU gave up: ${reason}`, {
+        path: this.vm.address,
+        cause: error,
+      });
+    }
+  }
+}
+
+/** What the engine wants to know of a source, from what its stream begins with. */
+export function streamSetup(start: StreamStart): SourceSetup {
+  const { machine, targetPageBits, uuid } = start.configuration;
+  const { pageSize, ramSectionId, earlySections, blocks } = start;
+  return {
+    machine,
+    pageSize,
+    ramSectionId,
+    earlySections,
+    blocks,
+    ...(targetPageBits === undefined ? {} : { targetPageBits }),
+    ...(uuid === undefined ? {} : { uuid }),
+  };
+}
+
+/** How long the guest stood still, in ms. Starting a running one again changes nothing. */
+class Stopwatch {
+  #total = 0;
+  #since: number | undefined;
+
+  start(): void {
+    this.#since ??= performance.now();
+  }
+
+  stop(): void {
+    this.#total = this.elapsed();
+    this.#since = undefined;
+  }
+
+  elapsed(): number {
+    return this.#total + (this.#since === undefined ? 0 : performance.now() - this.#since);
+  }
+}
