@@ -13,6 +13,7 @@ import { fstatSync } from 'node:fs';
 import { MapramError } from '../errors.js';
 import { admit } from './faults.js';
 import { native } from './native.js';
+import { hasErrno } from './system-error.js';
 
 const PROT_READ = 1;
 const PROT_WRITE = 2;
@@ -66,9 +67,28 @@ export class MemoryWindows {
     return Buffer.from(window, offset, length);
   }
 
-  /** Lets go of page table entries for a range; the contents stay in the file. Page-aligned, shared mappings only. */
+  /**
+   * Which pages of a range are in memory, one byte a page, lowest bit; `start` is page-aligned. A page that is there has contents; one
+   * that is not may be a hole, swapped out, or (huge pages) only not touched yet.
+   */
+  resident(start: number, length: number, pages: Uint8Array): void {
+    native().mincore(this.#address + BigInt(start), length, pages);
+  }
+
+  /**
+   * Lets go of the page table entries of a range of a shared mapping; the contents stay in the file. Without this a pass
+   * over a guest's memory would count all of it as resident here, and need 2 MiB of page tables for each GiB.
+   */
   release(start: number, length: number): void {
-    native().madvise(this.#address + BigInt(start), length, MADV_DONTNEED);
+    const { pageSize } = native();
+    const address = this.#address + BigInt(start);
+    const skip = Number(address % BigInt(pageSize));
+    try {
+      native().madvise(address - BigInt(skip), length + skip, MADV_DONTNEED);
+    } catch (error) {
+      // Kernels before 5.18 refuse it for huge pages, whose tables are small anyway.
+      if (!hasErrno(error, 'EINVAL')) throw error;
+    }
   }
 }
 

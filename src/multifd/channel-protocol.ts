@@ -29,6 +29,7 @@ export interface ChannelSetup {
   direct: boolean;
   chunkBytes: number;
   preallocate: boolean;
+  bridgeBytes: number;
   /** Memory of a `ChannelState`. */
   state: SharedArrayBuffer;
   channels: number;

@@ -3,6 +3,7 @@
  * there, whatever the memory held (QEMU before 10.2 leaves them alone and relies on fresh memory).
  */
 import { readFully } from '../io/positional-io.js';
+import { ChannelIoError } from './channel-io-error.js';
 import type { ChannelSetup, PassRequest } from './channel-protocol.js';
 import type { ChannelState } from './channel-state.js';
 import type { Chunk } from './chunk-grid.js';
@@ -10,13 +11,6 @@ import { findBit } from './page-bits.js';
 import type { RegionMemory } from './region-memory.js';
 
 type ReadRequest = Extract<PassRequest, { kind: 'read' }>;
-
-/** The image ended inside a page area. */
-export class TruncatedImageError extends Error {
-  constructor(readonly offset: number) {
-    super(`the file ends at ${offset}, inside a page area`);
-  }
-}
 
 export class ChannelReader {
   readonly #bitmaps: Uint8Array[];
@@ -57,8 +51,11 @@ export class ChannelReader {
         const length = (next - page) * pageSize;
         const slot = pagesOffset + page * pageSize;
         memory.write(page * pageSize, length, (target) => {
-          const read = readFully(fd, target, slot);
-          if (read < length) throw new TruncatedImageError(slot + read);
+          const read = readFrom(fd, target, slot);
+          if (read < length) {
+            const end = slot + read;
+            throw new ChannelIoError(end, `the file ends at ${end}, inside a page area`, true);
+          }
         });
         this.state.add(channel, 'normalPages', next - page);
         this.state.add(channel, 'bytes', length);
@@ -68,5 +65,13 @@ export class ChannelReader {
       }
       page = next;
     }
+  }
+}
+
+function readFrom(fd: number, target: Buffer, slot: number): number {
+  try {
+    return readFully(fd, target, slot);
+  } catch (error) {
+    throw new ChannelIoError(slot, error);
   }
 }

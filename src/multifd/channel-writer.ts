@@ -7,13 +7,15 @@
  * |---|---|---|
  * | SKIP | not asked for in this pass | nothing |
  * | DATA | must be in the image | written, bit set |
- * | ZERO | zero, or in a hole of the memory | bit cleared; a slot written in an earlier pass is punched |
+ * | ZERO | zero | bit cleared; a slot written in an earlier pass is punched |
+ * | HOLE | in a hole of the memory | as ZERO; the hole is never read |
  * | FILL | in a hole, but zero pages are wanted too | zeros written from a buffer, the hole stays unread; bit set |
  */
 import { alignedBuffer } from '../io/aligned-buffer.js';
 import { allocateRange, punchHole } from '../io/file-space.js';
 import { startWriteBack } from '../io/page-cache.js';
 import { writeFully } from '../io/positional-io.js';
+import { ChannelIoError } from './channel-io-error.js';
 import type { ChannelSetup, PassRequest } from './channel-protocol.js';
 import type { ChannelState } from './channel-state.js';
 import type { Chunk } from './chunk-grid.js';
@@ -24,7 +26,8 @@ import { isZeroPage, wordsOf } from './zero-page.js';
 const SKIP = 0;
 const DATA = 1;
 const ZERO = 2;
-const FILL = 3;
+const HOLE = 3;
+const FILL = 4;
 
 type WriteRequest = Extract<PassRequest, { kind: 'write' }>;
 type ScanRequest = Extract<PassRequest, { kind: 'scan' }>;
@@ -61,6 +64,7 @@ export class ChannelWriter {
         if (!testBit(selected, chunk.firstPage + page)) states[page] = SKIP;
       }
     }
+    bridgeGaps(states, Math.floor(this.setup.bridgeBytes / this.#memoryOf(chunk).region.pageSize));
     this.#act(chunk, states);
   }
 
@@ -80,7 +84,7 @@ export class ChannelWriter {
 
   #statesFromScan(chunk: Chunk, states: Uint8Array, found: Uint8Array): void {
     for (let page = 0; page < states.length; page++) {
-      states[page] = testBit(found, chunk.firstPage + page) ? DATA : ZERO;
+      states[page] = testBit(found, chunk.firstPage + page) ? DATA : HOLE;
     }
   }
 
@@ -96,14 +100,14 @@ export class ChannelWriter {
   #statesByLooking(chunk: Chunk, states: Uint8Array, selected: Uint8Array | undefined): void {
     const memory = this.#memoryOf(chunk);
     const { pageSize } = memory.region;
-    states.fill(ZERO);
+    states.fill(HOLE);
     for (const { start, end } of memory.extents(chunk.start, chunk.end)) {
       const bytes = memory.read(start, end - start);
       const words = wordsOf(bytes);
       let page = (start - chunk.start) / pageSize;
       for (let offset = 0; offset < bytes.length; offset += pageSize, page++) {
         if (selected !== undefined && !testBit(selected, chunk.firstPage + page)) continue;
-        if (!isZeroPage(bytes, words, offset, pageSize)) states[page] = DATA;
+        states[page] = isZeroPage(bytes, words, offset, pageSize) ? ZERO : DATA;
       }
     }
   }
@@ -119,7 +123,7 @@ export class ChannelWriter {
       const endPage = chunk.firstPage + end;
       const slot = pagesOffset + firstPage * pageSize;
       const length = (end - start) * pageSize;
-      if (value === ZERO) {
+      if (value === ZERO || value === HOLE) {
         this.#dropStale(bitmap, firstPage, endPage, pagesOffset, pageSize);
         this.state.add(channel, 'duplicatePages', end - start);
         continue;
@@ -138,8 +142,12 @@ export class ChannelWriter {
   /** Blocks are reserved before data goes out, in one piece a run: the file system then has no decision left to make while writing. */
   #store(bytes: Buffer, slot: number): void {
     const { fd, direct } = this.setup;
-    if (this.#canAllocate) this.#canAllocate = allocateRange(fd, slot, bytes.length);
-    writeFully(fd, bytes, slot);
+    try {
+      if (this.#canAllocate) this.#canAllocate = allocateRange(fd, slot, bytes.length);
+      writeFully(fd, bytes, slot);
+    } catch (error) {
+      throw new ChannelIoError(slot, error);
+    }
     // Buffered data would otherwise pile up in the page cache until the kernel stops every writer at once.
     if (!direct) startWriteBack(fd, slot, bytes.length);
   }
@@ -173,6 +181,25 @@ export class ChannelWriter {
     const bitmap = this.#bitmaps[chunk.regionIndex];
     if (bitmap === undefined) throw new RangeError(`no region ${chunk.regionIndex}`);
     return bitmap;
+  }
+}
+
+/**
+ * Makes short stretches of zero pages between data part of the data: one large write replaces many small ones. Never
+ * more zero pages than data pages in one run, so the image at most doubles.
+ */
+function bridgeGaps(states: Uint8Array, longest: number): void {
+  let spare = 0;
+  for (const { value, start, end } of runs(states)) {
+    const pages = end - start;
+    if (value === DATA) {
+      spare += pages;
+    } else if (value === ZERO && pages <= Math.min(longest, spare) && states[end] === DATA) {
+      states.fill(DATA, start, end);
+      spare -= pages;
+    } else {
+      spare = 0;
+    }
   }
 }
 

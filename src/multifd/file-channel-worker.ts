@@ -2,6 +2,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { admit } from '../io/faults.js';
 import { native } from '../io/native.js';
+import { ChannelIoError } from './channel-io-error.js';
 import type {
   ChannelFailure,
   ChannelReply,
@@ -9,7 +10,7 @@ import type {
   ChannelSetup,
   PassRequest,
 } from './channel-protocol.js';
-import { ChannelReader, TruncatedImageError } from './channel-reader.js';
+import { ChannelReader } from './channel-reader.js';
 import { ChannelState } from './channel-state.js';
 import { ChannelWriter } from './channel-writer.js';
 import { ChunkGrid } from './chunk-grid.js';
@@ -32,6 +33,7 @@ function runPass(request: PassRequest): void {
       if (request.kind === 'write') writer.write(chunk, request);
       else if (request.kind === 'scan') writer.scan(chunk, request);
       else reader.read(chunk, request);
+      memories[chunk.regionIndex]?.release(chunk.start, chunk.end);
     }
   } finally {
     state.add(setup.channel, 'busy', -1);
@@ -39,11 +41,15 @@ function runPass(request: PassRequest): void {
 }
 
 function failureOf(error: unknown): ChannelFailure {
-  if (error instanceof TruncatedImageError) {
-    return { message: error.message, offset: error.offset, truncated: true };
-  }
-  const { message, code } = error as NodeJS.ErrnoException;
-  return { message: String(message), ...(code === undefined ? {} : { errno: code }) };
+  const located = error instanceof ChannelIoError ? error : undefined;
+  const { message, code } = (
+    located?.cause instanceof Error ? located.cause : error
+  ) as NodeJS.ErrnoException;
+  return {
+    message,
+    ...(code === undefined ? {} : { errno: code }),
+    ...(located === undefined ? {} : { offset: located.offset, truncated: located.truncated }),
+  };
 }
 
 function reply(message: ChannelReply): void {

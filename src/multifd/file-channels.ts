@@ -32,6 +32,7 @@ export type { ChannelCounters } from './channel-state.js';
 /** Limits of QEMU's `multifd-channels` are 1 to 255; more threads than this have never helped a disk. */
 export const MAXIMUM_FILE_CHANNELS = 16;
 const DEFAULT_IO_SIZE = 4 * 1024 ** 2;
+const DEFAULT_BRIDGE = 32 * 1024;
 
 export interface FileChannelsOptions {
   /** The image. It must exist; channels never create or truncate it. */
@@ -51,6 +52,11 @@ export interface FileChannelsOptions {
   zeroPageDetection?: ZeroPageDetection;
   /** Bytes that a channel takes and, where all of them are data, writes at once; default 4 MiB. */
   ioSize?: number;
+  /**
+   * Zero pages between data are written along, and their bits set, in stretches of at most this many bytes and never more of
+   * them than of data: one large write instead of many small ones. Default 32 KiB; 0 never writes a zero page.
+   */
+  bridgeBytes?: number;
   /** Reserve blocks before writing; default true. */
   preallocate?: boolean;
   /** Copy pages through a buffer instead of mapping the memory; default: only where it cannot be mapped. */
@@ -149,6 +155,7 @@ export class FileChannels implements AsyncDisposable {
             access,
             direct,
             chunkBytes,
+            bridgeBytes: options.bridgeBytes ?? DEFAULT_BRIDGE,
             preallocate: options.preallocate ?? true,
             state: state.buffer,
             channels: count,
@@ -456,7 +463,7 @@ function channelError(
       : '';
   return new MapramError(
     noSpace ? 'NO_SPACE' : truncated ? 'FORMAT' : 'IO',
-    `${doing} on channel ${channel}: ${message}${advice}`,
+    `${doing} on channel ${channel}${truncated || offset === undefined ? '' : ` at offset ${offset}`}: ${message}${advice}`,
     { path, ...(offset === undefined ? {} : { offset }), cause: failure },
   );
 }

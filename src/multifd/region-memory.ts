@@ -1,9 +1,10 @@
 import { alignedBuffer } from '../io/aligned-buffer.js';
-import { dataExtents, type Extent } from '../io/data-extents.js';
+import type { Extent } from '../io/data-extents.js';
 import { punchHole } from '../io/file-space.js';
 import { MemoryWindows } from '../io/memory-map.js';
 import { readFully, writeFully } from '../io/positional-io.js';
 import type { WorkerRegion } from './channel-protocol.js';
+import { RegionData } from './region-data.js';
 
 /** One aligned buffer that all regions of a channel copy through, made when first needed. */
 export class CopyBuffer {
@@ -23,21 +24,23 @@ export class CopyBuffer {
  */
 export class RegionMemory {
   readonly #windows: MemoryWindows | undefined;
+  readonly #data: RegionData;
 
   constructor(
     readonly region: WorkerRegion,
     private readonly copies: CopyBuffer,
   ) {
     this.#windows = region.map && new MemoryWindows(region.map);
+    this.#data = new RegionData(region, this.#windows);
   }
 
   /** The parts of a range that hold data, widened to whole pages. Nothing outside them needs to be looked at. */
   *extents(start: number, end: number): Generator<Extent> {
-    const { fd, fdOffset, pageSize } = this.region;
+    const { pageSize } = this.region;
     let reached = start;
-    for (const extent of dataExtents(fd, fdOffset + start, fdOffset + end)) {
-      const from = Math.max(reached, floorTo(extent.start - fdOffset, pageSize));
-      const to = Math.min(end, floorTo(extent.end - fdOffset + pageSize - 1, pageSize));
+    for (const extent of this.#data.extents(start, end)) {
+      const from = Math.max(reached, floorTo(extent.start, pageSize));
+      const to = Math.min(end, floorTo(extent.end + pageSize - 1, pageSize));
       if (to > from) yield { start: from, end: to };
       reached = Math.max(reached, to);
     }
@@ -61,6 +64,11 @@ export class RegionMemory {
     const buffer = this.copies.take(length);
     fill(buffer);
     writeFully(this.region.fd, buffer, this.region.fdOffset + start);
+  }
+
+  /** Called when a range is done with: it stops counting as resident memory of this process. */
+  release(start: number, end: number): void {
+    this.#windows?.release(start, end - start);
   }
 
   /** Makes a range read as zeros: holes stay holes, data becomes a hole where the file system can do that. */

@@ -71,6 +71,7 @@ for (const direct of [true, false]) {
             copy,
             regions: [saved],
             ioSize: MIB,
+            bridgeBytes: 0,
           });
           assert.equal(channels.direct, direct);
           const counts = await channels.transfer();
@@ -129,6 +130,7 @@ describe('zero page detection', () => {
         direct: true,
         regions: [saved],
         zeroPageDetection,
+        bridgeBytes: 0,
       });
       const counts = await channels.transfer();
       const normal = zeroPageDetection === 'none' ? PAGES : expected.data;
@@ -298,7 +300,8 @@ describe('failures', () => {
       assert.ok(error instanceof MapramError);
       assert.equal(error.code, 'NO_SPACE');
       assert.equal(error.path, scratch.file('image'));
-      assert.match(error.message, /^writing pages to \S+ on channel \d: ENOSPC/);
+      assert.equal((error.offset ?? 1) % PAGE, 0);
+      assert.match(error.message, /^writing pages to \S+ on channel \d at offset \d+: ENOSPC/);
       return true;
     };
     await assert.rejects(channels.transfer(), check);
@@ -372,7 +375,7 @@ describe('failures', () => {
         await using loading = await FileChannels.open({
           path: image,
           access: 'read',
-          count: 2,
+          count: 1,
           direct,
           regions: [{ ...saved, fd: scratch.memory(LENGTH) }],
         });
@@ -446,4 +449,62 @@ test('sparse memory of many chunks stays sparse, and so does the image', async (
   const imageFd = openSync(image, 'r');
   assert.ok(allocated(imageFd) <= 64 * KIB);
   closeSync(imageFd);
+});
+
+describe('short stretches of zero pages between data', () => {
+  const saveAlternating = async (bridgeBytes: number) => {
+    using scratch = new Scratch();
+    const length = 8 * MIB;
+    const fd = scratch.memory(length);
+    for (let page = 0; page < length / PAGE; page++) {
+      pokePage(fd, page, page % 2 === 0 ? pageOf(page) : Buffer.alloc(PAGE));
+    }
+    const image = scratch.image(0);
+    const saved = region(fd, length);
+    using faults = installFaults([]);
+    await using channels = await FileChannels.open({
+      path: image,
+      access: 'write',
+      count: 1,
+      direct: true,
+      regions: [saved],
+      bridgeBytes,
+    });
+    const counts = await channels.transfer();
+    assert.ok(naiveLoad(image, saved).equals(bytesOf(fd, 0, length)));
+    assert.equal(countBits(saved.bitmap), counts.normalPages);
+    return { writes: faults.counts().write, counts, pages: length / PAGE };
+  };
+
+  test('are written along, in few large writes', async () => {
+    const { writes, counts, pages } = await saveAlternating(32 * KIB);
+    assert.equal(writes, 2);
+    // The last page of each of the two chunks is zero and has no data after it.
+    assert.equal(counts.normalPages, pages - 2);
+    assert.equal(counts.duplicatePages, 2);
+  });
+
+  test('are left out when that is asked for', async () => {
+    const { writes, counts, pages } = await saveAlternating(0);
+    assert.equal(writes, pages / 2);
+    assert.equal(counts.normalPages, pages / 2);
+  });
+});
+
+test('memory that was looked at does not stay resident in this process', async () => {
+  using scratch = new Scratch();
+  const length = 64 * MIB;
+  const fd = scratch.memory(length);
+  writeSync(fd, Buffer.alloc(length, 1), 0, length, 0);
+  const sharedKib = () => Number(/RssShmem:\s*(\d+)/.exec(readFileSync('/proc/self/status', 'latin1'))?.[1]);
+  const before = sharedKib();
+  await using channels = await FileChannels.open({
+    path: scratch.image(0),
+    access: 'write',
+    count: 2,
+    direct: true,
+    regions: [region(fd, length)],
+  });
+  await channels.transfer();
+  assert.ok(sharedKib() - before < 16 * KIB);
 });
