@@ -1,0 +1,98 @@
+/** A benchmark lets several contenders do the same work in turn, so that drift of the machine meets all of them alike. */
+
+export interface Settings {
+  /** Where files are written: the disk that is measured. */
+  folder: string;
+  rounds: number;
+  /** A smaller guest, for a look instead of a figure. */
+  quick: boolean;
+  /** Says what is going on. */
+  log(message: string): void;
+}
+
+/** What one run of a contender took. */
+export interface Sample {
+  seconds: number;
+  /** User and system time of every process that took part. */
+  cpuSeconds?: number;
+  /** Largest private memory of mapram's own process. */
+  peakMemoryBytes?: number;
+  /** Part of the file that is in the page cache afterwards, 0 to 1. */
+  cachedShare?: number;
+}
+
+export interface Contender {
+  name: string;
+  /** Contenders of one group are ways of doing it with the same program; goals look at the best of a group. */
+  group: string;
+  run(): Promise<Sample>;
+}
+
+/** The best of `group` takes at most `timeAtMost` of the time that the best of `against` takes, by their medians. */
+export interface Goal {
+  group: string;
+  against: string;
+  timeAtMost: number;
+}
+
+export interface PreparedBenchmark extends AsyncDisposable {
+  contenders: readonly Contender[];
+  /** Bytes of data that every run moves, for rates. */
+  bytes: number;
+}
+
+export interface Benchmark {
+  /** As it is called on the command line. */
+  name: string;
+  title: string;
+  /** What every contender does, and what is inside the measured time. */
+  description: string;
+  goals: readonly Goal[];
+  prepare(settings: Settings): Promise<PreparedBenchmark>;
+}
+
+export interface ContenderResult {
+  name: string;
+  group: string;
+  samples: readonly Sample[];
+}
+
+export interface BenchmarkResult {
+  name: string;
+  title: string;
+  description: string;
+  bytes: number;
+  goals: readonly Goal[];
+  contenders: readonly ContenderResult[];
+}
+
+/** Runs every contender once a round; each round starts with another one. */
+export async function runBenchmark(benchmark: Benchmark, settings: Settings): Promise<BenchmarkResult> {
+  const { name, title, description, goals } = benchmark;
+  settings.log(`${name}: preparing`);
+  await using prepared = await benchmark.prepare(settings);
+  const { contenders, bytes } = prepared;
+  const samples = new Map<Contender, Sample[]>(contenders.map((contender) => [contender, []]));
+  for (let round = 0; round < settings.rounds; round++) {
+    for (let turn = 0; turn < contenders.length; turn++) {
+      const contender = contenders[(round + turn) % contenders.length] as Contender;
+      const sample = await contender.run();
+      samples.get(contender)?.push(sample);
+      settings.log(
+        `${name}: round ${round + 1} of ${settings.rounds}, ${contender.name}: ${sample.seconds.toFixed(2)} s`,
+      );
+    }
+  }
+  return {
+    name,
+    title,
+    description,
+    bytes,
+    goals,
+    contenders: contenders.map((contender) => ({
+      name: contender.name,
+      group: contender.group,
+      samples: samples.get(contender) ?? [],
+    })),
+  };
+}

@@ -1,0 +1,89 @@
+import path from 'node:path';
+import { repositoryRoot } from '../../test/support/environment.js';
+import { saveMappedRam } from '../../test/support/native-migration.js';
+import type { TestVm } from '../../test/support/qemu.js';
+import type { Benchmark, Contender, Sample } from '../benchmark.js';
+import { type FioJob, fioDirect } from '../fio.js';
+import { cachedShare, startFresh, timedSync } from '../fresh-file.js';
+import { cpuSeconds, runProcess } from '../process-usage.js';
+import { StripedGuest } from '../striped-guest.js';
+
+const fioJobs: FioJob[] = [
+  { engine: 'psync', jobs: 2, depth: 1 },
+  { engine: 'psync', jobs: 4, depth: 1 },
+  { engine: 'io_uring', jobs: 1, depth: 8 },
+];
+
+/** `mapram save`, from the start of the process to its end. */
+async function mapramSave(vm: TestVm, file: string, channels: number): Promise<Sample> {
+  await StripedGuest.readyForAnotherSave(vm);
+  await startFresh(file);
+  const main = path.join(repositoryRoot, 'dist', 'cli', 'main.js');
+  const options = ['--method', 'shared', '--direct-io', 'on', '--channels', String(channels), '--json'];
+  const before = cpuSeconds(vm.pid);
+  const run = await runProcess(process.execPath, [main, 'save', ...options, vm.qmpPath, file]);
+  const result: { synced?: boolean } = JSON.parse(run.stdout.trimEnd().split('\n').at(-1) ?? '{}');
+  if (result.synced !== true) throw new Error('mapram did not sync the file');
+  return {
+    seconds: run.seconds,
+    cpuSeconds: run.cpuSeconds + cpuSeconds(vm.pid) - before,
+    peakMemoryBytes: run.peakMemoryBytes,
+    cachedShare: cachedShare(file),
+  };
+}
+
+/** QEMU's own save, from `migrate` to `completed`, then fsync. */
+async function nativeSave(vm: TestVm, file: string, channels: number): Promise<Sample> {
+  await StripedGuest.readyForAnotherSave(vm);
+  await startFresh(file);
+  const before = cpuSeconds(vm.pid);
+  const start = performance.now();
+  await saveMappedRam(vm, file, { channels, directIo: true });
+  const saved = (performance.now() - start) / 1000;
+  return {
+    seconds: saved + timedSync(file),
+    cpuSeconds: cpuSeconds(vm.pid) - before,
+    cachedShare: cachedShare(file),
+  };
+}
+
+async function fioWrite(file: string, bytes: number, job: FioJob): Promise<Sample> {
+  await startFresh(file);
+  const sample = await fioDirect('write', file, bytes, job);
+  return { ...sample, seconds: sample.seconds + timedSync(file), cachedShare: cachedShare(file) };
+}
+
+export const saveStopped: Benchmark = {
+  name: 'save-stopped',
+  title: 'Save of a stopped VM, direct I/O, synced',
+  description:
+    'A guest of 4 GiB (quick: 1 GiB), 75 % of it random and 25 % zero in stripes of 1 MiB. mapram: the whole command. QEMU: from `migrate` to `completed`, then fsync. fio: writing as many bytes to a fresh file, then fsync.',
+  goals: [
+    { group: 'mapram', against: 'QEMU', timeAtMost: 0.66 },
+    { group: 'mapram', against: 'fio', timeAtMost: 1 },
+  ],
+  async prepare({ folder, quick }) {
+    const guest = await StripedGuest.start(quick ? 1024 : 4096, 2);
+    const [own, stock] = guest.vms as [TestVm, TestVm];
+    const file = path.join(folder, 'save-stopped');
+    const contenders: Contender[] = [
+      { name: 'mapram shared, 2 channels', group: 'mapram', run: () => mapramSave(own, file, 2) },
+      { name: 'mapram shared, 4 channels', group: 'mapram', run: () => mapramSave(own, file, 4) },
+      { name: 'QEMU native, 2 channels', group: 'QEMU', run: () => nativeSave(stock, file, 2) },
+      { name: 'QEMU native, 4 channels', group: 'QEMU', run: () => nativeSave(stock, file, 4) },
+      ...fioJobs.map((job) => ({
+        name: `fio ${job.engine}, ${job.jobs > 1 ? `${job.jobs} jobs` : `depth ${job.depth}`}`,
+        group: 'fio',
+        run: () => fioWrite(file, guest.randomBytes, job),
+      })),
+    ];
+    return {
+      contenders,
+      bytes: guest.randomBytes,
+      [Symbol.asyncDispose]: async () => {
+        await guest[Symbol.asyncDispose]();
+        await startFresh(file);
+      },
+    };
+  },
+};
