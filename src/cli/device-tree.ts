@@ -6,9 +6,12 @@ const MAX_ELEMENTS = 16;
 
 /** A device with its fields, one a line, structs and subsections indented below their name. */
 export function deviceTree(device: InspectedDevice): string {
-  const { idstr, instanceId, version, length, state } = device;
+  const { idstr, instanceId, version, length, position, state, data } = device;
   const head = `${idstr}  instance ${instanceId}, version ${version}, ${length} bytes`;
-  if (state === undefined) return `${head}\n  (the file does not describe it)`;
+  if (state === undefined) {
+    const place = `section at ${position} of the stream`;
+    return `${head}\n${line(1, `(the file does not describe it; ${place}) ${bytes(data ?? new Uint8Array())}`)}`;
+  }
   return [
     head,
     ...structLines(state, 1),
@@ -60,8 +63,8 @@ function scalar(value: DecodedValue, type: string): string {
   return String(value);
 }
 
-function undecoded({ reason, bytes: raw }: Undecoded): string {
-  return `(${reason}) ${bytes(raw)}`;
+function undecoded({ reason, offset, length, bytes: raw }: Undecoded): string {
+  return `(${reason}; ${length} bytes at ${offset}) ${bytes(raw)}`;
 }
 
 function bytes(raw: Uint8Array): string {

@@ -61,3 +61,8 @@ export function freeSpace(path: string): number {
 export function allocatedBytes(fd: number): number {
   return fstatSync(fd).blocks * 512;
 }
+
+/** Length of an open file, holes included. */
+export function fileSize(fd: number): number {
+  return fstatSync(fd).size;
+}

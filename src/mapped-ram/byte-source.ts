@@ -32,6 +32,11 @@ export class FileSource implements ByteSource {
     return new FileSource(handle, name, status.size);
   }
 
+  /** The descriptor, for calls that tell where the file has holes. */
+  get fd(): number {
+    return this.handle.fd;
+  }
+
   async read(position: number, length: number): Promise<Uint8Array> {
     const wanted = Math.max(0, Math.min(length, this.byteLength - position));
     const bytes = new Uint8Array(wanted);

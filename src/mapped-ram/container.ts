@@ -5,6 +5,7 @@ import {
   decodeLibvirtData,
   decodeLibvirtHeader,
   LIBVIRT_HEADER_BYTES,
+  type LibvirtFormat,
   type LibvirtHeader,
   libvirtMark,
 } from '../stream/libvirt-header.js';
@@ -17,6 +18,8 @@ export interface Container {
   offset: number;
   /** Of libvirt images: the header and the domain XML. */
   libvirt?: { header: LibvirtHeader; xml: string; cookie?: string };
+  /** How libvirt compressed the stream; `offset` is then where the compressed bytes start. */
+  compression?: Exclude<LibvirtFormat, 'raw' | 'sparse'>;
 }
 
 /** Domain XML and cookie together; libvirt's own are a few hundred KiB at most. */
@@ -26,12 +29,39 @@ const MAX_LIBVIRT_DATA_BYTES = 64 * 2 ** 20;
 const SEARCH_BYTES = 2 ** 20;
 
 /**
- * Finds the migration stream in a file: at `offset` where one is given, else at the start, or behind libvirt's
- * header.
+ * Finds the migration stream that can be loaded from a file: at `offset` where one is given, else at the start, or
+ * behind libvirt's header.
  *
- * @throws MapramError `FORMAT` saying what the file is instead, `UNSUPPORTED` for a compressed libvirt image
+ * @throws MapramError `FORMAT` saying what the file is instead, or that libvirt has marked it unfinished; `UNSUPPORTED`
+ *   for a compressed libvirt image
  */
 export async function findStream(source: ByteSource, offset?: number): Promise<Container> {
+  const { name } = source;
+  if (libvirtMark(await source.read(offset ?? 0, 16)) === 'partial') {
+    throw new MapramError(
+      'FORMAT',
+      `opening ${name}: libvirt has marked it LibvirtQemudPart, its save did not finish; save again`,
+      { path: name },
+    );
+  }
+  const container = await findContainer(source, offset);
+  if (container.compression !== undefined) {
+    throw new MapramError(
+      'UNSUPPORTED',
+      `opening ${name}: its stream is compressed by libvirt (${container.compression}); save with save_image_format sparse or raw`,
+      { path: name },
+    );
+  }
+  return container;
+}
+
+/**
+ * Finds the migration stream in a file, also in a libvirt image that is marked as unfinished or whose stream is
+ * compressed.
+ *
+ * @throws MapramError `FORMAT` saying what the file is instead, `UNSUPPORTED` for a libvirt format that is not known
+ */
+export async function findContainer(source: ByteSource, offset?: number): Promise<Container> {
   const head = await source.read(offset ?? 0, 36 * 1024);
   if (startsWithMagic(head, 0)) return { kind: 'qemu', offset: offset ?? 0 };
   if (libvirtMark(head) !== undefined) return libvirtContainer(source, offset ?? 0, head);
@@ -54,13 +84,6 @@ function adviceFor(kind: string): string {
 
 async function libvirtContainer(source: ByteSource, start: number, head: Uint8Array): Promise<Container> {
   const { name } = source;
-  if (libvirtMark(head) === 'partial') {
-    throw new MapramError(
-      'FORMAT',
-      `opening ${name}: libvirt has marked it LibvirtQemudPart, its save did not finish; save again`,
-      { path: name },
-    );
-  }
   const header = decodeLibvirtHeader(head);
   if (header === undefined) {
     throw new MapramError(
@@ -84,12 +107,15 @@ async function libvirtContainer(source: ByteSource, start: number, head: Uint8Ar
     header,
     ...decodeLibvirtData(header, await source.read(dataStart, header.dataLength)),
   };
-  if (header.format !== 'raw' && header.format !== 'sparse') {
+  if (header.format === undefined) {
     throw new MapramError(
       'UNSUPPORTED',
-      `opening ${name}: its stream is compressed by libvirt (${header.format ?? 'an unknown format'}); save with save_image_format sparse or raw`,
+      `opening ${name}: its libvirt header names a format that is not known; save with save_image_format sparse or raw`,
       { path: name },
     );
+  }
+  if (header.format !== 'raw' && header.format !== 'sparse') {
+    return { kind: 'libvirt', offset: streamStart, libvirt, compression: header.format };
   }
   const area = await source.read(streamStart, SEARCH_BYTES + 4);
   if (startsWithMagic(area, 0)) return { kind: 'libvirt', offset: streamStart, libvirt };

@@ -81,7 +81,7 @@ export async function scanStream(source: ByteSource, container: Container): Prom
     blocks,
     rounds,
     switchoverStart,
-    earlySections: collector.early.map(([opening, section]) => described(opening, section, tail)),
+    earlySections: collector.early.map(([opening, section]) => describedSection(opening, section, tail)),
     tail,
     tailOffset: tailPosition === undefined ? undefined : offset + tailPosition,
     problems,
@@ -147,7 +147,12 @@ function noMappedRam(name: string): MapramError {
   );
 }
 
-function described(opening: SectionEvent, section: OpaqueSectionEvent, tail: StreamTail): DeviceSection {
+/** A section that was sent before RAM, with its description where the tail has one. */
+export function describedSection(
+  opening: SectionEvent,
+  section: OpaqueSectionEvent,
+  tail: StreamTail,
+): DeviceSection {
   const { kind, sectionId, idstr, data } = section;
   const { instanceId, versionId, position } = opening;
   const description = findDescription(tail.description, idstr, instanceId);

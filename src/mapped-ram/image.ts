@@ -10,6 +10,8 @@ import { descriptionKey } from '../stream/vmdescription.js';
 import { MAX_PAGES, PageBitmap, type PageRun } from './bitmap.js';
 import { type ByteSource, FileSource } from './byte-source.js';
 import { type Container, findStream } from './container.js';
+import { GuestMap } from './guest-map.js';
+import { readGuestMemory } from './guest-memory.js';
 import { type ImageScan, scanStream } from './image-scan.js';
 
 /** The key of the vmdescription under which mapram keeps what it knows about a file. */
@@ -35,6 +37,12 @@ export interface ImageBlock {
 export interface ImageOpenOptions {
   /** Where in the file the stream starts. Found by itself at the start of a file and behind libvirt's header. */
   offset?: number;
+  /** Where the stream is, for a caller that has looked for it with `findContainer`; `offset` is then not used. */
+  container?: Container;
+  /** Disposed of together with the image. */
+  owner?: AsyncDisposable;
+  /** What the caller has found wrong already. */
+  problems?: readonly string[];
 }
 
 /**
@@ -44,6 +52,7 @@ export interface ImageOpenOptions {
  * all the same, with `complete` false, the reason in `problems`, and those blocks whose headers and bitmaps are there.
  */
 export class MappedRamImage implements AsyncDisposable {
+  readonly form = 'mapped-ram';
   readonly blocks: readonly ImageBlock[];
   readonly container: Container;
   readonly configuration: StreamConfiguration;
@@ -65,6 +74,8 @@ export class MappedRamImage implements AsyncDisposable {
   readonly earlySectionBytes: Uint8Array;
   /** File offset at which the tail starts; `undefined` when the file does not reach that far. */
   readonly tailOffset: number | undefined;
+  /** Where the blocks lie in guest-physical memory. */
+  readonly guestMap: GuestMap;
   /** What was found wrong while opening, in people's words. `checkImage` looks at everything else. */
   readonly problems: readonly string[];
 
@@ -72,7 +83,8 @@ export class MappedRamImage implements AsyncDisposable {
     readonly source: ByteSource,
     scan: ImageScan,
     blocks: readonly ImageBlock[],
-    private readonly handle: FileHandle | undefined,
+    earlier: readonly string[],
+    private readonly owner: AsyncDisposable | undefined,
   ) {
     this.blocks = blocks;
     this.container = scan.container;
@@ -83,10 +95,11 @@ export class MappedRamImage implements AsyncDisposable {
     this.rounds = scan.rounds;
     this.tail = scan.tail;
     this.tailOffset = scan.tailOffset;
-    this.complete = scan.tail.complete;
+    this.complete = scan.tail.complete && scan.container.libvirt?.header.complete !== false;
     this.earlySections = scan.earlySections;
     this.earlySectionBytes = encodeSections(this.earlySections);
-    this.problems = [...scan.problems, ...scan.tail.problems];
+    this.guestMap = new GuestMap(scan.configuration, blocks);
+    this.problems = [...earlier, ...markProblems(scan.container), ...scan.problems, ...scan.tail.problems];
   }
 
   /**
@@ -101,29 +114,38 @@ export class MappedRamImage implements AsyncDisposable {
   ): Promise<MappedRamImage> {
     if (typeof from !== 'string') {
       const source = 'byteLength' in from ? from : await FileSource.of(from, `file descriptor ${from.fd}`);
-      return MappedRamImage.read(source, options, undefined);
+      return MappedRamImage.fromSource(source, options, options.owner);
     }
     // O_NONBLOCK: opening a FIFO must not wait for a writer.
     const handle = await open(from, constants.O_RDONLY | constants.O_NONBLOCK).catch((cause: Error) => {
       throw new MapramError('IO', `opening ${from}: ${cause.message}`, { path: from, cause });
     });
     try {
-      return await MappedRamImage.read(await FileSource.of(handle, from), options, handle);
+      return await MappedRamImage.fromSource(await FileSource.of(handle, from), options, handle);
     } catch (error) {
       await handle.close();
       throw error;
     }
   }
 
-  private static async read(
+  private static async fromSource(
     source: ByteSource,
-    { offset }: ImageOpenOptions,
-    handle: FileHandle | undefined,
+    { offset, container, problems = [] }: ImageOpenOptions,
+    owner: AsyncDisposable | undefined,
   ): Promise<MappedRamImage> {
-    const scan = await scanStream(source, await findStream(source, offset));
+    const scan = await scanStream(source, container ?? (await findStream(source, offset)));
     const blocks: ImageBlock[] = [];
-    for (const block of scan.blocks) blocks.push(await readBlock(source, block));
-    return new MappedRamImage(source, scan, blocks, handle);
+    for (const block of scan.blocks) {
+      try {
+        blocks.push(await readBlock(source, block));
+      } catch (error) {
+        // With whole blocks before it the file is worth opening.
+        if (!(error instanceof MapramError) || error.code !== 'FORMAT' || blocks.length === 0) throw error;
+        scan.problems.push(error.message);
+        break;
+      }
+    }
+    return new MappedRamImage(source, scan, blocks, problems, owner);
   }
 
   get path(): string {
@@ -168,6 +190,16 @@ export class MappedRamImage implements AsyncDisposable {
     return contents;
   }
 
+  /**
+   * Guest-physical memory from `address` on, `length` bytes.
+   *
+   * @throws RangeError where there is no RAM, or none whose place is known, in the range
+   * @throws MapramError `FORMAT` when the file ends before a page of it
+   */
+  read(address: number, length: number): Promise<Uint8Array> {
+    return readGuestMemory(this, address, length);
+  }
+
   /** Runs of pages whose slots are valid, at most `maximum` pages long. */
   runs(block: ImageBlock, maximum?: number): Generator<PageRun, void, undefined> {
     return block.bitmap.runs(0, block.pageCount, maximum);
@@ -189,12 +221,19 @@ export class MappedRamImage implements AsyncDisposable {
   }
 
   async close(): Promise<void> {
-    await this.handle?.close();
+    await this.owner?.[Symbol.asyncDispose]();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+/** What a container's own mark says against the file. */
+export function markProblems({ libvirt }: Container): string[] {
+  return libvirt?.header.complete === false
+    ? ['libvirt has marked it LibvirtQemudPart: its save did not finish']
+    : [];
 }
 
 async function readBlock(source: ByteSource, block: RamBlock): Promise<ImageBlock> {

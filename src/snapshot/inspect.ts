@@ -1,15 +1,18 @@
 import { constants } from 'node:fs';
 import { errorReason, MapramError } from '../errors.js';
-import { allocatedBytes } from '../io/file-space.js';
+import { isMappedRam, openSavedVm } from '../inside/open-saved-vm.js';
+import type { SavedBlock, SavedVm } from '../inside/saved-vm.js';
+import { countStalePages } from '../inside/stale-pages.js';
+import { allocatedBytes, fileSize } from '../io/file-space.js';
 import { closeFile, openFile } from '../io/open-file.js';
-import { type ImageBlock, MappedRamImage } from '../mapped-ram/image.js';
+import { FileSource } from '../mapped-ram/byte-source.js';
+import type { GuestRegion } from '../mapped-ram/guest-map.js';
 import type { ProgressEvent } from '../progress.js';
 import { type DecodedDevice, decodeDevice } from '../stream/device-decoder.js';
 import type { DeviceSection } from '../stream/device-sections.js';
-import { countStalePages } from './stale-pages.js';
 
 export interface InspectOptions {
-  /** Path of the image. */
+  /** Path of a mapped-ram file or a plain migration stream, bare or in a libvirt image, compressed or not. */
   readonly file: string;
   /** Where the stream starts, for files saved with `offset=`. Found by itself at 0 and behind libvirt's header. */
   readonly offset?: number;
@@ -17,12 +20,15 @@ export interface InspectOptions {
   readonly onProgress?: (event: ProgressEvent) => void;
 }
 
-/** What is inside a mapped-ram image. Sizes and offsets in bytes; offsets count from the start of the file. */
+/** What is inside a saved VM. Sizes and offsets in bytes; offsets count from the start of the file. */
 export interface Inspection {
   readonly file: string;
   readonly container: 'qemu' | 'libvirt';
+  readonly form: 'mapped-ram' | 'stream';
   /** Where the stream starts. */
   readonly offset: number;
+  /** How libvirt compressed the stream; `offset` is then where it starts in the decompressed bytes. */
+  readonly compression?: string;
   /** The domain XML of a libvirt image. */
   readonly domainXml?: string;
   readonly machine: string;
@@ -34,6 +40,9 @@ export interface Inspection {
   /** What the file takes on the disk; holes take nothing. */
   readonly allocatedBytes: number;
   readonly ramBytes: number;
+  /** Guest-physical addresses of RAM; blocks whose place is not known are in `unplaced`. */
+  readonly guestRegions: readonly GuestRegion[];
+  readonly unplaced: readonly string[];
   /** Pages whose contents are in the file, all blocks together. */
   readonly normalPages: number;
   /** Rounds over RAM after the first, while the guest ran. */
@@ -49,11 +58,12 @@ export interface Inspection {
 export interface InspectedBlock {
   readonly idstr: string;
   readonly usedLength: number;
-  readonly pagesOffset: number;
-  readonly bitmapOffset: number;
+  /** Of mapped-ram files. */
+  readonly pagesOffset?: number;
+  readonly bitmapOffset?: number;
   readonly normalPages: number;
-  /** Pages that are zero although their slots hold data. */
-  readonly stalePages: number;
+  /** Of mapped-ram files: pages that are zero although their slots hold data. */
+  readonly stalePages?: number;
 }
 
 export interface InspectedDevice {
@@ -62,44 +72,63 @@ export interface InspectedDevice {
   readonly version: number;
   /** Bytes of its data. */
   readonly length: number;
+  /** Where in the stream its section starts, counted from the magic. */
+  readonly position: number;
   /** Its fields, where the file describes them. */
   readonly state?: DecodedDevice;
+  /** Its bytes, where the file does not. */
+  readonly data?: Uint8Array;
 }
 
 /**
- * Reads all of an image but its pages; slots of pages that should be zero are looked at, where there is data in them.
+ * Reads all of a mapped-ram file but its pages; slots of pages that should be zero are looked at, where there is data
+ * in them. A plain stream is read once from start to end.
  *
- * @throws MapramError `FORMAT` saying what the file is instead, `UNSUPPORTED` for a stream without mapped-ram, `IO`
+ * @throws MapramError `FORMAT` saying what the file is instead, `UNSUPPORTED` for a compression that cannot be undone
+ *   here, `IO`
  */
 export async function inspect(options: InspectOptions): Promise<Inspection> {
-  const { file, offset, signal } = options;
+  const { file, signal } = options;
   signal?.throwIfAborted();
-  await using image = await MappedRamImage.open(file, offset === undefined ? {} : { offset });
+  await using saved = await openSavedVm(file, options);
+  return await inspectSaved(saved, options);
+}
+
+/** Like `inspect`, of a VM that is open already. */
+export async function inspectSaved(
+  saved: SavedVm,
+  options: Pick<InspectOptions, 'signal' | 'onProgress'> = {},
+): Promise<Inspection> {
+  const { path: file, container, configuration, guestMap } = saved;
   const fd = openFile(file, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
-    const blocks = await inspectBlocks(fd, image, options);
-    const xml = image.container.libvirt?.xml;
+    const blocks = await inspectBlocks(saved, options);
+    const xml = container.libvirt?.xml;
     return {
       file,
-      container: image.container.kind,
-      offset: image.container.offset,
+      container: container.kind,
+      form: saved.form,
+      offset: container.offset,
+      ...(container.compression === undefined ? {} : { compression: container.compression }),
       ...(xml === undefined ? {} : { domainXml: xml }),
-      machine: image.configuration.machine,
-      capabilities: image.configuration.capabilities,
-      pageSize: image.pageSize,
-      complete: image.complete,
-      fileBytes: image.source.byteLength,
+      machine: configuration.machine,
+      capabilities: configuration.capabilities,
+      pageSize: saved.pageSize,
+      complete: saved.complete,
+      fileBytes: fileSize(fd),
       allocatedBytes: allocatedBytes(fd),
       ramBytes: blocks.reduce((sum, block) => sum + block.usedLength, 0),
+      guestRegions: guestMap.regions,
+      unplaced: guestMap.unplaced,
       normalPages: blocks.reduce((sum, block) => sum + block.normalPages, 0),
-      rounds: image.rounds,
+      rounds: saved.rounds,
       blocks,
-      devices: image.devices.map(inspectDevice),
-      manifest: image.manifest ?? null,
-      problems: image.problems,
+      devices: saved.devices.map(inspectDevice),
+      manifest: saved.manifest ?? null,
+      problems: saved.problems,
     };
   } catch (error) {
-    if (error instanceof MapramError || signal?.aborted) throw error;
+    if (error instanceof MapramError || options.signal?.aborted) throw error;
     throw new MapramError('IO', `reading ${file}: ${errorReason(error)}`, { path: file, cause: error });
   } finally {
     closeFile(fd);
@@ -107,15 +136,22 @@ export async function inspect(options: InspectOptions): Promise<Inspection> {
 }
 
 async function inspectBlocks(
-  fd: number,
-  image: MappedRamImage,
-  { signal, onProgress }: InspectOptions,
+  saved: SavedVm,
+  { signal, onProgress }: Pick<InspectOptions, 'signal' | 'onProgress'>,
 ): Promise<InspectedBlock[]> {
+  if (!isMappedRam(saved)) return saved.blocks.map((block) => inspectStreamBlock(saved, block));
+  const { source } = saved;
   const blocks: InspectedBlock[] = [];
   let bytes = 0;
   const started = performance.now();
-  for (const block of image.blocks) {
-    const stalePages = await countStalePages(fd, block, signal, (count) => {
+  for (const block of saved.blocks) {
+    const { idstr, usedLength, pagesOffset, bitmapOffset, bitmap } = block;
+    const inspected = { idstr, usedLength, pagesOffset, bitmapOffset, normalPages: bitmap.count() };
+    if (!(source instanceof FileSource)) {
+      blocks.push(inspected);
+      continue;
+    }
+    const stalePages = await countStalePages(source.fd, block, signal, (count) => {
       bytes += count;
       const rate = Math.round((bytes / Math.max(performance.now() - started, 1)) * 1000);
       onProgress?.({
@@ -126,22 +162,25 @@ async function inspectBlocks(
         rate,
       });
     });
-    blocks.push(inspectBlock(block, stalePages));
+    blocks.push({ ...inspected, stalePages });
   }
   return blocks;
 }
 
-function inspectBlock(block: ImageBlock, stalePages: number): InspectedBlock {
-  const { idstr, usedLength, pagesOffset, bitmapOffset, bitmap } = block;
-  return { idstr, usedLength, pagesOffset, bitmapOffset, normalPages: bitmap.count(), stalePages };
+function inspectStreamBlock(saved: SavedVm, block: SavedBlock): InspectedBlock {
+  let normalPages = 0;
+  for (const { count } of saved.runs(block)) normalPages += count;
+  return { idstr: block.idstr, usedLength: block.usedLength, normalPages };
 }
 
-function inspectDevice({ idstr, instanceId, versionId, data, description }: DeviceSection): InspectedDevice {
+function inspectDevice(section: DeviceSection): InspectedDevice {
+  const { idstr, instanceId, versionId, position, data, description } = section;
   return {
     idstr,
     instanceId,
     version: versionId,
     length: data.byteLength,
-    ...(description === undefined ? {} : { state: decodeDevice(description, data) }),
+    position,
+    ...(description === undefined ? { data } : { state: decodeDevice(description, data) }),
   };
 }

@@ -51,6 +51,8 @@ export interface PagesEvent {
   /** Byte offset of the first page in the block. */
   offset: number;
   data: Uint8Array[];
+  /** Where each of `data` is in the stream. */
+  positions: number[];
 }
 
 /** Neighbouring zero pages of one block. */
@@ -68,6 +70,8 @@ export interface XbzrlePageEvent {
   block: RamBlock;
   offset: number;
   encoded: Uint8Array;
+  /** Where `encoded` is in the stream. */
+  position: number;
 }
 
 /** A page as one zlib stream. */
@@ -76,6 +80,8 @@ export interface CompressedPageEvent {
   block: RamBlock;
   offset: number;
   compressed: Uint8Array;
+  /** Where `compressed` is in the stream. */
+  position: number;
 }
 
 export interface CommandEvent {

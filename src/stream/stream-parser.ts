@@ -114,6 +114,14 @@ export class StreamParser {
     return this.advance();
   }
 
+  /** What had been read before `push` or `end` threw. */
+  recovered(): StreamEvent[] {
+    this.flushRun();
+    const { events } = this;
+    this.events = [];
+    return events;
+  }
+
   /** Copies the bytes not read yet, so that the memory of all chunks pushed so far may be reused. */
   detach(): void {
     this.queue.detach();
@@ -132,10 +140,7 @@ export class StreamParser {
 
   private advance(): StreamEvent[] {
     this.steps.next();
-    this.flushRun();
-    const { events } = this;
-    this.events = [];
-    return events;
+    return this.recovered();
   }
 
   // Every `yield` means: not enough bytes yet.
@@ -399,7 +404,8 @@ export class StreamParser {
           const block = (flags & RamFlag.CONTINUE) !== 0 ? this.block : yield* this.namedBlock();
           this.checkPage(block, offset, position);
           if (queue.available < pageSize) yield* this.need(pageSize);
-          this.addPage(block as RamBlock, offset, queue.take(pageSize));
+          const { position: dataPosition } = queue;
+          this.addPage(block as RamBlock, offset, queue.take(pageSize), dataPosition);
           break;
         }
         case RamFlag.ZERO: {
@@ -437,6 +443,7 @@ export class StreamParser {
             type: 'xbzrle-page',
             block: block as RamBlock,
             offset,
+            position: queue.position,
             encoded: queue.take(length),
           });
           break;
@@ -452,8 +459,13 @@ export class StreamParser {
           }
           yield* this.need(length);
           this.flushRun();
-          const compressed = queue.take(length);
-          this.events.push({ type: 'compressed-page', block: block as RamBlock, offset, compressed });
+          this.events.push({
+            type: 'compressed-page',
+            block: block as RamBlock,
+            offset,
+            position: queue.position,
+            compressed: queue.take(length),
+          });
           break;
         }
         case RamFlag.HOOK:
@@ -487,7 +499,7 @@ export class StreamParser {
     }
   }
 
-  private addPage(block: RamBlock, offset: number, page: Uint8Array): void {
+  private addPage(block: RamBlock, offset: number, page: Uint8Array, position: number): void {
     const { run } = this;
     if (
       run?.type === 'pages' &&
@@ -496,9 +508,10 @@ export class StreamParser {
       run.data.length < MAX_PAGES_AN_EVENT
     ) {
       run.data.push(page);
+      run.positions.push(position);
     } else {
       this.flushRun();
-      this.run = { type: 'pages', block, offset, data: [page] };
+      this.run = { type: 'pages', block, offset, data: [page], positions: [position] };
     }
     this.runEnd = offset + this.pageSize;
   }

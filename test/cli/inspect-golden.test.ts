@@ -39,7 +39,7 @@ for (const name of goldenNames('mapped-ram')) {
     );
     const recorded = expected.capabilities.filter((one) => one === 'mapped-ram' || one === 'x-ignore-shared');
     assert.deepEqual([...found.capabilities].sort(), recorded.sort());
-    const stale = found.blocks.reduce((sum, block) => sum + block.stalePages, 0);
+    const stale = found.blocks.reduce((sum, block) => sum + (block.stalePages ?? 0), 0);
     // What was written once is still there, or became zero, or was written again.
     if (name.endsWith('-live')) assert.ok(stale > 0, 'the live golden file has stale pages');
     else assert.equal(found.normalPages + stale, expected.migration.normal);

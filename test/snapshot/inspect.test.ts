@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, statSync, truncateSync, writeFileSync } from 'node
 import os from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
-import { deviceValues } from '../../src/snapshot/device-values.js';
+import { deviceValues } from '../../src/inside/device-values.js';
 import { inspect } from '../../src/snapshot/inspect.js';
 import { writeBuiltinImage } from './builtin-image.js';
 
@@ -32,7 +32,9 @@ test('an image is described down to its blocks', async () => {
     ],
   );
   assert.ok(
-    found.blocks.every(({ pagesOffset, bitmapOffset }) => pagesOffset % 2 ** 20 === 0 && bitmapOffset > 0),
+    found.blocks.every(
+      ({ pagesOffset, bitmapOffset }) => (pagesOffset ?? 1) % 2 ** 20 === 0 && (bitmapOffset ?? 0) > 0,
+    ),
   );
   assert.equal(
     found.normalPages,

@@ -1,6 +1,14 @@
+import { InvalidArgumentError } from 'commander';
+import { MapramError } from '../../errors.js';
+import { deviceValues } from '../../inside/device-values.js';
+import type { GuestRegion } from '../../mapped-ram/guest-map.js';
 import { formatSize } from '../../size.js';
-import { deviceValues } from '../../snapshot/device-values.js';
-import { type Inspection, inspect as inspectImage } from '../../snapshot/inspect.js';
+import {
+  type InspectedBlock,
+  type InspectedDevice,
+  type Inspection,
+  inspect as inspectFile,
+} from '../../snapshot/inspect.js';
 import { parseOffset } from '../arguments.js';
 import type { CommandDescription } from '../command.js';
 import { deviceTree } from '../device-tree.js';
@@ -11,20 +19,27 @@ export const inspect: CommandDescription = {
   summary: 'what is inside a saved VM: machine, RAM blocks, pages, device state',
   declare(command) {
     command
-      .argument('<file>', 'a mapped-ram file of mapram, QEMU or libvirt')
+      .argument('<file>', 'a mapped-ram file or a migration stream, of mapram, QEMU or libvirt')
       .option('--devices', 'show every field of the device state')
+      .option('--device <name>', 'show the fields of one device, by its name or the end of it', parseName)
       .option('--offset <bytes>', 'where the stream starts, for a file saved with offset=', parseOffset);
   },
-  async run([file], { devices, offset }, { signal, progress }) {
-    const inspection = await inspectImage({
+  async run([file], { devices, device, offset }, { signal, progress }) {
+    const inspection = await inspectFile({
       file: String(file),
       ...(offset === undefined ? {} : { offset }),
       signal,
       onProgress: progress,
     });
+    const shown = device === undefined ? inspection.devices : devicesCalled(inspection, device);
+    const withState = devices === true || device !== undefined;
+    const text = [
+      ...(device === undefined ? [describe(inspection)] : []),
+      ...(withState ? shown.map(deviceTree) : []),
+    ];
     return {
-      fields: jsonFields(inspection, devices === true),
-      text: describe(inspection, devices === true),
+      fields: { ...inspection, devices: shown.map((one) => jsonDevice(one, withState)) },
+      text: text.join('\n\n'),
       ...(inspection.problems.length === 0
         ? {}
         : { failed: `inspecting ${inspection.file}: ${inspection.problems.join('; ')}` }),
@@ -32,27 +47,38 @@ export const inspect: CommandDescription = {
   },
 };
 
-function jsonFields({ devices, ...rest }: Inspection, withState: boolean): object {
-  return {
-    ...rest,
-    devices: devices.map(({ state, ...device }) =>
-      withState && state !== undefined ? { ...device, fields: deviceValues(state) } : device,
-    ),
-  };
+function parseName(text: string): string {
+  if (text === '') throw new InvalidArgumentError('Expected the name of a device.');
+  return text;
 }
 
-function describe(inspection: Inspection, withState: boolean): string {
-  const { file, container, offset, machine, capabilities, pageSize, complete, devices, manifest } =
-    inspection;
+/** Devices by their whole name, else by its last parts: `virtio-net` for `0000:00:03.0/virtio-net`. */
+function devicesCalled({ file, devices }: Inspection, name: string): readonly InspectedDevice[] {
+  const exact = devices.filter(({ idstr }) => idstr === name);
+  const found = exact.length > 0 ? exact : devices.filter(({ idstr }) => idstr.endsWith(`/${name}`));
+  if (found.length > 0) return found;
+  const names = [...new Set(devices.map(({ idstr }) => idstr))].join(', ');
+  throw new MapramError('USAGE', `inspecting ${file}: it has no device ${name}; it has ${names || 'none'}`, {
+    path: file,
+  });
+}
+
+function jsonDevice({ state, data, ...device }: InspectedDevice, withState: boolean): object {
+  if (!withState) return device;
+  return { ...device, ...(state === undefined ? { data } : { fields: deviceValues(state) }) };
+}
+
+function describe(inspection: Inspection): string {
+  const { file, machine, capabilities, pageSize, complete, devices, manifest } = inspection;
   const deviceBytes = devices.reduce((sum, device) => sum + device.length, 0);
-  const parts = [
+  return [
     properties([
       [
         'file',
         `${file}, ${formatSize(inspection.fileBytes)}, ${formatSize(inspection.allocatedBytes)} on the disk`,
       ],
-      ['container', `${container}${offset === 0 ? '' : `, stream at offset ${offset}`}`],
-      ['machine', machine],
+      ['container', describeContainer(inspection)],
+      ['machine', machine === '' ? 'not told by the file' : machine],
       ['capabilities', capabilities.join(', ')],
       ['complete', complete ? 'yes' : 'NO: the save did not finish, or the file was cut short'],
       [
@@ -65,9 +91,13 @@ function describe(inspection: Inspection, withState: boolean): string {
     ]),
     '',
     describeBlocks(inspection),
-  ];
-  if (withState) for (const device of devices) parts.push('', deviceTree(device));
-  return parts.join('\n');
+  ].join('\n');
+}
+
+function describeContainer({ container, form, offset, compression }: Inspection): string {
+  const what = form === 'mapped-ram' ? 'mapped-ram' : 'plain migration stream';
+  const how = compression === undefined ? '' : `, compressed with ${compression}`;
+  return `${container}, ${what}${how}${offset === 0 ? '' : `, stream at offset ${offset}`}`;
 }
 
 function describeManifest(manifest: unknown): string {
@@ -75,22 +105,37 @@ function describeManifest(manifest: unknown): string {
   return typeof manifest === 'object' ? Object.keys(manifest).join(', ') : String(manifest);
 }
 
-function describeBlocks({ blocks, pageSize }: Inspection): string {
-  const hex = (offset: number) => `0x${offset.toString(16)}`;
+function describeBlocks({ blocks, pageSize, form, guestRegions }: Inspection): string {
   const share = (part: number, whole: number) => `${whole === 0 ? 0 : Math.round((part / whole) * 100)} %`;
-  return table(
-    [
-      ['block', 'size', 'bitmap at', 'pages at', 'written', '', 'stale'],
-      ...blocks.map(({ idstr, usedLength, bitmapOffset, pagesOffset, normalPages, stalePages }) => [
-        idstr,
-        formatSize(usedLength),
-        hex(bitmapOffset),
-        hex(pagesOffset),
-        String(normalPages),
-        share(normalPages, usedLength / pageSize),
-        String(stalePages),
-      ]),
-    ],
-    '<>>>>>>',
+  const columns: [title: string, align: '<' | '>', cell: (block: InspectedBlock) => string][] = [
+    ['block', '<', ({ idstr }) => idstr],
+    ['size', '>', ({ usedLength }) => formatSize(usedLength)],
+  ];
+  if (form === 'mapped-ram') {
+    columns.push(
+      ['bitmap at', '>', ({ bitmapOffset = 0 }) => hex(bitmapOffset)],
+      ['pages at', '>', ({ pagesOffset = 0 }) => hex(pagesOffset)],
+    );
+  }
+  columns.push(
+    ['written', '>', ({ normalPages }) => String(normalPages)],
+    ['', '>', ({ normalPages, usedLength }) => share(normalPages, usedLength / pageSize)],
   );
+  if (form === 'mapped-ram') columns.push(['stale', '>', ({ stalePages }) => String(stalePages ?? '?')]);
+  columns.push(['guest address', '<', ({ idstr }) => describeRegions(guestRegions, idstr)]);
+  return table(
+    [columns.map(([title]) => title), ...blocks.map((block) => columns.map(([, , cell]) => cell(block)))],
+    columns.map(([, align]) => align).join(''),
+  );
+}
+
+function describeRegions(regions: readonly GuestRegion[], idstr: string): string {
+  return regions
+    .filter((region) => region.idstr === idstr)
+    .map(({ start, length }) => `${hex(start)}-${hex(start + length - 1)}`)
+    .join(', ');
+}
+
+function hex(value: number): string {
+  return `0x${value.toString(16)}`;
 }

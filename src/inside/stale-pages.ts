@@ -1,29 +1,30 @@
 import { read } from 'node:fs';
 import { promisify } from 'node:util';
 import { dataExtents } from '../io/data-extents.js';
+import type { PageRun } from '../mapped-ram/bitmap.js';
 import type { ImageBlock } from '../mapped-ram/image.js';
 
 const CHUNK_BYTES = 2 ** 20;
 const readAsync = promisify(read);
 
 /**
- * Counts the pages that are zero by the bitmap while their slots hold something: they were written once and
- * became zero later. Ordinary, and never to be loaded. Holes are not read.
+ * The pages that are zero by the bitmap while their slots hold something: they were written once and became zero
+ * later. Ordinary, and never to be loaded. Holes are not read.
  *
  * @param fd the image, open for reading; its file position moves
  * @param onRead called with the bytes of each read
  */
-export async function countStalePages(
+export async function* stalePages(
   fd: number,
   block: ImageBlock,
   signal?: AbortSignal,
   onRead: (bytes: number) => void = () => {},
-): Promise<number> {
+): AsyncGenerator<PageRun, void, undefined> {
   const { pageSize, pagesOffset, usedLength, bitmap } = block;
   const chunkPages = Math.max(1, Math.floor(CHUNK_BYTES / pageSize));
   const buffer = Buffer.alloc(chunkPages * pageSize);
   const zeros = Buffer.alloc(pageSize);
-  let stale = 0;
+  let run: PageRun | undefined;
   for (const extent of dataExtents(fd, pagesOffset, pagesOffset + usedLength)) {
     const from = Math.floor((extent.start - pagesOffset) / pageSize);
     const to = Math.ceil((extent.end - pagesOffset) / pageSize);
@@ -32,13 +33,25 @@ export async function countStalePages(
       const wanted = count * pageSize;
       const bytesRead = await readAll(fd, buffer.subarray(0, wanted), pagesOffset + first * pageSize);
       for (let at = 0; at + pageSize <= bytesRead; at += pageSize) {
-        if (buffer.compare(zeros, 0, pageSize, at, at + pageSize) !== 0) stale += 1;
+        if (buffer.compare(zeros, 0, pageSize, at, at + pageSize) === 0) continue;
+        const page = first + at / pageSize;
+        if (run !== undefined && run.first + run.count === page) run.count++;
+        else {
+          if (run !== undefined) yield run;
+          run = { first: page, count: 1 };
+        }
       }
       onRead(bytesRead);
-      if (bytesRead < wanted) return stale;
     }
   }
-  return stale;
+  if (run !== undefined) yield run;
+}
+
+/** The number of such pages. */
+export async function countStalePages(...args: Parameters<typeof stalePages>): Promise<number> {
+  let count = 0;
+  for await (const run of stalePages(...args)) count += run.count;
+  return count;
 }
 
 /** Reads until the buffer is full or the file ends. */

@@ -1,0 +1,163 @@
+/**
+ * Where RAM blocks lie in guest-physical memory. A file says so only when it was saved with `x-ignore-shared`; for
+ * the rest the machine type decides:
+ *
+ * ```text
+ *                 0              lowEnd          4 GiB
+ * pc, q35,        | main block    |  PCI, MMIO   | rest of the main block …
+ * microvm         | 0 … lowEnd    |       pc.bios|
+ *
+ * machine   the main block is split when it has    lowEnd is then
+ * pc        3.5 GiB (0xe0000000) or more           3 GiB
+ * q35       2.75 GiB (0xb0000000) or more          2 GiB
+ * microvm   more than 3 GiB                        3 GiB
+ * aarch64 virt   not split, starts at 1 GiB
+ * riscv64 virt   not split, starts at 2 GiB
+ * pseries, s390  not split, starts at 0
+ * ```
+ */
+import type { StreamConfiguration } from '../stream/configuration.js';
+
+/** A part of a block that lies in one piece in guest-physical memory. */
+export interface GuestRegion {
+  idstr: string;
+  /** Guest-physical address of its first byte. */
+  start: number;
+  /** Bytes. */
+  length: number;
+  /** Byte of the block at `start`. */
+  blockOffset: number;
+}
+
+interface PlacedBlock {
+  idstr: string;
+  usedLength: number;
+  guestAddress?: number;
+}
+
+const GIB = 2 ** 30;
+const FOUR_GIB = 4 * GIB;
+
+interface MachineMemory {
+  machine: RegExp;
+  /** Default name of the block that is the machine's memory. */
+  block: string;
+  start: number;
+  /** Where memory of `length` bytes is interrupted, for the machines that do so. */
+  lowEnd?(length: number): number;
+}
+
+const MACHINES: readonly MachineMemory[] = [
+  {
+    machine: /^pc-q35-/,
+    block: 'pc.ram',
+    start: 0,
+    lowEnd: (length) => (length >= 0xb0000000 ? 2 * GIB : length),
+  },
+  {
+    machine: /^pc-i440fx-/,
+    block: 'pc.ram',
+    start: 0,
+    lowEnd: (length) => (length >= 0xe0000000 ? 3 * GIB : length),
+  },
+  { machine: /^microvm$/, block: 'microvm.ram', start: 0, lowEnd: (length) => Math.min(length, 3 * GIB) },
+  { machine: /^virt-/, block: 'mach-virt.ram', start: GIB },
+  { machine: /^virt$/, block: 'riscv_virt_board.ram', start: 2 * GIB },
+  { machine: /^pseries-/, block: 'ppc_spapr.ram', start: 0 },
+  { machine: /^s390-ccw-virtio-/, block: 's390.ram', start: 0 },
+  { machine: /^mapram-builtin-/, block: 'builtin.ram', start: 0 },
+];
+
+/** Firmware that x86 machines map so that it ends at 4 GiB. */
+const FIRMWARE = 'pc.bios';
+
+/** Guest-physical addresses of blocks, both ways. */
+export class GuestMap {
+  /** In ascending order of `start`, without overlaps. */
+  readonly regions: readonly GuestRegion[];
+  /** Names of the blocks whose place is not known. */
+  readonly unplaced: readonly string[];
+
+  constructor(configuration: Pick<StreamConfiguration, 'machine'>, blocks: readonly PlacedBlock[]) {
+    const machine = MACHINES.find((candidate) => candidate.machine.test(configuration.machine));
+    const main = machine && mainBlock(machine, blocks);
+    const regions: GuestRegion[] = [];
+    const add = (region: GuestRegion): boolean => {
+      const end = region.start + region.length;
+      if (!Number.isSafeInteger(end) || region.length === 0) return false;
+      if (regions.some((other) => region.start < other.start + other.length && other.start < end))
+        return false;
+      regions.push(region);
+      return true;
+    };
+    const unplaced: string[] = [];
+    // Memory first: what lies over it in the guest (ROM shadowed by RAM) is not what is asked for.
+    const ordered = main === undefined ? blocks : [main, ...blocks.filter((block) => block !== main)];
+    for (const block of ordered) {
+      const pieces =
+        machine !== undefined && block === main
+          ? mainRegions(block, block.guestAddress ?? machine.start, machine)
+          : placedRegions(block, machine);
+      if (pieces.map(add).includes(false) || pieces.length === 0) unplaced.push(block.idstr);
+    }
+    this.regions = regions.sort((one, other) => one.start - other.start);
+    this.unplaced = unplaced;
+  }
+
+  /** The guest-physical address of a byte of a block; `undefined` where its place is not known. */
+  addressOf(idstr: string, offset: number): number | undefined {
+    const region = this.regions.find(
+      (candidate) =>
+        candidate.idstr === idstr &&
+        offset >= candidate.blockOffset &&
+        offset < candidate.blockOffset + candidate.length,
+    );
+    return region && region.start + offset - region.blockOffset;
+  }
+
+  /**
+   * The parts of blocks that make up guest memory from `address` on, in order. Shorter than `length` where there
+   * is no memory in between: the caller sees it by the addresses.
+   */
+  *slices(address: number, length: number): Generator<GuestRegion, void, undefined> {
+    for (const { idstr, start, length: size, blockOffset } of this.regions) {
+      const from = Math.max(start, address);
+      const to = Math.min(start + size, address + length);
+      if (from < to) yield { idstr, start: from, length: to - from, blockOffset: blockOffset + from - start };
+    }
+  }
+}
+
+/** The block with the machine's default name, else the only one that can be it. */
+function mainBlock({ block: name }: MachineMemory, blocks: readonly PlacedBlock[]): PlacedBlock | undefined {
+  const named = blocks.find(({ idstr }) => idstr === name);
+  if (named !== undefined) return named;
+  // Devices' blocks have a path or a suffix; memory backends are called as their user liked.
+  const candidates = blocks.filter(({ idstr }) => !/[/]|\.(rom|bios|vram|flash\d*)$/.test(idstr));
+  return candidates.length === 1 ? candidates[0] : undefined;
+}
+
+function mainRegions(
+  { idstr, usedLength }: PlacedBlock,
+  start: number,
+  { lowEnd }: MachineMemory,
+): GuestRegion[] {
+  const low = lowEnd?.(usedLength) ?? usedLength;
+  const regions = [{ idstr, start, length: low, blockOffset: 0 }];
+  if (low < usedLength) regions.push({ idstr, start: FOUR_GIB, length: usedLength - low, blockOffset: low });
+  return regions;
+}
+
+function placedRegions(
+  { idstr, usedLength, guestAddress }: PlacedBlock,
+  machine: MachineMemory | undefined,
+): GuestRegion[] {
+  // A region that is not mapped has address 0 too: nothing but main memory lies there.
+  if (guestAddress !== undefined && (guestAddress > 0 || machine === undefined)) {
+    return [{ idstr, start: guestAddress, length: usedLength, blockOffset: 0 }];
+  }
+  if (idstr === FIRMWARE && machine?.lowEnd !== undefined && usedLength <= FOUR_GIB) {
+    return [{ idstr, start: FOUR_GIB - usedLength, length: usedLength, blockOffset: 0 }];
+  }
+  return [];
+}
