@@ -41,6 +41,8 @@ export interface Fault {
   maximumBytes?: number;
   /** Wait before the call is made. */
   delayMs?: number;
+  /** End the thread that makes the call: a dying worker, or in the main thread a dying process. */
+  exit?: boolean;
 }
 
 /** Installed faults; disposing restores what was there before. */
@@ -93,6 +95,7 @@ function consult({ faults, counters }: FaultPlan, call: IoCall, length: number):
   for (const fault of faults) {
     if (fault.call !== call || count < fault.nth || count >= fault.nth + (fault.times ?? 1)) continue;
     if (fault.delayMs !== undefined) pause(fault.delayMs);
+    if (fault.exit) process.exit();
     if (fault.errno !== undefined) throw systemError(constants.errno[fault.errno], call);
     if (fault.maximumBytes !== undefined) allowed = Math.min(allowed, Math.max(1, fault.maximumBytes));
   }

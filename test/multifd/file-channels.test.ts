@@ -334,6 +334,19 @@ describe('failures', () => {
     assert.doesNotMatch(readFileSync('/proc/self/maps', 'latin1'), /mapram-test/);
   });
 
+  test('a thread that dies at work ends the transfer, and nothing is left behind', async () => {
+    using scratch = new Scratch();
+    using _ = installFaults([{ call: 'write', nth: 6, exit: true }]);
+    const channels = await saveWith(scratch);
+    await assert.rejects(channels.transfer(), (error: MapramError) => {
+      assert.equal(error.code, 'IO');
+      assert.match(error.message, /on channel \d: its thread ended unexpectedly/);
+      return true;
+    });
+    await channels.close();
+    assert.doesNotMatch(readFileSync('/proc/self/maps', 'latin1'), /mapram-test/);
+  });
+
   test('abort, by signal and by call', async () => {
     using scratch = new Scratch();
     using _ = installFaults([{ call: 'write', nth: 1, times: Number.POSITIVE_INFINITY, delayMs: 20 }]);
