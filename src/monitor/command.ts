@@ -23,6 +23,8 @@ export interface CommandContext {
   readonly monitor: Monitor;
   /** The descriptor that came with the request; whoever takes it owns it. Undefined when none came. */
   takeDescriptor(): number | undefined;
+  /** Tells a human what QEMU would print on its standard error or on the human monitor. */
+  warn(line: string): void;
   /** The arguments as they came, for passing on. */
   readonly rawArguments: JsonObject;
 }

@@ -9,7 +9,6 @@ import {
   type MigrationAddress,
   parseMigrationTarget,
 } from '../options/migration-address.js';
-import { capabilityRow } from '../options/migration-capabilities.js';
 import { MigrationOptions } from '../options/migration-options.js';
 import { checkQapi, type JsonObject, type JsonValue } from '../options/qapi.js';
 import { existsIn, isAtLeast, type QemuProfile } from '../options/qemu-profile.js';
@@ -51,6 +50,8 @@ export type MonitorEvent = BackendEvent & {
 export interface ExecuteContext {
   readonly takeDescriptor?: () => number | undefined;
   readonly outOfBand?: boolean;
+  /** Gets warnings instead of the monitor's own listener. */
+  readonly warn?: (line: string) => void;
 }
 
 /** Where `migrate` and `migrate-incoming` were pointed at, after their arguments were checked. */
@@ -148,7 +149,8 @@ export class Monitor implements AsyncDisposable {
     }
     const checked = checkQapi(command.args, args);
     const takeDescriptor = context.takeDescriptor ?? (() => undefined);
-    return command.run({ monitor: this, takeDescriptor, rawArguments: args }, checked);
+    const warn = context.warn ?? this.#warn;
+    return command.run({ monitor: this, takeDescriptor, warn, rawArguments: args }, checked);
   }
 
   /** Calls `listener` with every event that clients see, until the returned function is called. */
@@ -168,12 +170,12 @@ export class Monitor implements AsyncDisposable {
     }
   }
 
-  async setCapabilities(args: JsonObject): Promise<void> {
+  async setCapabilities(args: JsonObject, warn: (line: string) => void = this.#warn): Promise<void> {
     if (isMigrationRunning(await this.backend.migrationStatus())) {
       throw new CommandError("There's a migration process in progress");
     }
     const before = this.options.capabilities;
-    this.options.setCapabilities(args);
+    this.options.setCapabilities(args, warn);
     const changes = this.options
       .queryCapabilities()
       .filter(({ capability, state }) => state !== before[capability]);
@@ -184,12 +186,6 @@ export class Monitor implements AsyncDisposable {
     } catch (error) {
       this.options.adopt({}, before);
       throw error;
-    }
-    for (const { capability, state } of changes) {
-      const { deprecatedSince } = capabilityRow(capability);
-      if (state && deprecatedSince && isAtLeast(this.profile.release, deprecatedSince)) {
-        this.#warn(`${capability} capability is deprecated`);
-      }
     }
   }
 

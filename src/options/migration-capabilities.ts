@@ -8,7 +8,7 @@ export interface CapabilityRow extends Lifetime {
   /** One line for the documentation. */
   readonly summary: string;
   readonly unstable?: boolean;
-  /** From which release on QEMU warns when it is switched on. */
+  /** From which release on QEMU warns as long as it is on. */
   readonly deprecatedSince?: readonly [number, number];
 }
 

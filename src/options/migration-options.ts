@@ -3,6 +3,7 @@ import { platformHasDirectIo } from './direct-io.js';
 import {
   type CapabilityName,
   capabilitiesType,
+  capabilityRow,
   defaultCapabilities,
   type MigrationCapabilities,
   servedCapabilities,
@@ -92,12 +93,19 @@ export class MigrationOptions {
    * `migrate-set-capabilities`: the resulting set is checked as a whole; of a capability named twice the last wins.
    *
    * @param args the JSON arguments, `{capabilities: [{capability, state}]}`
+   * @param warn told of every deprecated one in that set, also when the set is then refused
    * @throws OptionError with QEMU's text
    */
-  setCapabilities(args: JsonObject): void {
+  setCapabilities(args: JsonObject, warn: (line: string) => void = () => {}): void {
     const { capabilities } = checkQapi(capabilitiesType(this.profile), args);
     const candidate = { ...this.#capabilities };
     for (const { capability, state } of capabilities) candidate[capability] = state;
+    for (const name of servedCapabilities(this.profile)) {
+      const { deprecatedSince } = capabilityRow(name);
+      if (candidate[name] && deprecatedSince && isAtLeast(this.profile.release, deprecatedSince)) {
+        warn(`${name} capability is deprecated`);
+      }
+    }
     checkCapabilities(candidate, {
       profile: this.profile,
       parameters: this.#parameters,

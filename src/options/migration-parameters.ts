@@ -20,8 +20,8 @@ export interface ParameterRow extends Lifetime {
   readonly checkRank?: number;
   /** The line of `info migrate_parameters`; absent where QEMU prints none. */
   readonly line?: ParameterLine;
-  /** How HMP reads a number: as a plain one, with size suffixes, or as MiB with size suffixes. */
-  readonly hmpNumber?: 'plain' | 'size' | 'mebibytes';
+  /** How HMP reads a number: as a plain one, with size suffixes (below 2^63 or 2^64), or as MiB with size suffixes. */
+  readonly hmpNumber?: 'plain' | 'size' | 'signed-size' | 'mebibytes';
   readonly unstable?: boolean;
   /** Releases before this one accept a value, do not check it and do not keep it. */
   readonly ignoredBefore?: QemuRelease;
@@ -280,7 +280,7 @@ export const MIGRATION_PARAMETERS = {
     unit: 'bytes',
     summary: 'Cache for XBZRLE; a power of two.',
     checkRank: 110,
-    hmpNumber: 'size',
+    hmpNumber: 'signed-size',
     line: { place: 190, suffix: ' bytes' },
   },
   'max-postcopy-bandwidth': {

@@ -110,8 +110,8 @@ function checkDirectIo(candidate: MigrationParameters, { hasDirectIo }: Paramete
   }
 }
 
-/** Longest name or alias that fits the one length byte it has in the stream. */
-const MAX_ALIAS_BYTES = 255;
+/** An alias has one length byte in the stream; a node name has 32 bytes in QEMU, a bitmap name 1024, each with a NUL. */
+const MAX_BYTES = { 'node alias': 255, 'node name': 31, 'bitmap alias': 255, 'bitmap name': 1023 } as const;
 
 function checkBitmapMapping(mapping: BitmapMapping): void {
   checkBitmapNames(mapping, 'name');
@@ -154,9 +154,9 @@ function checkBitmapNames(mapping: BitmapMapping, by: 'name' | 'alias'): void {
   }
 }
 
-function checkLength(what: string, text: string): void {
-  if (Buffer.byteLength(text) > MAX_ALIAS_BYTES) {
-    badMapping(`The ${what} '${text}' is longer than ${MAX_ALIAS_BYTES} bytes`);
+function checkLength(what: keyof typeof MAX_BYTES, text: string): void {
+  if (Buffer.byteLength(text) > MAX_BYTES[what]) {
+    badMapping(`The ${what} '${text}' is longer than ${MAX_BYTES[what]} bytes`);
   }
 }
 

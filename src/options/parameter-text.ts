@@ -22,8 +22,8 @@ const SIZE_HINT = [
 const TRUE_WORDS = new Set(['on', 'yes', 'true', 'y']);
 const FALSE_WORDS = new Set(['off', 'no', 'false', 'n']);
 
-/** The largest bandwidth HMP accepts: it holds them in a signed number. */
-const HMP_BANDWIDTH_MAX = 2n ** 63n - 1n;
+/** What HMP holds in a signed number must not pass this. */
+const SIGNED_MAX = 2n ** 63n - 1n;
 
 /**
  * `migrate_set_parameter NAME VALUE` as the JSON arguments of `migrate-set-parameters`.
@@ -63,11 +63,16 @@ function parseNumber(name: ParameterName, row: ParameterRow, word: string): numb
   }
   if (row.hmpNumber === 'mebibytes') {
     const size = parseSizeText(word, 'm');
-    if ('fault' in size || size.bytes > HMP_BANDWIDTH_MAX) throw new OptionError(`Invalid size ${word}`);
+    if ('fault' in size || size.bytes > SIGNED_MAX) throw new OptionError(`Invalid size ${word}`);
     return toJsonInteger(size.bytes);
   }
   const size = parseSizeText(word);
-  if ('bytes' in size) return toJsonInteger(size.bytes);
+  if ('bytes' in size) {
+    if (row.hmpNumber === 'signed-size' && size.bytes > SIGNED_MAX) {
+      throw new OptionError(`Invalid size ${word}`);
+    }
+    return toJsonInteger(size.bytes);
+  }
   throw new OptionError(
     size.fault === 'out of range'
       ? `Value '${word}' is out of range for parameter '${name}'`

@@ -21,11 +21,16 @@ export function parseSizeText(text: string, unit: 'b' | 'm' = 'b'): SizeText {
   const exponent = SUFFIXES.indexOf(suffix.toLowerCase() || unit);
   const multiplier = 1n << BigInt(10 * exponent);
   const integer = hex === undefined ? BigInt(whole || '0') : BigInt(`0x${hex}`);
+  // Out of range before the suffix was looked at: only a number that stands alone is called so.
+  if (sign === '-' || integer > UINT64_MAX) {
+    const alone = suffix === '' && !match[0].includes('.');
+    return { fault: alone ? 'out of range' : 'malformed' };
+  }
   const hasFraction = /[1-9]/.test(fraction);
   if (hasFraction && multiplier === 1n) return { fault: 'malformed' };
   const part = hasFraction ? BigInt(Math.floor(Number(`0.${fraction}`) * Number(multiplier))) : 0n;
   const bytes = integer * multiplier + part;
-  if (bytes > UINT64_MAX || (sign === '-' && bytes !== 0n)) return { fault: 'out of range' };
+  if (bytes > UINT64_MAX) return { fault: 'out of range' };
   return { bytes };
 }
 

@@ -21,7 +21,7 @@ export function optionCommands(profile: QemuProfile): Command[] {
     command({
       name: 'migrate-set-capabilities',
       args: capabilitiesType(profile),
-      run: ({ monitor, rawArguments }) => monitor.setCapabilities(rawArguments),
+      run: ({ monitor, rawArguments, warn }) => monitor.setCapabilities(rawArguments, warn),
     }),
     command({
       name: 'query-migrate-capabilities',

@@ -25,6 +25,8 @@ export interface HumanCommand extends Lifetime {
 
 export interface HumanContext {
   readonly monitor: Monitor;
+  /** Prints a warning before whatever the command gives. */
+  warn(line: string): void;
   /** Present on a terminal: waits until the migration that was just begun has ended. */
   readonly waitForMigration?: () => Promise<string>;
 }
@@ -97,14 +99,16 @@ export const HUMAN_COMMANDS: readonly HumanCommand[] = [
     usage: 'capability state',
     help: 'Enable/Disable the usage of a capability for migration',
     complete: (profile, place) => [servedCapabilities(profile), ON_OFF][place] ?? [],
-    run: async ({ monitor }, { capability, state }) => {
+    run: async ({ monitor, warn }, { capability, state }) => {
       const name = String(capability);
       if (!servedCapabilities(monitor.profile).includes(name as CapabilityName)) {
         throw new OptionError(`invalid parameter value: ${name}`);
       }
-      await monitor.execute('migrate-set-capabilities', {
-        capabilities: [{ capability: name, state: state === true }],
-      });
+      await monitor.execute(
+        'migrate-set-capabilities',
+        { capabilities: [{ capability: name, state: state === true }] },
+        { warn },
+      );
       return undefined;
     },
   },

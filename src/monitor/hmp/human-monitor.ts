@@ -31,9 +31,13 @@ export class HumanMonitor {
    *
    * @returns undefined when the command is not served here
    */
-  async run(line: string, context: Omit<HumanContext, 'monitor'> = {}): Promise<string | undefined> {
-    const output = await this.#run(line, { ...context, monitor: this.#monitor });
-    return output?.replaceAll('\n', '\r\n');
+  async run(line: string, context: Pick<HumanContext, 'waitForMigration'> = {}): Promise<string | undefined> {
+    let warnings = '';
+    const warn = (text: string) => {
+      warnings += `warning: ${text}\n`;
+    };
+    const output = await this.#run(line, { ...context, monitor: this.#monitor, warn });
+    return output === undefined ? undefined : `${warnings}${output}`.replaceAll('\n', '\r\n');
   }
 
   /** What to print when nobody serves the command. */
