@@ -27,7 +27,6 @@ export class DescriptorReader {
     this.#worker = new Worker(new URL('./descriptor-reader-worker.js', import.meta.url), {
       workerData: { wakeFd: this.#wakeFds[1] },
     });
-    this.#worker.unref();
     this.#worker.on('message', (reply: ReaderReply) => this.#take(reply));
     this.#worker.on('error', () => {});
     this.#ended = new Promise((resolve) => {

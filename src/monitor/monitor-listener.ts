@@ -85,10 +85,16 @@ export class MonitorListener {
 /** How long a client may take to fetch the last reply, in ms. */
 const LAST_REPLY_MS = 1000;
 
-async function closedWithin(socket: Socket): Promise<void> {
-  if (socket.closed || socket.writableFinished) return;
-  const timeout = AbortSignal.timeout(LAST_REPLY_MS);
-  await Promise.race([once(socket, 'close', { signal: timeout }), once(socket, 'finish')]).catch(() => {});
+/** Resolves when the socket is closed, or has been given time enough. */
+function closedWithin(socket: Socket): Promise<void> {
+  if (socket.closed) return Promise.resolve();
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, LAST_REPLY_MS);
+    socket.once('close', () => {
+      clearTimeout(timer);
+      resolve();
+    });
+  });
 }
 
 /** Binds with the umask closed, so that the socket is never open to others, not even for a moment. */
