@@ -40,18 +40,19 @@ function fieldLines({ name, type, value }: DecodedField, depth: number): string[
       fieldLines({ name: `${name}[${index}]`, type, value: element, offset: 0, length: 0 }, depth),
     );
   }
-  return [line(depth, `${name}: ${scalar(value, type)}`)];
+  return [line(depth, `${name}: ${formatValue(value, type)}`)];
 }
 
 function isStruct(value: DecodedValue): value is DecodedStruct {
   return typeof value === 'object' && value !== null && 'kind' in value && value.kind === 'struct';
 }
 
-function scalar(value: DecodedValue, type: string): string {
+/** One value in one line; long ones are cut. */
+export function formatValue(value: DecodedValue, type: string): string {
   if (value === null) return 'null';
   if (value instanceof Uint8Array) return bytes(value);
   if (Array.isArray(value)) {
-    const shown = value.slice(0, MAX_ELEMENTS).map((element) => scalar(element, type));
+    const shown = value.slice(0, MAX_ELEMENTS).map((element) => formatValue(element, type));
     const more = value.length > MAX_ELEMENTS ? `, … ${value.length} in all` : '';
     return `[${shown.join(', ')}${more}]`;
   }

@@ -1,5 +1,7 @@
 import type { CommandDescription } from './command.js';
+import { convert } from './commands/convert.js';
 import { demo } from './commands/demo.js';
+import { diff } from './commands/diff.js';
 import { doctor } from './commands/doctor.js';
 import { inspect } from './commands/inspect.js';
 import { monitor } from './commands/monitor.js';
@@ -7,4 +9,13 @@ import { restore } from './commands/restore.js';
 import { save } from './commands/save.js';
 
 /** Every command, in the order of `mapram --help`. */
-export const COMMANDS: readonly CommandDescription[] = [save, restore, inspect, demo, monitor, doctor];
+export const COMMANDS: readonly CommandDescription[] = [
+  save,
+  restore,
+  inspect,
+  diff,
+  convert,
+  demo,
+  monitor,
+  doctor,
+];

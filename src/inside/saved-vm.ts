@@ -37,6 +37,12 @@ export interface SavedVm<Block extends SavedBlock = SavedBlock> extends AsyncDis
   readonly complete: boolean;
   /** PART sections of RAM: rounds over memory. */
   readonly rounds: number;
+  /** Section id of RAM in this stream; 0 where it was not reached. */
+  readonly ramSectionId: number;
+  /** Whether the SWITCHOVER_START command is in the stream, as machine types from 10.0 on have it. */
+  readonly switchoverStart: boolean;
+  /** Sections of devices that must be set up before RAM is loaded, in stream format. */
+  readonly earlySectionBytes: Uint8Array;
   /** The device sections, those before RAM first. */
   readonly devices: readonly DeviceSection[];
   readonly tail: StreamTail;

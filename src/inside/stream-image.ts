@@ -14,7 +14,7 @@ import { malformed } from '../stream/malformed.js';
 import type { RamBlock } from '../stream/ram-block.js';
 import type { OpaqueSectionEvent, SectionEvent, StreamEvent } from '../stream/stream-event.js';
 import { StreamParser } from '../stream/stream-parser.js';
-import { concatenate } from '../stream/stream-writer.js';
+import { concatenate, encodeSections } from '../stream/stream-writer.js';
 import { descriptionKey } from '../stream/vmdescription.js';
 import { decodeXbzrle } from '../stream/xbzrle.js';
 import { PageIndex, type PageRecord } from './page-index.js';
@@ -56,6 +56,9 @@ export class StreamImage implements SavedVm<StreamBlock> {
   readonly guestMap: GuestMap;
   readonly complete: boolean;
   readonly rounds: number;
+  readonly ramSectionId: number;
+  readonly switchoverStart: boolean;
+  readonly earlySectionBytes: Uint8Array;
   readonly devices: readonly DeviceSection[];
   readonly tail: StreamTail;
   readonly problems: readonly string[];
@@ -73,15 +76,16 @@ export class StreamImage implements SavedVm<StreamBlock> {
     this.blocks = pass.blocks;
     this.guestMap = new GuestMap(this.configuration, pass.blocks);
     this.rounds = pass.rounds;
+    this.ramSectionId = pass.ramSectionId;
+    this.switchoverStart = pass.switchoverStart;
     this.tail = splitTail(concatenate(pass.tailPieces), {
       position: pass.tailPosition ?? 0,
       started: parser.started,
       footers: pass.footers,
     });
-    this.devices = [
-      ...pass.early.map(([opening, section]) => describedSection(opening, section, this.tail)),
-      ...this.tail.sections,
-    ];
+    const early = pass.early.map(([opening, section]) => describedSection(opening, section, this.tail));
+    this.earlySectionBytes = encodeSections(early);
+    this.devices = [...early, ...this.tail.sections];
     const marks = markProblems(container);
     this.complete = this.tail.complete && marks.length === 0;
     this.problems = [...marks, ...problems, ...this.contentProblems(pass), ...this.tail.problems];
@@ -261,6 +265,8 @@ class IndexingPass {
   tailBytes = 0;
   tailPosition: number | undefined;
   rounds = 0;
+  ramSectionId = 0;
+  switchoverStart = false;
   footers = true;
   /** Blocks that had any page, zero pages included. */
   readonly mentioned = new Set<string>();
@@ -299,7 +305,11 @@ class IndexingPass {
           break;
         case 'section':
           this.#opening = event;
+          if (event.idstr === 'ram' && event.kind === 'start') this.ramSectionId = event.sectionId;
           if (event.idstr === 'ram' && event.kind === 'part') this.rounds++;
+          break;
+        case 'command':
+          if (event.name === 'switchover-start') this.switchoverStart = true;
           break;
         case 'section-end':
           this.footers = event.footer;

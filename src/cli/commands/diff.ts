@@ -1,0 +1,141 @@
+import { type Comparison, compareSavedVms } from '../../inside/compare.js';
+import type { DeviceComparison, FieldChange, LeafValue } from '../../inside/compare-devices.js';
+import type { BlockComparison, DifferentRange } from '../../inside/compare-memory.js';
+import { openSavedVm } from '../../inside/open-saved-vm.js';
+import type { SavedVm } from '../../inside/saved-vm.js';
+import { formatSize } from '../../size.js';
+import { parseOffset } from '../arguments.js';
+import type { CommandDescription } from '../command.js';
+import { formatValue } from '../device-tree.js';
+import { plural, properties, table } from '../format.js';
+
+/** Ranges and fields printed for one block or device; `--json` has them all. */
+const MAX_SHOWN = 20;
+
+export const diff: CommandDescription = {
+  name: 'diff',
+  summary: 'what differs between two saved VMs: pages and device fields',
+  declare(command) {
+    command
+      .argument('<before>', 'a saved VM of any form')
+      .argument('<after>', 'another one, of any form')
+      .option('--all', 'print every range and field, not only the first of each')
+      .option('--exit-code', 'exit with 1 when they differ')
+      .option('--offset-before <bytes>', 'where the stream of the first file starts', parseOffset)
+      .option('--offset-after <bytes>', 'where the stream of the second file starts', parseOffset);
+  },
+  async run([beforePath, afterPath], options, { signal, progress }) {
+    const open = (path: unknown, offset: number | undefined): Promise<SavedVm> =>
+      openSavedVm(String(path), {
+        ...(offset === undefined ? {} : { offset }),
+        signal,
+        onProgress: progress,
+      });
+    await using before = await open(beforePath, options.offsetBefore);
+    await using after = await open(afterPath, options.offsetAfter);
+    const comparison = await compareSavedVms(before, after, { signal, onProgress: progress });
+    const problems = [...problemsOf(before), ...problemsOf(after)];
+    const verdict = verdictOf(comparison, problems, options.exitCode === true);
+    return {
+      fields: { before: before.path, after: after.path, ...comparison, problems },
+      text: describe(comparison, before, after, problems, options.all === true),
+      ...(verdict === undefined ? {} : { failed: `comparing ${before.path} with ${after.path}: ${verdict}` }),
+    };
+  },
+};
+
+function problemsOf({ path, problems }: SavedVm): string[] {
+  return problems.map((problem) => `${path}: ${problem}`);
+}
+
+function verdictOf(
+  { equal }: Comparison,
+  problems: readonly string[],
+  exitCode: boolean,
+): string | undefined {
+  if (problems.length > 0) return problems.join('; ');
+  return exitCode && !equal ? 'they differ' : undefined;
+}
+
+function describe(
+  comparison: Comparison,
+  before: SavedVm,
+  after: SavedVm,
+  problems: readonly string[],
+  all: boolean,
+): string {
+  const { equal, machine, blocks, devices, differentPages, differentBytes } = comparison;
+  const changed = (old: string, now: string) => (old === now ? old : `${old} → ${now}`);
+  const summary: [string, string][] = [
+    ['before', before.path],
+    ['after', after.path],
+    ['machine', changed(machine.before, machine.after)],
+    [
+      'memory',
+      differentPages === 0
+        ? 'equal'
+        : `${plural(differentPages, 'page')} differ, ${formatSize(differentBytes)}`,
+    ],
+    ['devices', devices.length === 0 ? 'equal' : `${devices.length} differ`],
+    ...problems.map((problem): [string, string] => ['problem', problem]),
+  ];
+  if (equal) return [properties(summary), '', 'No differences.'].join('\n');
+  return [
+    properties(summary),
+    '',
+    table([['block', 'size', 'different pages', ''], ...blocks.map(blockRow)], '<>>'),
+    ...blocks.filter(({ ranges }) => ranges.length > 0).map((block) => describeRanges(block, all)),
+    ...devices.map((device) => describeDevice(device, all)),
+  ].join('\n');
+}
+
+function blockRow(block: BlockComparison): string[] {
+  const { idstr, status, usedLengthBefore, usedLengthAfter, differentPages } = block;
+  const sizes = [usedLengthBefore, usedLengthAfter].filter((size) => size !== undefined).map(formatSize);
+  const notes = { 'only-before': 'only in the first', 'only-after': 'only in the second' };
+  return [
+    idstr,
+    [...new Set(sizes)].join(' → '),
+    String(differentPages),
+    status === 'only-before' || status === 'only-after' ? notes[status] : '',
+  ];
+}
+
+function describeRanges({ idstr, ranges }: BlockComparison, all: boolean): string {
+  const shown = all ? ranges : ranges.slice(0, MAX_SHOWN);
+  const rest = ranges.length - shown.length;
+  return [
+    '',
+    `${idstr}, ${plural(ranges.length, 'range')}:`,
+    ...shown.map((range) => `  ${describeRange(range)}`),
+    ...(rest > 0 ? [`  … ${rest} more, --all shows them`] : []),
+  ].join('\n');
+}
+
+function describeRange({ offset, length, guestAddress }: DifferentRange): string {
+  const span = (start: number) => `0x${start.toString(16)}-0x${(start + length - 1).toString(16)}`;
+  const place =
+    guestAddress === undefined
+      ? `offset ${span(offset)} of the block`
+      : `guest address ${span(guestAddress)}`;
+  return `${place}, ${formatSize(length)}`;
+}
+
+function describeDevice({ idstr, instanceId, status, changes }: DeviceComparison, all: boolean): string {
+  const head = `\n${idstr}  instance ${instanceId}`;
+  if (status === 'only-before') return `${head}: only in the first`;
+  if (status === 'only-after') return `${head}: only in the second`;
+  const shown = all ? changes : changes.slice(0, MAX_SHOWN);
+  const rest = changes.length - shown.length;
+  return [
+    head,
+    ...shown.map((change) => `  ${describeChange(change)}`),
+    ...(rest > 0 ? [`  … ${rest} more, --all shows them`] : []),
+  ].join('\n');
+}
+
+function describeChange({ path, type, before, after }: FieldChange): string {
+  const show = (value: LeafValue | undefined) =>
+    value === undefined ? '(absent)' : formatValue(value, type);
+  return `${path}: ${show(before)} → ${show(after)}`;
+}

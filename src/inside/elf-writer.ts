@@ -1,0 +1,158 @@
+/**
+ * An ELF core of guest-physical memory, for gdb, crash, drgn and volatility.
+ *
+ * ```text
+ * 0        ELF header: ELF64, little-endian, ET_CORE, machine of the guest
+ * 64       program headers, 56 bytes each: one PT_NOTE, then one PT_LOAD a region of guest memory
+ * …        notes: NT_PRSTATUS and, on x86, "QEMU" for each cpu, then VMCOREINFO if the guest has one
+ * aligned  the regions' bytes, each whole; zero pages are holes
+ * ```
+ *
+ * `p_paddr` is the guest-physical address. `p_vaddr` is the same, so that gdb, which knows of virtual addresses only,
+ * reads guest-physical ones.
+ */
+import { MapramError } from '../errors.js';
+import { truncateFile } from '../io/file-space.js';
+import { writeFully } from '../io/positional-io.js';
+import { roundUp } from '../mapped-ram/layout.js';
+import { type CopyOptions, type CopyRange, copyPages } from './copy-pages.js';
+import { cpusOf, type GuestArchitecture } from './elf-cpu.js';
+import { elfNote, findVmcoreinfo, VMCOREINFO_SPACE, vmcoreinfoOfPage } from './elf-notes.js';
+import type { SavedVm } from './saved-vm.js';
+
+const ELF_HEADER_BYTES = 64;
+const PROGRAM_HEADER_BYTES = 56;
+const ET_CORE = 4;
+const PT_LOAD = 1;
+const PT_NOTE = 4;
+const READ_WRITE_EXECUTE = 7;
+const ALIGNMENT = 4096;
+/** `e_phnum` has 16 bits; its largest value is an escape. */
+const MAX_PROGRAM_HEADERS = 0xfffe;
+
+export interface ElfResult {
+  /** Length of the file; holes included. */
+  readonly fileBytes: number;
+  readonly writtenBytes: number;
+  readonly cpus: number;
+  /** Whether the note that Linux leaves for debuggers was found. */
+  readonly vmcoreinfo: boolean;
+  readonly regions: readonly { idstr: string; start: number; length: number }[];
+  /** Blocks that are not in the core: it is not known where they lie. */
+  readonly omitted: readonly string[];
+}
+
+/**
+ * Writes the core of a saved VM.
+ *
+ * @param fd an empty file, open for writing
+ * @throws MapramError `UNSUPPORTED` where it is not known where memory lies or what the processor is
+ */
+export async function writeElf(saved: SavedVm, fd: number, options: CopyOptions = {}): Promise<ElfResult> {
+  const { path, guestMap } = saved;
+  const { architecture, cpus } = cpusOf(saved);
+  if (architecture === undefined) {
+    throw new MapramError(
+      'UNSUPPORTED',
+      `converting ${path} to ELF: machine type ${saved.configuration.machine || '(unknown)'} has a processor for which there is no ELF form here; use --to raw`,
+      { path },
+    );
+  }
+  const { regions } = guestMap;
+  if (regions.length === 0 || regions.length + 1 > MAX_PROGRAM_HEADERS) {
+    throw new MapramError(
+      'UNSUPPORTED',
+      `converting ${path} to ELF: it is not known where its memory lies in the guest (blocks ${guestMap.unplaced.join(', ')}); use --to raw`,
+      { path },
+    );
+  }
+  const cpuNotes = Buffer.concat(cpus.flatMap((cpu, index) => architecture.notes(cpu, index)));
+  const notesOffset = ELF_HEADER_BYTES + PROGRAM_HEADER_BYTES * (regions.length + 1);
+  let position = roundUp(notesOffset + cpuNotes.byteLength + VMCOREINFO_SPACE, ALIGNMENT);
+  const ranges = regions.map(({ idstr, start, length, blockOffset }): CopyRange & { start: number } => {
+    const block = saved.block(idstr);
+    if (block === undefined) throw new RangeError(`no block ${idstr}`);
+    const range = { block, offset: blockOffset, length, position, start };
+    position += roundUp(length, ALIGNMENT);
+    return range;
+  });
+  truncateFile(fd, position);
+  let vmcoreinfo = await findVmcoreinfo(saved);
+  const { writtenBytes } = await copyPages(saved, ranges, fd, {
+    ...options,
+    onPage: (page) => {
+      vmcoreinfo ??= vmcoreinfoOfPage(page);
+    },
+  });
+  const notes =
+    vmcoreinfo === undefined ? cpuNotes : Buffer.concat([cpuNotes, elfNote('VMCOREINFO', 0, vmcoreinfo)]);
+  writeFully(fd, Buffer.concat([headers(architecture, ranges, notesOffset, notes.byteLength), notes]), 0);
+  return {
+    fileBytes: position,
+    writtenBytes,
+    cpus: cpus.length,
+    vmcoreinfo: vmcoreinfo !== undefined,
+    regions: regions.map(({ idstr, start, length }) => ({ idstr, start, length })),
+    omitted: guestMap.unplaced,
+  };
+}
+
+function headers(
+  { elfMachine }: GuestArchitecture,
+  ranges: readonly (CopyRange & { start: number })[],
+  notesOffset: number,
+  notesLength: number,
+): Buffer {
+  const header = Buffer.alloc(ELF_HEADER_BYTES);
+  header.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
+  header.writeUInt16LE(ET_CORE, 16);
+  header.writeUInt16LE(elfMachine, 18);
+  header.writeUInt32LE(1, 20);
+  header.writeBigUInt64LE(BigInt(ELF_HEADER_BYTES), 32);
+  header.writeUInt16LE(ELF_HEADER_BYTES, 52);
+  header.writeUInt16LE(PROGRAM_HEADER_BYTES, 54);
+  header.writeUInt16LE(ranges.length + 1, 56);
+  const notes = {
+    type: PT_NOTE,
+    flags: 0,
+    offset: notesOffset,
+    address: 0,
+    fileSize: notesLength,
+    memorySize: 0,
+  };
+  return Buffer.concat([
+    header,
+    programHeader(notes),
+    ...ranges.map(({ position, start, length }) =>
+      programHeader({
+        ...{ type: PT_LOAD, flags: READ_WRITE_EXECUTE, offset: position, address: start },
+        ...{ fileSize: length, memorySize: length },
+      }),
+    ),
+  ]);
+}
+
+interface ProgramHeader {
+  type: number;
+  flags: number;
+  offset: number;
+  address: number;
+  fileSize: number;
+  memorySize: number;
+}
+
+function programHeader({ type, flags, offset, address, fileSize, memorySize }: ProgramHeader): Buffer {
+  const header = Buffer.alloc(PROGRAM_HEADER_BYTES);
+  header.writeUInt32LE(type, 0);
+  header.writeUInt32LE(flags, 4);
+  for (const [at, value] of [
+    [8, offset],
+    [16, address],
+    [24, address],
+    [32, fileSize],
+    [40, memorySize],
+  ] as const) {
+    header.writeBigUInt64LE(BigInt(value), at);
+  }
+  return header;
+}
