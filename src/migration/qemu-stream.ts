@@ -92,7 +92,7 @@ export class QemuStream {
     this.#receiver = new StreamReceiver({
       sockets: this.#sockets,
       name: this.#name,
-      uuid: await this.#uuid(),
+      uuid: await vm.uuid(),
       ...(this.#options.silenceMs === undefined ? {} : { silenceMs: this.#options.silenceMs }),
     });
     return await this.#orQemuReason(this.#receiver.start());
@@ -191,20 +191,18 @@ export class QemuStream {
   async #connect(count: number, signal: AbortSignal): Promise<void> {
     const { vm } = this;
     const listener = this.#listener as DescriptorListener;
-    const timeout = AbortSignal.timeout(CONNECT_TIMEOUT_MS);
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(CONNECT_TIMEOUT_MS)]);
     const qemu = vm.peerPid() ?? 0;
     while (this.#sockets.length < count) {
-      const socket = await listener
-        .accept(AbortSignal.any([signal, timeout]))
-        .catch(async (error: unknown) => {
-          if (signal.aborted) throw error;
-          const { 'error-desc': reason } = await vm.migrationInfo();
-          throw new MapramError(
-            'MIGRATION',
-            `receiving ${this.#name}: QEMU made ${this.#sockets.length} of ${count} connections to ${listener.path}${reason ? ` and gave up: ${reason}` : ` within ${CONNECT_TIMEOUT_MS / 1000} s`}; it must run on this host, as a user who can enter that directory`,
-            { path: vm.address, cause: error },
-          );
-        });
+      const socket = await listener.accept(limit).catch(async (error: unknown) => {
+        if (signal.aborted) throw error;
+        const { 'error-desc': reason } = await vm.migrationInfo();
+        throw new MapramError(
+          'MIGRATION',
+          `receiving ${this.#name}: QEMU made ${this.#sockets.length} of ${count} connections to ${listener.path}${reason ? ` and gave up: ${reason}` : ` within ${CONNECT_TIMEOUT_MS / 1000} s`}; it must run on this host, as a user who can enter that directory`,
+          { path: vm.address, cause: error },
+        );
+      });
       this.#sockets.push(socket);
       const { pid } = peerCredentials(socket);
       if (pid !== (qemu || this.peerPid)) {
@@ -216,11 +214,6 @@ export class QemuStream {
       }
     }
     await listener.close();
-  }
-
-  async #uuid(): Promise<Uint8Array> {
-    const { UUID } = (await this.vm.client.execute('query-uuid')) as unknown as { UUID: string };
-    return Buffer.from(UUID.replaceAll('-', ''), 'hex');
   }
 
   /** QEMU stops the guest by itself when it switches over; background snapshots let it run again soon after. */

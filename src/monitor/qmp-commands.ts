@@ -65,6 +65,7 @@ export interface FdsetInfo {
 export interface QmpCommands {
   'query-status': [undefined, VmStatus];
   'query-version': [undefined, QmpVersion];
+  'query-uuid': [undefined, { UUID: string }];
   'query-migrate': [undefined, MigrationInfo];
   'query-migrationthreads': [undefined, { name: string; 'thread-id': number }[]];
   'query-migrate-parameters': [undefined, Partial<MigrationParameters>];

@@ -12,6 +12,8 @@ import { checkImage } from '../mapped-ram/check-image.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import { IncomingMigration } from '../migration/incoming.js';
 import { MigrationFile } from '../migration/migration-file.js';
+import { loadByStream } from '../migration/qemu-stream-load.js';
+import { MAXIMUM_SOCKET_CHANNELS } from '../multifd/socket-channel-receiver.js';
 import { defaultCapabilities } from '../options/migration-capabilities.js';
 import { defaultParameters } from '../options/migration-parameters.js';
 import { qemuProfile } from '../options/qemu-profile.js';
@@ -20,12 +22,20 @@ import { chooseDirectIo, type DirectIoChoice } from './direct-io-choice.js';
 import { assertFitsVm } from './fits-vm.js';
 import { DEFAULT_CHANNELS } from './save.js';
 
+export const LOAD_METHODS = ['native', 'stream'] as const;
+
+export type LoadMethod = (typeof LOAD_METHODS)[number];
+
 export interface RestoreOptions {
   file: string;
   /** The QMP socket of a QEMU started with `-incoming defer`, or a fresh guest of this process that waits. */
   vm: string | BuiltinGuest;
   directIo?: DirectIoMode;
   channels?: number;
+  /** `native`: QEMU reads the file; `stream`: mapram reads it and QEMU takes a stream; `auto` by default. */
+  method?: LoadMethod | 'auto';
+  /** Whether a stream goes through `channels` multifd channels, the default, or through one connection. */
+  multifd?: boolean;
   /** Let the VM run afterwards, also when the file was saved from a paused one. */
   cont?: boolean;
   /** Where in the file the stream starts; found by itself at the start and behind libvirt's header. */
@@ -37,6 +47,8 @@ export interface RestoreOptions {
 
 export interface RestoreResult {
   file: string;
+  method: LoadMethod | 'builtin';
+  methodReason: string;
   totalTimeMs: number;
   directIo: boolean;
   directIoReason: string;
@@ -84,7 +96,7 @@ interface RestoreRun {
   channels: number;
 }
 
-type Loaded = Pick<RestoreResult, 'channels' | 'normalPages' | 'runState'>;
+type Loaded = Pick<RestoreResult, 'method' | 'methodReason' | 'channels' | 'normalPages' | 'runState'>;
 
 function assertSound(image: MappedRamImage): void {
   const problem = image.problems[0] ?? checkImage(image)[0]?.message;
@@ -112,26 +124,49 @@ async function restoreBuiltin(
   try {
     const { channels: used, normalPages } = await migration.run();
     if (options.cont) await guest.cont();
-    return { channels: used, normalPages, runState: guest.runState };
+    return {
+      method: 'builtin',
+      methodReason: 'the guest is in this process',
+      channels: used,
+      normalPages,
+      runState: guest.runState,
+    };
   } finally {
     signal.removeEventListener('abort', cancel);
   }
 }
 
 async function restoreQemu(run: RestoreRun, address: string): Promise<Loaded> {
-  const { options, image, choice, signal, channels } = run;
+  const { options, image, signal } = run;
   await using vm = await QemuVm.connect(address, { signal });
   await assertWaiting(vm);
   await assertFitsVm(image, vm);
-  if (!vm.isAtLeast(...MAPPED_RAM_SINCE)) {
+  const { method, reason } = chooseLoadMethod(vm, options);
+  let channels: number;
+  try {
+    channels = method === 'native' ? await loadNatively(run, vm) : await loadStream(run, vm);
+  } catch (error) {
+    if (signal.aborted)
+      throw new MapramError('CANCELLED', `loading ${options.file}: cancelled`, { path: options.file });
     throw new MapramError(
-      'UNSUPPORTED',
-      `loading ${options.file} into the VM at ${address}: QEMU ${vm.versionText} cannot load mapped-ram (9.0 can)`,
-      {
-        path: address,
-      },
+      'MIGRATION',
+      `loading ${options.file} into the VM at ${address}: ${(error as Error).message} (QEMU writes the exact reason to its stderr; it must be started anew)`,
+      { path: options.file, cause: error },
     );
   }
+  if (options.cont && (await vm.runState()) !== 'running') await vm.cont();
+  return {
+    method,
+    methodReason: reason,
+    channels,
+    normalPages: image.blocks.reduce((total, { bitmap }) => total + bitmap.count(), 0),
+    runState: await vm.runState(),
+  };
+}
+
+/** QEMU reads the file itself. Returns the number of channels. */
+async function loadNatively(run: RestoreRun, vm: QemuVm): Promise<number> {
+  const { options, image, choice, signal, channels } = run;
   const withDirectIo = vm.isAtLeast(9, 1);
   const settings = await MigrationSettings.apply(vm, ['mapped-ram', 'multifd', 'events'], {
     'multifd-channels': channels,
@@ -142,27 +177,52 @@ async function restoreQemu(run: RestoreRun, address: string): Promise<Loaded> {
   await using source = await openSource(vm, options.file, withDirectIo && choice.directIo);
   const { offset } = image.container;
   signal.throwIfAborted();
-  try {
-    await vm.client.execute('migrate-incoming', {
-      uri: offset === 0 ? `file:${source.path}` : `file:${source.path},offset=${offset}`,
-      // Otherwise a failed load ends the process, and with it the reason.
-      ...(vm.isAtLeast(9, 1) ? { 'exit-on-error': false } : {}),
-    });
-    await vm.waitForMigration(['completed'], { signal });
-  } catch (error) {
-    throw new MapramError(
-      'MIGRATION',
-      `loading ${options.file} into the VM at ${address}: ${(error as Error).message} (QEMU writes the exact reason to its stderr; it must be started anew)`,
-      { path: options.file, cause: error },
-    );
-  }
+  await vm.client.execute('migrate-incoming', {
+    uri: offset === 0 ? `file:${source.path}` : `file:${source.path},offset=${offset}`,
+    // Otherwise a failed load ends the process, and with it the reason.
+    ...(vm.isAtLeast(9, 1) ? { 'exit-on-error': false } : {}),
+  });
+  await vm.waitForMigration(['completed'], { signal });
   await settings.restore();
-  if (options.cont && (await vm.runState()) !== 'running') await vm.cont();
-  return {
-    channels,
-    normalPages: image.blocks.reduce((total, { bitmap }) => total + bitmap.count(), 0),
-    runState: await vm.runState(),
-  };
+  return channels;
+}
+
+/** mapram reads the file and plays it as a stream. Returns the number of channels. */
+async function loadStream(
+  { options, image, choice, signal, channels }: RestoreRun,
+  vm: QemuVm,
+): Promise<number> {
+  const { multifd = true, onProgress } = options;
+  const streamChannels = multifd ? Math.min(channels, MAXIMUM_SOCKET_CHANNELS) : 0;
+  await loadByStream(vm, {
+    image,
+    channels: streamChannels,
+    directIo: choice.directIo,
+    signal,
+    ...(onProgress ? { onProgress } : {}),
+  });
+  return streamChannels || 1;
+}
+
+function chooseLoadMethod(
+  vm: QemuVm,
+  { file, method = 'auto', multifd = true }: RestoreOptions,
+): { method: LoadMethod; reason: string } {
+  if (method === 'stream') return { method, reason: 'asked for' };
+  if (vm.isAtLeast(...MAPPED_RAM_SINCE)) {
+    if (method === 'native') return { method, reason: 'asked for' };
+    if (!multifd) return { method: 'stream', reason: 'a single connection was asked for' };
+    return { method: 'native', reason: `QEMU ${vm.versionText} reads mapped-ram files` };
+  }
+  const reason = `QEMU ${vm.versionText} cannot read mapped-ram files (9.0 can)`;
+  if (method === 'auto') return { method: 'stream', reason };
+  throw new MapramError(
+    'UNSUPPORTED',
+    `loading ${file} with --method native: ${reason}; use --method stream`,
+    {
+      path: vm.address,
+    },
+  );
 }
 
 async function assertWaiting(vm: QemuVm): Promise<void> {

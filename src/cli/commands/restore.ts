@@ -1,4 +1,5 @@
-import { type RestoreResult, restore as restoreVm } from '../../snapshot/restore.js';
+import { Option } from 'commander';
+import { LOAD_METHODS, type RestoreResult, restore as restoreVm } from '../../snapshot/restore.js';
 import { DEFAULT_CHANNELS } from '../../snapshot/save.js';
 import {
   channelsOption,
@@ -21,6 +22,15 @@ export const restore: CommandDescription = {
       .argument('<vm>', VM_HELP, parseVmAddress)
       .addOption(directIoOption())
       .addOption(channelsOption())
+      .addOption(
+        new Option(
+          '--method <method>',
+          'native: QEMU 9.0+ reads the file; stream: mapram reads it, for any QEMU',
+        )
+          .choices(['auto', ...LOAD_METHODS])
+          .default('auto'),
+      )
+      .option('--no-multifd', 'stream: one connection instead of --channels of them')
       .option('--cont', 'let the VM run afterwards, also when it was saved paused')
       .option('--offset <bytes>', 'where in the file the stream starts', parseOffset)
       .addHelpText(
@@ -31,13 +41,19 @@ Examples:
   mapram restore vm.mapram /run/new.qmp --cont`,
       );
   },
-  async run([file, address], { directIo, channels, cont, offset }, { signal, progress, warn }) {
+  async run(
+    [file, address],
+    { directIo, channels, method, multifd, cont, offset },
+    { signal, progress, warn },
+  ) {
     await using opened = await openVm(address as VmAddress, 'incoming');
     const result = await restoreVm({
       file: String(file),
       vm: opened.vm,
       directIo,
       channels: channels ?? DEFAULT_CHANNELS,
+      method,
+      multifd,
       cont: cont === true,
       ...(offset === undefined ? {} : { offset }),
       signal,
@@ -51,6 +67,7 @@ Examples:
 function describe(result: RestoreResult): string {
   return properties([
     ['loaded', `${result.file}, ${plural(result.normalPages, 'page')}`],
+    ['method', `${result.method}: ${result.methodReason}`],
     ['direct I/O', `${result.directIo ? 'on' : 'off'}: ${result.directIoReason}`],
     ['channels', String(result.channels)],
     ['time', formatDuration(result.totalTimeMs)],

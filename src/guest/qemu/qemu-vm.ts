@@ -31,6 +31,13 @@ const CLEANUP_POLL_MS = 2;
 const SETTLING_MS = 10;
 const MAX_SETTLING_WAITS = 500;
 
+interface WaitOptions {
+  signal?: AbortSignal;
+  onInfo?: (info: QemuMigrationInfo) => void;
+  /** An incoming migration that QEMU waits for: until all connections are there its status is `none`. */
+  announced?: boolean;
+}
+
 export class QemuVm implements AsyncDisposable {
   private constructor(
     /** As the user gave it, for messages. */
@@ -72,6 +79,12 @@ export class QemuVm implements AsyncDisposable {
   async machine(): Promise<string> {
     const type = await this.client.execute('qom-get', { path: '/machine', property: 'type' });
     return String(type).replace(/-machine$/, '');
+  }
+
+  /** 16 raw bytes, zeros for a VM that was started without. */
+  async uuid(): Promise<Uint8Array> {
+    const { UUID } = await this.client.execute('query-uuid');
+    return Buffer.from(UUID.replaceAll('-', ''), 'hex');
   }
 
   async ramBlocks(): Promise<QemuRamBlock[]> {
@@ -162,7 +175,7 @@ export class QemuVm implements AsyncDisposable {
    */
   async waitForMigration(
     wanted: readonly MigrationStatus[],
-    { signal, onInfo }: { signal?: AbortSignal; onInfo?: (info: QemuMigrationInfo) => void } = {},
+    { signal, onInfo, announced = false }: WaitOptions = {},
   ): Promise<QemuMigrationInfo> {
     const events = this.client.events({ names: ['MIGRATION'] });
     try {
@@ -172,7 +185,7 @@ export class QemuVm implements AsyncDisposable {
         onInfo?.(info);
         if (!isRunning(info.status)) await this.migrationThreadsEnded();
         if (wanted.includes(info.status)) return info;
-        if (!isRunning(info.status)) {
+        if (!isRunning(info.status) && !(announced && info.status === 'none')) {
           throw new MapramError(
             'MIGRATION',
             `migrating the VM at ${this.address}: it ended as ${info.status}, not as ${wanted.join(' or ')}${info['error-desc'] ? `: ${info['error-desc']}` : ''}`,

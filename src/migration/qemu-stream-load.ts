@@ -1,0 +1,134 @@
+/**
+ * Loads a mapped-ram file into any QEMU that waits with `-incoming defer`: it is told to listen on a private Unix
+ * socket, and mapram plays the file to it as an ordinary migration stream, plain or with multifd channels.
+ */
+import { MapramError } from '../errors.js';
+import { MigrationSettings } from '../guest/qemu/migration-settings.js';
+import type { QemuVm } from '../guest/qemu/qemu-vm.js';
+import { closeFile } from '../io/open-file.js';
+import { PrivateDirectory } from '../io/private-directory.js';
+import { connectBlocking } from '../io/socket-connection.js';
+import type { MappedRamImage } from '../mapped-ram/image.js';
+import type { ProgressEvent } from '../progress.js';
+import { ProgressMeter } from './progress.js';
+import type { SyncMarks } from './stream-of-image.js';
+import { type SentPages, StreamSender } from './stream-sender.js';
+
+export interface StreamLoadOptions {
+  image: MappedRamImage;
+  /** Multifd channels; 0 for a plain stream. */
+  channels: number;
+  /** Whether the file is read with O_DIRECT. */
+  directIo: boolean;
+  signal: AbortSignal;
+  onProgress?: (event: ProgressEvent) => void;
+}
+
+const PROGRESS_MS = 200;
+
+/**
+ * Resolves when QEMU has loaded everything.
+ *
+ * @throws MapramError with QEMU's reason where it tells one; QEMU is then of no use any more
+ */
+export async function loadByStream(vm: QemuVm, options: StreamLoadOptions): Promise<SentPages> {
+  const { image, channels, directIo, signal } = options;
+  const settings = await MigrationSettings.apply(vm, channels > 0 ? ['multifd', 'events'] : ['events'], {
+    'tls-creds': '',
+    ...(channels > 0 ? { 'multifd-channels': channels, 'multifd-compression': 'none' } : {}),
+  });
+  using directory = new PrivateDirectory();
+  const socketPath = directory.file('socket');
+  const sockets: number[] = [];
+  let sender: StreamSender | undefined;
+  let ticker: NodeJS.Timeout | undefined;
+  const giveUp = () => void sender?.dispose();
+  try {
+    const uuid = await vm.uuid();
+    const marks = await syncMarks(vm, channels);
+    signal.throwIfAborted();
+    await vm.client.execute('migrate-incoming', {
+      uri: `unix:${socketPath}`,
+      // Otherwise a failed load ends the process, and with it the reason.
+      ...(vm.isAtLeast(9, 1) ? { 'exit-on-error': false } : {}),
+    });
+    // The first connection is the main channel for QEMU 7.2, whatever is sent on it. Later versions look at the first bytes
+    // of each and answer no command until they have come.
+    while (sockets.length < channels + 1) sockets.push(await connect(vm, socketPath));
+    sender = new StreamSender({
+      image,
+      path: image.path,
+      direct: directIo,
+      sockets,
+      uuid,
+      marks,
+      switchoverStart: vm.isAtLeast(10, 0),
+    });
+    signal.addEventListener('abort', giveUp, { once: true });
+    ticker = reportProgress(sender, image, options.onProgress);
+    await firstFailure(sender.sent(), vm.waitForMigration(['completed'], { signal, announced: true }));
+    await settings.restore();
+    return sender.counters();
+  } finally {
+    clearInterval(ticker);
+    signal.removeEventListener('abort', giveUp);
+    await sender?.dispose();
+    for (const socket of sockets) closeFile(socket);
+  }
+}
+
+async function connect(vm: QemuVm, path: string): Promise<number> {
+  try {
+    return await connectBlocking(path);
+  } catch (cause) {
+    throw new MapramError(
+      'MIGRATION',
+      `connecting to the VM at ${vm.address} on ${path}: ${(cause as Error).message}; QEMU must run on this host, as a user who can enter that directory`,
+      { path, cause },
+    );
+  }
+}
+
+/**
+ * QEMU sees the end of the stream before it has loaded it, and a refusal of QEMU's breaks the connections: what QEMU says
+ * counts more.
+ */
+async function firstFailure(sent: Promise<void>, loaded: Promise<unknown>): Promise<void> {
+  const [sending, loading] = await Promise.allSettled([sent, loaded]);
+  if (loading.status === 'rejected') {
+    if (sending.status === 'rejected' && !isConsequence(sending.reason)) throw sending.reason;
+    throw loading.reason;
+  }
+  if (sending.status === 'rejected') throw sending.reason;
+}
+
+/** Whether sending failed because QEMU had gone away from the socket. */
+function isConsequence(error: unknown): boolean {
+  return /EPIPE|ECONNRESET/.test(String((error as Error).message));
+}
+
+/** By QEMU's machine property `multifd-flush-after-each-section`, which machine types up to 8.0 have on. */
+async function syncMarks(vm: QemuVm, channels: number): Promise<SyncMarks> {
+  if (channels === 0) return 'none';
+  if (!vm.isAtLeast(8, 1)) return 'sections';
+  const [, major, minor] = /-(\d+)\.(\d+)$/.exec(await vm.machine()) ?? [];
+  // Machines without a version (microvm) go with QEMU's newest.
+  if (major === undefined) return 'flushes';
+  return Number(major) < 8 || (Number(major) === 8 && Number(minor) === 0) ? 'sections' : 'flushes';
+}
+
+function reportProgress(
+  sender: StreamSender,
+  image: MappedRamImage,
+  onProgress: ((event: ProgressEvent) => void) | undefined,
+): NodeJS.Timeout | undefined {
+  if (!onProgress) return undefined;
+  const meter = new ProgressMeter();
+  const pages = image.blocks.reduce((total, { bitmap }) => total + bitmap.count(), 0);
+  return setInterval(() => {
+    const { bytes, normalPages, channels } = sender.counters();
+    onProgress(
+      meter.report('RAM', { bytes, totalBytes: pages * image.pageSize, pages: normalPages, channels }),
+    );
+  }, PROGRESS_MS);
+}

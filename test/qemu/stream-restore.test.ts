@@ -1,0 +1,44 @@
+/** Loading by stream: a mapped-ram file comes up in any QEMU, those included that know nothing of mapped-ram. */
+import assert from 'node:assert/strict';
+import path from 'node:path';
+import { describe, test } from 'node:test';
+import { type RestoreOptions, restore } from '../../src/snapshot/restore.js';
+import { save } from '../../src/snapshot/save.js';
+import { needs, type QemuName } from '../support/environment.js';
+import { startVm } from '../support/qemu.js';
+
+type Way = Pick<RestoreOptions, 'channels' | 'multifd'>;
+
+const wayName = ({ channels, multifd = true }: Way): string => (multifd ? `${channels} channels` : 'plain');
+
+const cases: [QemuName, string, Way[]][] = [
+  ['7.2', 'pc-i440fx-7.2', [{ multifd: false }, { channels: 1 }, { channels: 8 }]],
+  ['10.0', 'pc-i440fx-7.2', [{ channels: 3 }]],
+  ['10.0', 'pc-q35-8.2', [{ channels: 2 }]],
+  ['10.0', 'pc-q35-10.0', [{ multifd: false }, { channels: 4 }]],
+];
+for (const [qemu, machine, ways] of cases) {
+  describe(`a file saved by stream from QEMU ${qemu}, ${machine}`, needs({ qemu, guest: 'tiny' }), () => {
+    test('is loaded by stream', async (t) => {
+      await using source = await startVm({ qemu, machine });
+      await source.console.waitForCounterAbove(20);
+      const file = path.join(source.folder, 'image');
+      const then = 'stop';
+      await save({ vm: source.qmpPath, file, method: 'stream', then, channels: 2 });
+      const count = source.console.counter;
+      for (const way of ways) {
+        await t.test(wayName(way), async () => {
+          await using destination = await startVm({ qemu, machine, incoming: true });
+          const result = await restore({ vm: destination.qmpPath, file, method: 'stream', ...way });
+          assert.equal(result.runState, 'running');
+          assert.equal(result.directIo, true);
+          assert.equal(result.channels, way.channels ?? 1);
+          assert.ok((await destination.console.waitForCounterAbove(-1)) > count);
+          assert.equal(await destination.console.checksum(), source.console.bootChecksum);
+          await destination.console.waitForCounterAbove(count + 20);
+          assert.deepEqual(destination.console.torn, []);
+        });
+      }
+    });
+  });
+}
