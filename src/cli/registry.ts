@@ -7,12 +7,14 @@ import { inspect } from './commands/inspect.js';
 import { monitor } from './commands/monitor.js';
 import { restore } from './commands/restore.js';
 import { save } from './commands/save.js';
+import { verify } from './commands/verify.js';
 
 /** Every command, in the order of `mapram --help`. */
 export const COMMANDS: readonly CommandDescription[] = [
   save,
   restore,
   inspect,
+  verify,
   diff,
   convert,
   demo,

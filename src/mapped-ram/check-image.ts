@@ -53,10 +53,6 @@ function* checkStream(image: MappedRamImage): Generator<ImageProblem> {
     const message = `${tail.trailingBytes} bytes follow the end of the stream`;
     yield { kind: 'trailing', where, message, fatal: false };
   }
-  if (complete && !tail.descriptionCut && tail.descriptionText === undefined) {
-    const message = 'there is no vmdescription, so device sections cannot be checked';
-    yield { kind: 'device', where, message, fatal: false };
-  }
   const pageSizes = new Set(image.blocks.map((block) => block.pageSize));
   if (pageSizes.size > 1) {
     const message = `blocks have different page sizes: ${[...pageSizes].join(', ')}`;

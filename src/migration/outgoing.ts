@@ -14,6 +14,9 @@ import { errorReason, MapramError } from '../errors.js';
 import { syncFileData } from '../io/file-sync.js';
 import { PageBitmap } from '../mapped-ram/bitmap.js';
 import { ImageWriter, type ImageWriterBlock } from '../mapped-ram/image-writer.js';
+import type { DigestAlgorithm } from '../multifd/chunk-hash.js';
+import { digestChunkBytes } from '../multifd/digest-chunk-bytes.js';
+import { DigestTable } from '../multifd/digest-table.js';
 import { FileChannels } from '../multifd/file-channels.js';
 import type { MigrationCapabilities } from '../options/migration-capabilities.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';
@@ -33,8 +36,8 @@ export interface OutgoingOptions {
   progressMs?: number;
   /** Whether the file is on the disk when the migration completes; true by default. */
   sync?: boolean;
-  /** Called with the vmdescription before it is written; returns the text to write (a manifest may be added). */
-  describe?: (vmdescription: string | undefined, writer: ImageWriter) => string | undefined;
+  /** Compute digests of the pages while they are written. */
+  checksums?: DigestAlgorithm;
 }
 
 export interface OutgoingEvents {
@@ -68,6 +71,8 @@ export interface OutgoingResult {
   totalTimeMs: number;
   /** From the stop of the guest to the end of its device state. */
   downtimeMs: number;
+  /** Where asked for: the digests of the blocks that the engine copied, by idstr. Pages that the source placed have none. */
+  checksums?: { algorithm: DigestAlgorithm; chunkBytes: number; digests: Map<string, DigestTable> };
 }
 
 /** Passes over a guest that dirties faster than the channels write: after these it is stopped. */
@@ -84,6 +89,8 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
   #channels: FileChannels | undefined;
   /** Blocks that the channels have mapped, in the order of their regions. */
   readonly #mapped: number[] = [];
+  /** Of the mapped blocks, by their index. */
+  readonly #digests = new Map<number, DigestTable>();
   /** Those of them that the engine copies. */
   #copied: number[] = [];
   #passes = 0;
@@ -234,7 +241,22 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
       setupTimeMs: this.#setupTimeMs,
       totalTimeMs: Math.round(performance.now() - this.#startedAt),
       downtimeMs: this.#downtimeMs,
+      ...this.#checksums(writer),
     };
+  }
+
+  #checksums(writer: ImageWriter): Pick<OutgoingResult, 'checksums'> {
+    const { checksums: algorithm } = this.#options;
+    if (algorithm === undefined) return {};
+    const copied = [...this.#digests].filter(([index]) => this.#copied.includes(index));
+    const digests = new Map(
+      copied.map(([index, table]) => [(writer.blocks[index] as ImageWriterBlock).idstr, table]),
+    );
+    return { checksums: { algorithm, chunkBytes: this.#digestChunkBytes(algorithm), digests } };
+  }
+
+  #digestChunkBytes(algorithm: DigestAlgorithm): number {
+    return digestChunkBytes(this.ram().totalBytes, algorithm);
   }
 
   async #layOut(setup: SourceSetup): Promise<ImageWriter> {
@@ -260,11 +282,19 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
 
   /** A source that places all of its pages itself needs no channels. */
   async #openChannels(setup: SourceSetup, writer: ImageWriter): Promise<void> {
-    const { source, file, parameters, capabilities } = this.#options;
+    const { source, file, parameters, capabilities, checksums } = this.#options;
     const regions = setup.blocks.flatMap(({ memory }, index) => {
       const block = writer.blocks[index] as ImageWriterBlock;
       if (!memory) return [];
       this.#mapped.push(index);
+      const digests =
+        checksums &&
+        DigestTable.create({
+          algorithm: checksums,
+          chunkBytes: this.#digestChunkBytes(checksums),
+          length: block.usedLength,
+        });
+      if (digests) this.#digests.set(index, digests);
       return [
         {
           fd: memory.fd,
@@ -273,6 +303,7 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
           pagesOffset: block.pagesOffset,
           pageSize: writer.pageSize,
           bitmap: block.bitmap.bytes.buffer as SharedArrayBuffer,
+          ...(digests ? { digests } : {}),
         },
       ];
     });
@@ -389,11 +420,10 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
   }
 
   async #writeDevices(writer: ImageWriter, devices: SourceDevices): Promise<number> {
-    const { file, describe, sync = true } = this.#options;
+    const { file, sync = true } = this.#options;
     await writer.writeEnd({ switchoverStart: devices.switchoverStart });
     await writer.writeSections(devices.sections);
-    const vmdescription = describe ? describe(devices.vmdescription, writer) : devices.vmdescription;
-    const fileBytes = await writer.finish(vmdescription);
+    const fileBytes = await writer.finish(devices.vmdescription);
     if (sync) {
       this.#phase = 'syncing';
       await syncFileData(file.mainFd);

@@ -1,5 +1,6 @@
 /** What a set of file channels and its workers say to each other. */
 import type { MemoryMapAddress } from '../io/memory-map.js';
+import type { DigestTableShape } from './digest-table.js';
 
 /**
  * How a page is found to be zero, in QEMU's words: `multifd` each channel looks at its own pages, `legacy` one
@@ -18,14 +19,19 @@ export interface WorkerRegion {
   name: string;
   /** Where the memory is mapped; without it pages are copied through a buffer. */
   map?: MemoryMapAddress;
+  /** Filled with the digests of the region's chunks. */
+  digests?: DigestTableShape;
 }
+
+/** `digest` reads the image as `read` does, and needs no memory: only the digest tables are filled. */
+export type ChannelAccess = 'read' | 'write' | 'digest';
 
 export interface ChannelSetup {
   channel: number;
   /** Descriptor of the image, this channel's own. */
   fd: number;
   path: string;
-  access: 'read' | 'write';
+  access: ChannelAccess;
   direct: boolean;
   chunkBytes: number;
   preallocate: boolean;
@@ -46,7 +52,8 @@ export type PassRequest =
       /** Pages that a scan found to hold data; the others are zero. */
       found?: SharedArrayBuffer[];
     }
-  | { kind: 'read'; selected?: Uint8Array[] };
+  | { kind: 'read'; selected?: Uint8Array[] }
+  | { kind: 'digest' };
 
 export type ChannelRequest = PassRequest | { kind: 'close' };
 

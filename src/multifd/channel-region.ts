@@ -12,9 +12,10 @@
  * a time. It covers a multiple of 32 pages, so no two channels ever write to the same 32-bit word of a bitmap.
  */
 import { MapramError } from '../errors.js';
+import type { DigestTable } from './digest-table.js';
 
 export interface ChannelRegion {
-  /** Descriptor of the memory: tmpfs, hugetlbfs, memfd or any regular file. Stays the caller's. */
+  /** Descriptor of the memory: tmpfs, hugetlbfs, memfd or any regular file. Stays the caller's. Unused for `digest`. */
   fd: number;
   /** Where the region begins in that file; a multiple of the page size. */
   fdOffset: number;
@@ -26,6 +27,8 @@ export interface ChannelRegion {
   pageSize: number;
   /** At least one bit a page, a multiple of 8 bytes long. Written when saving, read when loading. */
   bitmap: SharedArrayBuffer;
+  /** Filled with the digests of what is written, or for `digest` of what is in the image. */
+  digests?: DigestTable;
   /** For error messages, usually the block's idstr. */
   name?: string;
 }
@@ -38,13 +41,15 @@ export function regionBitmapBytes(length: number, pageSize: number): number {
 /** Pages whose bits share a word. */
 const PAGES_PER_WORD = 32;
 /** Chunks may not cross the windows of a memory map (1 GiB): powers of two up to this size never do. */
-const MAXIMUM_CHUNK = 64 * 1024 ** 2;
+export const MAXIMUM_CHUNK = 64 * 1024 ** 2;
 
-/** The chunk size for I/O of `ioSize` bytes: a power of two that covers whole bitmap words of every region. */
+/** The chunk size for I/O of `ioSize` bytes: a power of two that covers whole bitmap words and digests of every region. */
 export function chunkBytesFor(regions: readonly ChannelRegion[], ioSize: number): number {
   let chunk = 1;
   while (chunk < ioSize) chunk *= 2;
-  for (const { pageSize } of regions) while (chunk < pageSize * PAGES_PER_WORD) chunk *= 2;
+  for (const { pageSize, digests } of regions) {
+    while (chunk < pageSize * PAGES_PER_WORD || chunk < (digests?.shape.chunkBytes ?? 0)) chunk *= 2;
+  }
   if (chunk > MAXIMUM_CHUNK) {
     throw new MapramError(
       'USAGE',
@@ -56,7 +61,7 @@ export function chunkBytesFor(regions: readonly ChannelRegion[], ioSize: number)
 
 /** @throws MapramError `FORMAT` for a region whose numbers do not fit together. */
 export function checkRegion(region: ChannelRegion): void {
-  const { fdOffset, length, pagesOffset, pageSize, bitmap, name = 'unnamed' } = region;
+  const { fdOffset, length, pagesOffset, pageSize, bitmap, digests, name = 'unnamed' } = region;
   const refuse = (problem: string) => {
     throw new MapramError('FORMAT', `opening file channels for region ${name}: ${problem}`);
   };
@@ -72,5 +77,8 @@ export function checkRegion(region: ChannelRegion): void {
     refuse(
       `its bitmap has ${bitmap.byteLength} bytes, ${regionBitmapBytes(length, pageSize)} are needed for ${length} bytes of memory`,
     );
+  }
+  if (digests && (digests.shape.length !== length || digests.shape.chunkBytes % pageSize !== 0)) {
+    refuse(`its digest table is for ${digests.shape.length} bytes in chunks of ${digests.shape.chunkBytes}`);
   }
 }

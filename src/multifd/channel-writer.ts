@@ -18,6 +18,7 @@ import { writeFully } from '../io/positional-io.js';
 import { ChannelIoError } from './channel-io-error.js';
 import type { ChannelSetup, PassRequest } from './channel-protocol.js';
 import type { ChannelState } from './channel-state.js';
+import type { ChunkDigester } from './chunk-digester.js';
 import type { Chunk } from './chunk-grid.js';
 import { clearBits, findBit, setBits, testBit } from './page-bits.js';
 import type { RegionMemory } from './region-memory.js';
@@ -43,6 +44,7 @@ export class ChannelWriter {
     private readonly setup: ChannelSetup,
     private readonly memories: RegionMemory[],
     private readonly state: ChannelState,
+    private readonly digester?: ChunkDigester,
   ) {
     const smallestPage = Math.min(...setup.regions.map(({ pageSize }) => pageSize));
     this.#states = new Uint8Array(Math.ceil(setup.chunkBytes / smallestPage));
@@ -66,6 +68,7 @@ export class ChannelWriter {
     }
     bridgeGaps(states, Math.floor(this.setup.bridgeBytes / this.#memoryOf(chunk).region.pageSize));
     this.#act(chunk, states);
+    this.digester?.fromMemory(chunk, selected);
   }
 
   /** Only looks: sets the bits of pages that hold data in `found`. */

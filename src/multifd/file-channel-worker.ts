@@ -13,7 +13,9 @@ import type {
 import { ChannelReader } from './channel-reader.js';
 import { ChannelState } from './channel-state.js';
 import { ChannelWriter } from './channel-writer.js';
+import { ChunkDigester } from './chunk-digester.js';
 import { ChunkGrid } from './chunk-grid.js';
+import { createChunkHasher } from './chunk-hash.js';
 import { CopyBuffer, RegionMemory } from './region-memory.js';
 
 const setup = workerData as ChannelSetup;
@@ -21,7 +23,9 @@ const state = new ChannelState(setup.state, setup.channels);
 const grid = new ChunkGrid(setup.regions, setup.chunkBytes);
 const copies = new CopyBuffer(setup.chunkBytes);
 const memories = setup.regions.map((region) => new RegionMemory(region, copies));
-const writer = new ChannelWriter(setup, memories, state);
+const algorithm = setup.regions.find(({ digests }) => digests !== undefined)?.digests?.algorithm;
+const digester = algorithm && new ChunkDigester(setup, memories, state, await createChunkHasher(algorithm));
+const writer = new ChannelWriter(setup, memories, state, digester);
 const reader = new ChannelReader(setup, memories, state);
 
 function runPass(request: PassRequest): void {
@@ -32,6 +36,7 @@ function runPass(request: PassRequest): void {
       if (chunk === undefined) break;
       if (request.kind === 'write') writer.write(chunk, request);
       else if (request.kind === 'scan') writer.scan(chunk, request);
+      else if (request.kind === 'digest') digester?.fromImage(chunk);
       else reader.read(chunk, request);
       memories[chunk.regionIndex]?.release(chunk.start, chunk.end);
     }

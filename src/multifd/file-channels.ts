@@ -13,6 +13,7 @@ import { MemoryMap } from '../io/memory-map.js';
 import { openDirect } from '../io/open-direct.js';
 import { closeFile } from '../io/open-file.js';
 import type {
+  ChannelAccess,
   ChannelFailure,
   ChannelReply,
   ChannelRequest,
@@ -42,7 +43,7 @@ export interface FileChannelsOptions {
    * then only a name for messages.
    */
   fds?: readonly number[];
-  access: 'read' | 'write';
+  access: ChannelAccess;
   /** 1 to 16; with `fds` the number of descriptors. */
   count: number;
   /** Open with O_DIRECT; fails with `NO_DIRECT_IO` where that is refused. With `fds`: what they are. */
@@ -88,7 +89,7 @@ export class FileChannels implements AsyncDisposable {
   readonly direct: boolean;
   readonly #path: string;
   readonly #regions: readonly ChannelRegion[];
-  readonly #access: 'read' | 'write';
+  readonly #access: ChannelAccess;
   readonly #detection: ZeroPageDetection;
   readonly #resources: ChannelResources;
   readonly #state: ChannelState;
@@ -243,7 +244,9 @@ export class FileChannels implements AsyncDisposable {
 
   async #run(selected: Uint8Array[] | undefined): Promise<void> {
     const selection = selected === undefined ? {} : { selected };
-    if (this.#access === 'read') {
+    if (this.#access === 'digest') {
+      await this.#broadcast({ kind: 'digest' }, this.#threads);
+    } else if (this.#access === 'read') {
       await this.#broadcast({ kind: 'read', ...selection }, this.#threads);
     } else if (this.#detection === 'legacy') {
       const found = this.#regions.map(({ bitmap }) => new SharedArrayBuffer(bitmap.byteLength));
@@ -315,16 +318,28 @@ class ChannelResources {
   readonly #fds: number[] = [];
   readonly #maps: MemoryMap[] = [];
 
-  openImage(path: string, access: 'read' | 'write', direct: boolean): number {
-    const { fd } = openDirect(path, { access, mode: direct ? 'on' : 'off' });
+  openImage(path: string, access: ChannelAccess, direct: boolean): number {
+    const { fd } = openDirect(path, {
+      access: access === 'write' ? 'write' : 'read',
+      mode: direct ? 'on' : 'off',
+    });
     this.#fds.push(fd);
     return fd;
   }
 
-  attach(region: ChannelRegion, access: 'read' | 'write', copy: boolean): WorkerRegion {
-    const { fd, fdOffset, length, pagesOffset, pageSize, bitmap, name = 'unnamed' } = region;
-    const attached: WorkerRegion = { fd, fdOffset, length, pagesOffset, pageSize, bitmap, name };
-    if (copy || length === 0) return attached;
+  attach(region: ChannelRegion, access: ChannelAccess, copy: boolean): WorkerRegion {
+    const { fd, fdOffset, length, pagesOffset, pageSize, bitmap, digests, name = 'unnamed' } = region;
+    const attached: WorkerRegion = {
+      fd,
+      fdOffset,
+      length,
+      pagesOffset,
+      pageSize,
+      bitmap,
+      name,
+      ...(digests ? { digests: digests.shape } : {}),
+    };
+    if (access === 'digest' || copy || length === 0) return attached;
     try {
       const map = MemoryMap.open({ fd, offset: fdOffset, length, writable: access === 'read', path: name });
       this.#maps.push(map);
@@ -417,16 +432,16 @@ class ChannelThread {
 }
 
 /** A descriptor from outside must be what the channels take it for, as QEMU demands of its fdsets. */
-function checkDescriptor(fd: number, path: string, access: 'read' | 'write', direct: boolean): number {
+function checkDescriptor(fd: number, path: string, access: ChannelAccess, direct: boolean): number {
   const flags = Number.parseInt(
     /^flags:\s*([0-7]+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'))?.[1] ?? '',
     8,
   );
   const mode = flags & (constants.O_RDONLY | constants.O_WRONLY | constants.O_RDWR);
-  const wanted = access === 'read' ? constants.O_RDONLY : constants.O_WRONLY;
+  const wanted = access === 'write' ? constants.O_WRONLY : constants.O_RDONLY;
   const problem =
     mode !== wanted && mode !== constants.O_RDWR
-      ? `is not open for ${access === 'read' ? 'reading' : 'writing'}`
+      ? `is not open for ${access === 'write' ? 'writing' : 'reading'}`
       : ((flags & O_DIRECT) !== 0) !== direct
         ? `${direct ? 'has no' : 'has'} O_DIRECT`
         : undefined;
@@ -449,7 +464,7 @@ function cancelled(path: string, signal: AbortSignal | undefined): MapramError {
 
 function channelError(
   path: string,
-  access: 'read' | 'write',
+  access: ChannelAccess,
   channel: number,
   failure: ChannelFailure,
 ): MapramError {

@@ -8,7 +8,7 @@ import { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { O_DIRECT } from '../io/direct-io-support.js';
 import type { DirectIoMode } from '../io/open-direct.js';
 import { closeFile, openFile } from '../io/open-file.js';
-import { checkImage } from '../mapped-ram/check-image.js';
+import { readPublicKey } from '../manifest/signature.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import { IncomingMigration } from '../migration/incoming.js';
 import { MigrationFile } from '../migration/migration-file.js';
@@ -21,6 +21,7 @@ import type { ProgressEvent } from '../progress.js';
 import { chooseDirectIo, type DirectIoChoice } from './direct-io-choice.js';
 import { assertFitsVm } from './fits-vm.js';
 import { DEFAULT_CHANNELS } from './save.js';
+import { assertVerified } from './verify.js';
 
 export const LOAD_METHODS = ['native', 'stream'] as const;
 
@@ -38,6 +39,10 @@ export interface RestoreOptions {
   multifd?: boolean;
   /** Let the VM run afterwards, also when the file was saved from a paused one. */
   cont?: boolean;
+  /** Hold all pages against their checksums before anything is loaded; structure, device state and bitmaps always are. */
+  verify?: boolean;
+  /** Path of an Ed25519 public key in PEM form, by whose private key the file must be signed; implies `verify`. */
+  requireSignature?: string;
   /** Where in the file the stream starts; found by itself at the start and behind libvirt's header. */
   offset?: number;
   signal?: AbortSignal;
@@ -69,14 +74,24 @@ export async function restore(options: RestoreOptions): Promise<RestoreResult> {
   const startedAt = performance.now();
   const { file, vm: vmOption, directIo = 'auto', signal = new AbortController().signal } = options;
   signal.throwIfAborted();
+  const requiredKey =
+    options.requireSignature === undefined ? undefined : readPublicKey(options.requireSignature);
   await using image = await MappedRamImage.open(
     file,
     options.offset === undefined ? {} : { offset: options.offset },
   );
-  assertSound(image);
   const choice = chooseDirectIo(file, directIo);
   if (choice.warning !== undefined) options.onWarning?.(choice.warning);
-  const run: RestoreRun = { options, image, choice, signal, channels: options.channels ?? DEFAULT_CHANNELS };
+  const channels = options.channels ?? DEFAULT_CHANNELS;
+  await assertVerified(image, {
+    contents: options.verify === true,
+    ...(requiredKey ? { requiredKey } : {}),
+    direct: choice.directIo,
+    channels,
+    signal,
+    ...(options.onProgress ? { onProgress: options.onProgress } : {}),
+  });
+  const run: RestoreRun = { options, image, choice, signal, channels };
   const result =
     typeof vmOption === 'string' ? await restoreQemu(run, vmOption) : await restoreBuiltin(run, vmOption);
   return {
@@ -97,14 +112,6 @@ interface RestoreRun {
 }
 
 type Loaded = Pick<RestoreResult, 'method' | 'methodReason' | 'channels' | 'normalPages' | 'runState'>;
-
-function assertSound(image: MappedRamImage): void {
-  const problem = image.problems[0] ?? checkImage(image)[0]?.message;
-  if (image.complete && problem === undefined) return;
-  throw new MapramError('FORMAT', `loading ${image.path}: ${problem ?? 'the save did not finish'}`, {
-    path: image.path,
-  });
-}
 
 async function restoreBuiltin(
   { options, choice, channels, signal, image }: RestoreRun,

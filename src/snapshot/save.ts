@@ -1,4 +1,5 @@
 /** Saves a VM into a mapped-ram file: what `mapram save` does. */
+import type { KeyObject } from 'node:crypto';
 import { fstatSync, realpathSync } from 'node:fs';
 import path from 'node:path';
 import { MapramError } from '../errors.js';
@@ -7,6 +8,10 @@ import { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { probeDirectIo } from '../io/direct-io-probe.js';
 import { allocatedBytes, freeSpace } from '../io/file-space.js';
 import type { DirectIoMode } from '../io/open-direct.js';
+import { recordLaunch } from '../launch/launch-record.js';
+import type { Manifest } from '../manifest/manifest.js';
+import { type SealOptions, sealImage } from '../manifest/seal.js';
+import { readSigningKey } from '../manifest/signature.js';
 import { GuestSource } from '../migration/guest-source.js';
 import { type LiveLimits, liveParameters } from '../migration/live-limits.js';
 import { MigrationFile } from '../migration/migration-file.js';
@@ -15,6 +20,9 @@ import { saveNatively } from '../migration/qemu-native-save.js';
 import { QemuSharedSource } from '../migration/qemu-shared-source.js';
 import { QemuStreamSource, type StreamMode } from '../migration/qemu-stream-source.js';
 import type { OutgoingSource } from '../migration/source.js';
+import type { DigestAlgorithm } from '../multifd/chunk-hash.js';
+import { digestChunkBytes } from '../multifd/digest-chunk-bytes.js';
+import { MAXIMUM_FILE_CHANNELS } from '../multifd/file-channels.js';
 import { type StreamCompression, whyNotDecodable } from '../multifd/payload-decoder.js';
 import { MAXIMUM_SOCKET_CHANNELS } from '../multifd/socket-channel-receiver.js';
 import { defaultCapabilities } from '../options/migration-capabilities.js';
@@ -48,6 +56,10 @@ export interface SaveOptions {
   then?: 'cont' | 'stop' | 'quit';
   /** Replace an existing file, once the new one is complete. */
   force?: boolean;
+  /** Whether the file gets checksums of its pages; true by default. */
+  checksums?: boolean;
+  /** Path of an Ed25519 private key in PEM form; the file is then signed, and its checksums are SHA-256. */
+  signingKey?: string;
   /** Where in the file the stream starts; 0 by default. */
   offset?: number;
   signal?: AbortSignal;
@@ -77,6 +89,11 @@ export interface SaveResult {
   downtimeMs: number;
   /** Data and name are on the disk. */
   synced: boolean;
+  /** Identity of this save, a UUID. */
+  id: string;
+  /** How pages were summed, if they were. */
+  checksums: DigestAlgorithm | 'none';
+  signed: boolean;
   /** Absent for the builtin guest. */
   qemuVersion?: string;
   /** State of the VM afterwards. */
@@ -102,19 +119,33 @@ export async function save(options: SaveOptions): Promise<SaveResult> {
   } = options;
   signal.throwIfAborted();
   assertSensible(options);
+  const signingKey = options.signingKey === undefined ? undefined : readSigningKey(options.signingKey);
   using target = TargetFile.create(file, { force });
   const choice = chooseDirectIo(file, directIo, () => probeDirectIo(target.partPath));
   if (choice.warning !== undefined) options.onWarning?.(choice.warning);
-  const run: SaveRun = { options, target, choice, signal, channels: options.channels ?? DEFAULT_CHANNELS };
+  const algorithm = signingKey ? 'sha256-128' : 'xxh64';
+  const run: SaveRun = {
+    options,
+    target,
+    choice,
+    signal,
+    channels: options.channels ?? DEFAULT_CHANNELS,
+    ...(signingKey ? { signingKey } : {}),
+    ...(options.checksums === false ? {} : { checksums: algorithm }),
+  };
   if (typeof vmOption !== 'string') return await saveBuiltin(run, vmOption, startedAt);
   await using vm = await QemuVm.connect(vmOption, { signal });
   return await saveQemu(run, vm, startedAt);
 }
 
 /** Refuses what contradicts itself or cannot work here, before anything is created or any VM is touched. */
-function assertSensible({ vm, file, live, background, multifd, compression = 'none' }: SaveOptions): void {
+function assertSensible(options: SaveOptions): void {
+  const { vm, file, live, background, multifd, compression = 'none', checksums, signingKey } = options;
   const refuse = (problem: string) =>
     new MapramError('USAGE', `saving to ${file}: ${problem}`, { path: file });
+  if (signingKey !== undefined && checksums === false) {
+    throw refuse('a signature needs checksums; leave out one of the two');
+  }
   if (background && live) throw refuse('a save is either live or a background snapshot, not both');
   if (compression !== 'none') {
     if (background || multifd === false) throw refuse('only multifd channels can be compressed');
@@ -135,13 +166,19 @@ interface SaveRun {
   choice: DirectIoChoice;
   signal: AbortSignal;
   channels: number;
+  checksums?: DigestAlgorithm;
+  signingKey?: KeyObject;
 }
 
 /** What both ways of saving a VM report. */
 type Saved = Pick<
   SaveResult,
   'channels' | 'ramBytes' | 'normalPages' | 'duplicatePages' | 'normalBytes' | 'fileBytes' | 'downtimeMs'
-> & { resume(): Promise<void> };
+> & {
+  /** Digests of the blocks that this process wrote. */
+  written?: OutgoingResult['checksums'];
+  resume(): Promise<void>;
+};
 
 async function saveQemu(run: SaveRun, vm: QemuVm, startedAt: number): Promise<SaveResult> {
   const { options, target, choice } = run;
@@ -152,7 +189,8 @@ async function saveQemu(run: SaveRun, vm: QemuVm, startedAt: number): Promise<Sa
     method === 'native'
       ? await saveQemuNatively(run, vm)
       : await saveThroughEngine(run, method === 'shared' ? new QemuSharedSource(vm) : streamSource(run, vm));
-  const result = await finish(run, saved, async () => {
+  const facts = { runState: runStateBefore, qemu: vm.versionText, ...launchOf(vm) };
+  const result = await finish(run, saved, { facts }, async () => {
     const then = options.then ?? (runStateBefore === 'running' ? 'cont' : 'stop');
     if (then === 'cont') await (runStateBefore === 'running' ? saved.resume() : vm.cont());
     return vm.runState();
@@ -208,7 +246,8 @@ function streamSource({ options, channels }: SaveRun, vm: QemuVm): QemuStreamSou
 
 async function saveBuiltin(run: SaveRun, guest: BuiltinGuest, startedAt: number): Promise<SaveResult> {
   const { options, target, choice } = run;
-  const wasRunning = guest.runState === 'running';
+  const runStateBefore = guest.runState;
+  const wasRunning = runStateBefore === 'running';
   await assertSpace(
     target,
     guest.blocks.reduce((total, { fd }) => total + allocatedBytes(fd), 0),
@@ -220,7 +259,11 @@ async function saveBuiltin(run: SaveRun, guest: BuiltinGuest, startedAt: number)
       throw error;
     },
   );
-  const result = await finish(run, saved, async () => {
+  const sealing = {
+    facts: { runState: runStateBefore },
+    guestAddresses: new Map(guest.blocks.map(({ idstr, guestAddress }) => [idstr, guestAddress])),
+  };
+  const result = await finish(run, saved, sealing, async () => {
     const then = options.then ?? (wasRunning ? 'cont' : 'stop');
     if (then === 'cont' && guest.runState !== 'running') await guest.cont();
     return guest.runState;
@@ -238,14 +281,69 @@ async function saveBuiltin(run: SaveRun, guest: BuiltinGuest, startedAt: number)
   };
 }
 
+/** What the kinds of VM know that goes into the manifest. */
+type Sealing = Pick<SealOptions, 'facts' | 'guestAddresses'>;
+
+type Finished = Omit<Saved, 'resume' | 'written'> &
+  Pick<SaveResult, 'allocatedBytes' | 'runState' | 'id' | 'checksums' | 'signed'>;
+
 /** The guest goes on before the last sync: its downtime ends when its state is taken, not when the disk is through. */
 async function finish(
+  run: SaveRun,
+  saved: Saved,
+  sealing: Sealing,
+  settle: () => Promise<string>,
+): Promise<Finished> {
+  const { checksums = 'none', signingKey } = run;
+  const { resume, written: _, ...figures } = saved;
+  const runState = await settle();
+  try {
+    const { id } = await seal(run, saved, sealing);
+    const { allocatedBytes, fileBytes } = await publish(run, saved);
+    return {
+      ...figures,
+      fileBytes,
+      allocatedBytes,
+      runState,
+      id,
+      checksums,
+      signed: signingKey !== undefined,
+    };
+  } catch (error) {
+    // There is no file: a guest that was to stay stopped behind it goes on as before.
+    if (sealing.facts.runState === 'running' && runState !== 'running') await resume().catch(() => {});
+    throw error;
+  }
+}
+
+async function seal(
+  { options, target, choice, channels, checksums: algorithm, signingKey, signal }: SaveRun,
+  { written, ramBytes }: Saved,
+  sealing: Sealing,
+): Promise<Manifest> {
+  const checksums = algorithm && {
+    algorithm,
+    chunkBytes: written?.chunkBytes ?? digestChunkBytes(ramBytes, algorithm),
+  };
+  return await sealImage({
+    ...sealing,
+    path: target.partPath,
+    fd: target.fd,
+    offset: options.offset ?? 0,
+    channels: Math.min(channels, MAXIMUM_FILE_CHANNELS),
+    direct: choice.directIo,
+    signal,
+    ...(checksums ? { checksums } : {}),
+    ...(written ? { digests: written.digests } : {}),
+    ...(signingKey ? { signingKey } : {}),
+    ...(options.onProgress ? { onProgress: options.onProgress } : {}),
+  });
+}
+
+async function publish(
   { options, target }: SaveRun,
   saved: Saved,
-  settle: () => Promise<string>,
-): Promise<Omit<Saved, 'resume'> & { allocatedBytes: number; runState: string }> {
-  const { resume: _, ...figures } = saved;
-  const runState = await settle();
+): Promise<{ allocatedBytes: number; fileBytes: number }> {
   options.onProgress?.({
     phase: 'syncing',
     bytes: saved.normalBytes,
@@ -253,13 +351,24 @@ async function finish(
     pages: saved.normalPages,
     rate: 0,
   });
-  const allocated = fstatSync(target.fd).blocks * 512;
+  const { blocks, size } = fstatSync(target.fd);
   await target.publish();
-  return { ...figures, allocatedBytes: allocated, runState };
+  return { allocatedBytes: blocks * 512, fileBytes: size };
+}
+
+/** Without the right to look at the process, or over TCP, a file is as good, but has to be told how to start its VM. */
+function launchOf(vm: QemuVm): Pick<Manifest, 'launch'> {
+  const pid = vm.peerPid();
+  if (pid === undefined) return {};
+  try {
+    return { launch: recordLaunch(pid) };
+  } catch {
+    return {};
+  }
 }
 
 async function saveThroughEngine(run: SaveRun, source: OutgoingSource): Promise<Saved> {
-  const { options, target, choice, signal, channels } = run;
+  const { options, target, choice, signal, channels, checksums } = run;
   const parameters = {
     ...defaultParameters(qemuProfile('10.0')),
     'direct-io': choice.directIo,
@@ -271,7 +380,14 @@ async function saveThroughEngine(run: SaveRun, source: OutgoingSource): Promise<
     parameters,
     capabilities,
   });
-  const migration = new OutgoingMigration({ source, file, parameters, capabilities, sync: false });
+  const migration = new OutgoingMigration({
+    source,
+    file,
+    parameters,
+    capabilities,
+    sync: false,
+    ...(checksums ? { checksums } : {}),
+  });
   if (options.onProgress) migration.on('progress', options.onProgress);
   const cancel = () => migration.cancel();
   signal.addEventListener('abort', cancel, { once: true });
@@ -290,6 +406,7 @@ async function saveThroughEngine(run: SaveRun, source: OutgoingSource): Promise<
     normalBytes: ram.normalBytes,
     fileBytes: result.fileBytes,
     downtimeMs: result.downtimeMs,
+    ...(result.checksums ? { written: result.checksums } : {}),
     resume: () => source.resume(),
   };
 }

@@ -32,6 +32,11 @@ export const restore: CommandDescription = {
       )
       .option('--no-multifd', 'stream: one connection instead of --channels of them')
       .option('--cont', 'let the VM run afterwards, also when it was saved paused')
+      .option('--verify', 'hold all memory against its checksums before the VM sees any of it')
+      .option(
+        '--require-signature <key>',
+        'the file must be signed; the public key, an Ed25519 key in PEM form (implies --verify)',
+      )
       .option('--offset <bytes>', 'where in the file the stream starts', parseOffset)
       .addHelpText(
         'after',
@@ -43,7 +48,7 @@ Examples:
   },
   async run(
     [file, address],
-    { directIo, channels, method, multifd, cont, offset },
+    { directIo, channels, method, multifd, cont, verify, requireSignature, offset },
     { signal, progress, warn },
   ) {
     await using opened = await openVm(address as VmAddress, 'incoming');
@@ -55,6 +60,8 @@ Examples:
       method,
       multifd,
       cont: cont === true,
+      verify: verify === true,
+      ...(requireSignature === undefined ? {} : { requireSignature }),
       ...(offset === undefined ? {} : { offset }),
       signal,
       onProgress: progress,

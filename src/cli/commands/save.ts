@@ -66,6 +66,8 @@ export const save: CommandDescription = {
         ]),
       )
       .option('--force', 'replace an existing file, once the new one is complete')
+      .option('--no-checksums', 'leave out the checksums of pages')
+      .option('--sign <key>', 'sign the file with this Ed25519 private key in PEM form')
       .option('--offset <bytes>', 'start the stream at this place of the file', parseOffset)
       .addHelpText(
         'after',
@@ -79,6 +81,7 @@ Examples:
   },
   async run([address, file], options, { signal, progress, warn }) {
     const { directIo, channels, method, background, multifd, compression, then, force, offset } = options;
+    const { checksums, sign } = options;
     await using opened = await openVm(address as VmAddress, 'running');
     const result = await saveVm({
       vm: opened.vm,
@@ -91,6 +94,8 @@ Examples:
       multifd,
       compression,
       force: force === true,
+      checksums,
+      ...(sign === undefined ? {} : { signingKey: sign }),
       ...(then === undefined ? {} : { then }),
       ...(offset === undefined ? {} : { offset }),
       signal,
@@ -132,6 +137,7 @@ function describe(result: SaveResult): string {
       `${formatSize(ramBytes)}, of it ${formatSize(normalBytes)} written, ${duplicatePages} zero pages left out`,
     ],
     ['time', `${formatDuration(totalTimeMs)}${rate}, guest stopped for ${formatDuration(result.downtimeMs)}`],
+    ['checksums', `${result.checksums}${result.signed ? ', signed' : ''}`],
     ['VM', result.runState],
   ]);
 }

@@ -1,0 +1,58 @@
+/** A manifest's place: the last key of a vmdescription. */
+import { MANIFEST_KEY } from '../mapped-ram/image.js';
+import { type JsonEntry, JsonObject, parseDescriptionJson } from '../stream/description-json.js';
+import { SectionType } from '../stream/format.js';
+import { appendDescriptionKey } from '../stream/vmdescription-text.js';
+import type { Manifest } from './manifest.js';
+
+/** What stands before the root's value, which is the last place of its kind. */
+const ROOT_MARK = '"root":"';
+
+/** The description as it goes into the file behind EOF: type byte, be32 length, JSON. */
+export function describeWithManifest(vmdescription: string | undefined, manifest: Manifest): Buffer {
+  const text = Buffer.from(appendDescriptionKey(vmdescription, MANIFEST_KEY, manifest));
+  const header = Buffer.alloc(5);
+  header[0] = SectionType.VMDESCRIPTION;
+  header.writeUInt32BE(text.length, 1);
+  return Buffer.concat([header, text]);
+}
+
+/** What of such bytes the root covers: everything up to its own value. */
+export function coveredByRoot(description: Buffer): Buffer {
+  return description.subarray(0, description.lastIndexOf(ROOT_MARK) + ROOT_MARK.length);
+}
+
+/** The manifest of a description, as text. */
+export interface FoundManifest {
+  /** Where its value lies: `text.slice(start, end)`. */
+  start: number;
+  end: number;
+  /** What is wrong with its place. */
+  problem?: string;
+}
+
+/** Finds the manifest of a description, also one whose key was damaged. `undefined` where there is none. */
+export function findManifest(text: string): FoundManifest | undefined {
+  let entries: readonly JsonEntry[];
+  try {
+    const root = parseDescriptionJson(text);
+    entries = root instanceof JsonObject ? root.entries : [];
+  } catch {
+    return undefined;
+  }
+  const [found, another] = entries.filter(({ key }) => key === MANIFEST_KEY);
+  if (found === undefined) {
+    const renamed = entries.find(({ value }) => value instanceof JsonObject && value.entry('root'));
+    return renamed && { ...renamed, problem: `its key reads ${JSON.stringify(renamed.key)}` };
+  }
+  if (another !== undefined) return { ...found, problem: 'there are two' };
+  if (found !== entries.at(-1)) return { ...found, problem: 'something follows it in the vmdescription' };
+  return found;
+}
+
+/** A description without its manifest, as the source of the migration wrote it. */
+export function withoutManifest(text: string): string {
+  const found = findManifest(text);
+  if (found === undefined || found.problem !== undefined) return text;
+  return `${text.slice(0, text.lastIndexOf(JSON.stringify(MANIFEST_KEY), found.start)).replace(/,?\s*$/, '')}${text.slice(found.end)}`;
+}

@@ -1,0 +1,145 @@
+/** Puts the manifest into a file that is otherwise complete, whoever wrote it. */
+import { type KeyObject, randomUUID } from 'node:crypto';
+import { createRequire } from 'node:module';
+import { MapramError } from '../errors.js';
+import { truncateFile } from '../io/file-space.js';
+import { MappedRamImage } from '../mapped-ram/image.js';
+import { writeFully } from '../mapped-ram/positional-write.js';
+import { CHUNK_STATE, type DigestTable } from '../multifd/digest-table.js';
+import type { ProgressEvent } from '../progress.js';
+import { coveredByRoot, describeWithManifest, withoutManifest } from './description-text.js';
+import { digestBlocks } from './image-digests.js';
+import { MANIFEST_FORMAT, type Manifest, type ManifestChecksums } from './manifest.js';
+import { computeRoot, rootRanges } from './root.js';
+import { rawPublicKey, signRoot } from './signature.js';
+
+export interface SealOptions {
+  /** The file, and a descriptor that may write to it, buffered. */
+  path: string;
+  fd: number;
+  /** Where in it the stream starts. */
+  offset: number;
+  /** What only the caller knows. */
+  facts: Pick<Manifest, 'runState' | 'qemu' | 'launch'>;
+  /** Guest-physical addresses of blocks, where known. */
+  guestAddresses?: ReadonlyMap<string, number>;
+  /** Absent: no digests of pages. */
+  checksums?: ManifestChecksums;
+  /** Digests that were computed while the blocks were written, by idstr. The other blocks are read for theirs. */
+  digests?: ReadonlyMap<string, DigestTable>;
+  signingKey?: KeyObject;
+  /** For reading. */
+  channels: number;
+  direct: boolean;
+  signal?: AbortSignal;
+  onProgress?: (event: ProgressEvent) => void;
+}
+
+const ROOT_TO_COME = '0'.repeat(64);
+const SIGNATURE_TO_COME = Buffer.alloc(64).toString('base64');
+
+/**
+ * Writes the manifest behind the description that the file has, in its place. The caller syncs.
+ *
+ * @throws MapramError `FORMAT` when the file is not complete, `IO`, `NO_SPACE`, `CANCELLED`
+ */
+export async function sealImage(options: SealOptions): Promise<Manifest> {
+  const { path, fd, offset, signingKey } = options;
+  await using image = await MappedRamImage.open(path, { offset });
+  const { tailOffset } = image;
+  if (!image.complete || tailOffset === undefined) {
+    throw new MapramError(
+      'FORMAT',
+      `adding the manifest to ${path}: ${image.problems[0] ?? 'the save did not finish'}`,
+      { path },
+    );
+  }
+  const ranges = rootRanges(image, tailOffset);
+  const { descriptionText } = image.tail;
+  const vmdescription = descriptionText && withoutManifest(descriptionText);
+  const draft: Manifest = {
+    ...(await compose(image, options)),
+    root: ROOT_TO_COME,
+    ...(signingKey && {
+      signature: {
+        algorithm: 'ed25519',
+        publicKey: rawPublicKey(signingKey).toString('base64'),
+        value: SIGNATURE_TO_COME,
+      },
+    }),
+  };
+  const root = await computeRoot(
+    image.source,
+    ranges,
+    coveredByRoot(describeWithManifest(vmdescription, draft)),
+  );
+  const manifest = { ...draft, root, ...(signingKey && { signature: signRoot(root, signingKey) }) };
+  const bytes = describeWithManifest(vmdescription, manifest);
+  await writeFully(fd, bytes, ranges.tail.end, path);
+  truncateFile(fd, ranges.tail.end + bytes.length);
+  return manifest;
+}
+
+async function compose(image: MappedRamImage, options: SealOptions): Promise<Omit<Manifest, 'root'>> {
+  const { facts, guestAddresses, checksums } = options;
+  const digests = checksums && (await allDigests(image, { ...options, checksums }));
+  return {
+    format: MANIFEST_FORMAT,
+    id: randomUUID(),
+    createdAt: new Date().toISOString(),
+    mapram: packageVersion(),
+    ...(facts.qemu === undefined ? {} : { qemu: facts.qemu }),
+    machine: image.configuration.machine,
+    runState: facts.runState,
+    ...(facts.launch === undefined ? {} : { launch: facts.launch }),
+    pageSize: image.pageSize,
+    blocks: image.blocks.map(({ idstr, usedLength, bitmapOffset, pagesOffset, guestAddress: recorded }) => {
+      const guestAddress = recorded ?? guestAddresses?.get(idstr);
+      const table = digests?.get(idstr);
+      return {
+        idstr,
+        usedLength,
+        bitmapOffset,
+        pagesOffset,
+        ...(guestAddress === undefined ? {} : { guestAddress }),
+        ...(table === undefined ? {} : { digests: Buffer.from(table.digests).toString('base64') }),
+      };
+    }),
+    ...(checksums && { checksums }),
+  };
+}
+
+async function allDigests(
+  image: MappedRamImage,
+  options: SealOptions & { checksums: ManifestChecksums },
+): Promise<Map<string, DigestTable>> {
+  const { path, checksums, channels, direct, signal, onProgress } = options;
+  const digests = new Map(options.digests);
+  const missing = image.blocks.filter(({ idstr }) => !digests.has(idstr));
+  if (missing.length === 0) return digests;
+  const tables = await digestBlocks(missing, {
+    path,
+    ...checksums,
+    channels,
+    direct,
+    ...(signal ? { signal } : {}),
+    ...(onProgress ? { onProgress } : {}),
+  });
+  for (const [index, table] of tables.entries()) {
+    const { idstr } = missing[index] as (typeof missing)[number];
+    for (let chunk = 0; chunk < table.count; chunk++) {
+      if (table.state(chunk) === CHUNK_STATE.done) continue;
+      throw new MapramError(
+        'IO',
+        `reading ${path} back for its checksums: the pages of ${idstr} from ${chunk * checksums.chunkBytes} on cannot be read; check the disk`,
+        { path },
+      );
+    }
+    digests.set(idstr, table);
+  }
+  return digests;
+}
+
+function packageVersion(): string {
+  return (createRequire(import.meta.url)('mapram/package.json') as { version: string }).version;
+}

@@ -1,0 +1,148 @@
+/** Fills the digest tables of a channel's chunks, from memory while they are saved or from the image. */
+import { alignedBuffer } from '../io/aligned-buffer.js';
+import { readFully } from '../io/positional-io.js';
+import type { ChannelSetup } from './channel-protocol.js';
+import type { ChannelState } from './channel-state.js';
+import type { Chunk } from './chunk-grid.js';
+import type { ChunkHasher } from './chunk-hash.js';
+import { CHUNK_STATE, DigestTable } from './digest-table.js';
+import { findBit } from './page-bits.js';
+import type { RegionMemory } from './region-memory.js';
+
+/** Read from the image at once. */
+const READ_BYTES = 4 * 1024 ** 2;
+
+interface DigestedRegion {
+  table: DigestTable;
+  bitmap: Uint8Array;
+  pageSize: number;
+  pagesOffset: number;
+}
+
+export class ChunkDigester {
+  readonly #regions: (DigestedRegion | undefined)[];
+  #zeros: Buffer | undefined;
+  #buffer: Buffer | undefined;
+
+  constructor(
+    private readonly setup: ChannelSetup,
+    private readonly memories: RegionMemory[],
+    private readonly state: ChannelState,
+    private readonly hasher: ChunkHasher,
+  ) {
+    this.#regions = setup.regions.map(
+      ({ digests, bitmap, pageSize, pagesOffset }) =>
+        digests && { table: new DigestTable(digests), bitmap: new Uint8Array(bitmap), pageSize, pagesOffset },
+    );
+  }
+
+  /**
+   * Digests what of a piece of work was touched, from the memory that was just written to the image. While the guest
+   * runs its memory may have changed since; then the page is dirty, and a later pass comes here again.
+   */
+  fromMemory(work: Chunk, selected: Uint8Array | undefined): void {
+    const region = this.#regions[work.regionIndex];
+    const memory = this.memories[work.regionIndex];
+    if (region === undefined || memory === undefined) return;
+    const { table, bitmap, pageSize } = region;
+    for (const chunk of digestChunks(work, table, pageSize)) {
+      if (selected && findBit(selected, chunk.firstPage, chunk.endPage, true) === chunk.endPage) continue;
+      let empty = true;
+      for (const run of presentRuns(bitmap, chunk)) {
+        empty = false;
+        this.#hashMemory(memory, run.first * pageSize, run.end * pageSize);
+      }
+      this.#finish(table, chunk.index, empty);
+    }
+  }
+
+  /** Reads the present pages of a piece of work and digests them. A chunk that cannot be read is marked, not thrown. */
+  fromImage(work: Chunk): void {
+    const region = this.#regions[work.regionIndex];
+    if (region === undefined) return;
+    const { table, bitmap, pageSize } = region;
+    for (const chunk of digestChunks(work, table, pageSize)) {
+      let pages = 0;
+      let failure: typeof CHUNK_STATE.truncated | typeof CHUNK_STATE.unreadable | undefined;
+      for (const run of presentRuns(bitmap, chunk)) {
+        pages += run.end - run.first;
+        failure ??= this.#hashImage(region, run.first, run.end);
+      }
+      this.#finish(table, chunk.index, pages === 0);
+      if (failure !== undefined) table.setState(chunk.index, failure);
+      this.state.add(this.setup.channel, 'normalPages', pages);
+      this.state.add(this.setup.channel, 'bytes', pages * pageSize);
+    }
+  }
+
+  #finish(table: DigestTable, chunk: number, empty: boolean): void {
+    const digest = table.digest(chunk);
+    if (empty) digest.fill(0);
+    else this.hasher.finish(digest);
+    table.setState(chunk, CHUNK_STATE.done);
+  }
+
+  /** Pages can be present over a hole of the memory, where zeros were written without looking: so they are hashed. */
+  #hashMemory(memory: RegionMemory, start: number, end: number): void {
+    let reached = start;
+    for (const extent of memory.extents(start, end)) {
+      this.#hashZeros(extent.start - reached);
+      this.hasher.update(memory.read(extent.start, extent.end - extent.start));
+      reached = extent.end;
+    }
+    this.#hashZeros(end - reached);
+  }
+
+  #hashZeros(length: number): void {
+    if (length === 0) return;
+    this.#zeros ??= Buffer.alloc(this.setup.chunkBytes);
+    this.hasher.update(this.#zeros.subarray(0, length));
+  }
+
+  #hashImage(
+    { pagesOffset, pageSize }: DigestedRegion,
+    first: number,
+    end: number,
+  ): typeof CHUNK_STATE.truncated | typeof CHUNK_STATE.unreadable | undefined {
+    this.#buffer ??= alignedBuffer(Math.min(READ_BYTES, this.setup.chunkBytes));
+    const stop = pagesOffset + end * pageSize;
+    for (let at = pagesOffset + first * pageSize; at < stop; at += this.#buffer.length) {
+      const target = this.#buffer.subarray(0, Math.min(this.#buffer.length, stop - at));
+      try {
+        if (readFully(this.setup.fd, target, at) < target.length) return CHUNK_STATE.truncated;
+      } catch {
+        return CHUNK_STATE.unreadable;
+      }
+      this.hasher.update(target);
+    }
+    return undefined;
+  }
+}
+
+interface DigestChunk {
+  index: number;
+  firstPage: number;
+  endPage: number;
+}
+
+/** The digest chunks of a piece of work, which covers whole ones: it is as large, or a multiple. */
+function* digestChunks(work: Chunk, table: DigestTable, pageSize: number): Generator<DigestChunk> {
+  const { chunkBytes } = table.shape;
+  const pages = chunkBytes / pageSize;
+  for (let start = work.start; start < work.end; start += chunkBytes) {
+    const firstPage = start / pageSize;
+    yield { index: start / chunkBytes, firstPage, endPage: Math.min(firstPage + pages, work.endPage) };
+  }
+}
+
+function* presentRuns(
+  bitmap: Uint8Array,
+  { firstPage, endPage }: DigestChunk,
+): Generator<{ first: number; end: number }> {
+  let first = findBit(bitmap, firstPage, endPage, true);
+  while (first < endPage) {
+    const end = findBit(bitmap, first, endPage, false);
+    yield { first, end };
+    first = findBit(bitmap, end, endPage, true);
+  }
+}
