@@ -2,8 +2,8 @@
  * The argument of a QEMU option that takes keys and values, in either of its two notations:
  *
  *     memory-backend-ram,id=mem0,size=1G            text; a comma inside a value is doubled
- *     {"qom-type": "memory-backend-ram", …}         JSON (-object, -device, -blockdev, …); nested keys are
- *                                                   addressed as in the text: `file.filename`
+ *     {"qom-type": "memory-backend-ram", …}         JSON (-object, -device, -blockdev, …); nested keys and elements
+ *                                                   are addressed as in the text: `file.filename`, `host-nodes.0`
  *
  * What is not changed comes out as it went in.
  */
@@ -160,9 +160,14 @@ function isObject(value: JsonValue | undefined): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
+/** An object, or an array taken as one whose keys are numbers. */
+function isContainer(value: JsonValue | undefined): value is JsonObject {
+  return typeof value === 'object' && value !== null;
+}
+
 function* leaves(json: JsonObject, prefix = ''): Generator<string> {
   for (const [key, value] of Object.entries(json)) {
-    if (isObject(value)) yield* leaves(value, `${prefix}${key}.`);
+    if (isContainer(value)) yield* leaves(value, `${prefix}${key}.`);
     else yield `${prefix}${key}`;
   }
 }
@@ -179,7 +184,7 @@ function locate(json: JsonObject, key: string): { holder: JsonObject; name: stri
   const dot = key.indexOf('.');
   if (dot < 0) return undefined;
   const below = json[key.slice(0, dot)];
-  return isObject(below) ? locate(below, key.slice(dot + 1)) : undefined;
+  return isContainer(below) ? locate(below, key.slice(dot + 1)) : undefined;
 }
 
 function valueAt(json: JsonObject, key: string): JsonValue | undefined {

@@ -1,0 +1,148 @@
+/** A QEMU that mapram has started, with mapram's own monitor connected. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { constants, readFileSync } from 'node:fs';
+import type { Duplex } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
+import { errorReason } from '../errors.js';
+import { closeFile, openFile } from '../io/open-file.js';
+import { type CommandLineOption, formatCommandLine } from './command-line.js';
+import { OWN_MONITOR_FD, ownMonitor } from './own-monitor.js';
+
+export interface QemuProcessOptions {
+  program: string;
+  options: readonly CommandLineOption[];
+  workingDirectory?: string;
+  /**
+   * `inherit`: QEMU has this process' terminal and process group; `detached`: neither, so that ^C does not reach it.
+   */
+  terminal: 'inherit' | 'detached';
+  /** A file for QEMU's standard error output; without it, the last of it is kept in memory. */
+  errorLog?: string;
+}
+
+export interface ExitStatus {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+}
+
+/** How much of what QEMU said last is kept for messages. */
+const KEPT_STDERR = 16 * 1024;
+const LOG_FLAGS = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW;
+/** Between asking QEMU to end and killing it. */
+const GRACE_MS = 5_000;
+
+export class QemuProcess implements AsyncDisposable {
+  /** Settles when the process has ended. */
+  readonly exited: Promise<ExitStatus>;
+  readonly #child: ChildProcess;
+  readonly #errorLog: string | undefined;
+  #forwarding = false;
+  #stderr = '';
+  #spawnError: Error | undefined;
+
+  private constructor(child: ChildProcess, errorLog: string | undefined) {
+    this.#child = child;
+    this.#errorLog = errorLog;
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.#stderr = (this.#stderr + text).slice(-KEPT_STDERR);
+      if (this.#forwarding) process.stderr.write(text);
+    });
+    child.stderr?.on('error', () => {});
+    this.exited = new Promise((resolve) => {
+      child.once('error', (error) => {
+        this.#spawnError = error;
+        resolve({ code: null, signal: null });
+      });
+      child.once('close', (code, signal) => resolve({ code, signal }));
+    });
+  }
+
+  /** Starts QEMU. It may fail at once: that shows when its monitor is connected to. */
+  static start({ program, options, workingDirectory, terminal, errorLog }: QemuProcessOptions): QemuProcess {
+    const args = formatCommandLine([...options, ...ownMonitor()]);
+    const inherited = terminal === 'inherit' ? 'inherit' : 'ignore';
+    const log = errorLog === undefined ? undefined : openFile(errorLog, LOG_FLAGS);
+    try {
+      const stdio: ('inherit' | 'ignore' | 'pipe' | number)[] = [inherited, inherited, log ?? 'pipe'];
+      stdio[OWN_MONITOR_FD] = 'pipe';
+      const child = spawn(program, args, {
+        stdio,
+        detached: terminal === 'detached',
+        ...(workingDirectory === undefined ? {} : { cwd: workingDirectory }),
+      });
+      return new QemuProcess(child, errorLog);
+    } finally {
+      if (log !== undefined) closeFile(log);
+    }
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  get ended(): boolean {
+    return this.#spawnError !== undefined || this.#child.exitCode !== null || this.#child.signalCode !== null;
+  }
+
+  /** The connection to mapram's own monitor: QMP, not negotiated yet. */
+  get monitor(): Duplex {
+    return this.#child.stdio[OWN_MONITOR_FD] as Duplex;
+  }
+
+  /** What QEMU wrote to its standard error output last, as one line. */
+  get said(): string {
+    const text = this.#errorLog === undefined ? this.#stderr : readTail(this.#errorLog);
+    return text.trim().replaceAll(/\s*\n\s*/g, '; ');
+  }
+
+  /** From now on what QEMU writes to its standard error output is passed on. */
+  forwardErrors(): void {
+    if (this.#stderr !== '') process.stderr.write(this.#stderr);
+    this.#forwarding = true;
+  }
+
+  /** Why the process ended, for a message. Waits a moment for it, since its monitor closes first. */
+  async describeEnd(program: string): Promise<string> {
+    const status = await Promise.race([this.exited, delay(GRACE_MS)]);
+    if (this.#spawnError) return `${program} cannot be started: ${errorReason(this.#spawnError)}`;
+    if (this.said !== '') return this.said;
+    if (status === undefined) return `${program} closed its monitor`;
+    return status.signal === null
+      ? `${program} ended with code ${status.code}`
+      : `${program} was ended by ${status.signal}`;
+  }
+
+  /** Lets this process end while QEMU goes on. */
+  detach(): void {
+    this.#child.unref();
+    for (const stream of [this.#child.stderr, this.monitor]) stream?.destroy();
+  }
+
+  /** Ends QEMU: asks first, then insists. Resolves when it is gone. */
+  async end(): Promise<ExitStatus> {
+    if (!this.ended) {
+      this.#child.kill('SIGTERM');
+      const graceful = await Promise.race([this.exited, delay(GRACE_MS, undefined, { ref: false })]);
+      if (graceful === undefined) this.#child.kill('SIGKILL');
+    }
+    return this.exited;
+  }
+
+  /** Ends QEMU at once: for one that never ran, or whose start failed. */
+  async kill(): Promise<ExitStatus> {
+    if (!this.ended) this.#child.kill('SIGKILL');
+    return this.exited;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill();
+  }
+}
+
+function readTail(file: string): string {
+  try {
+    return readFileSync(file, 'utf8').slice(-KEPT_STDERR);
+  } catch {
+    return '';
+  }
+}
