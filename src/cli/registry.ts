@@ -3,9 +3,11 @@ import { convert } from './commands/convert.js';
 import { demo } from './commands/demo.js';
 import { diff } from './commands/diff.js';
 import { doctor } from './commands/doctor.js';
+import { fork } from './commands/fork.js';
 import { inspect } from './commands/inspect.js';
 import { monitor } from './commands/monitor.js';
 import { restore } from './commands/restore.js';
+import { resume } from './commands/resume.js';
 import { save } from './commands/save.js';
 import { verify } from './commands/verify.js';
 
@@ -13,6 +15,8 @@ import { verify } from './commands/verify.js';
 export const COMMANDS: readonly CommandDescription[] = [
   save,
   restore,
+  resume,
+  fork,
   inspect,
   verify,
   diff,

@@ -1,0 +1,72 @@
+import { type ForkedVms, fork as forkVm } from '../../snapshot/fork.js';
+import { parseCount, parseSizeArgument } from '../arguments.js';
+import type { CommandDescription } from '../command.js';
+import { formatDuration, plural, table } from '../format.js';
+import { secretOption, untilEnded } from './resume.js';
+
+export const fork: CommandDescription = {
+  name: 'fork',
+  summary: 'start many VMs from one saved file at once, sharing its memory copy-on-write',
+  declare(command) {
+    command
+      .argument('<file>', 'a mapped-ram file of mapram, QEMU or libvirt; it is never written to')
+      .argument('[qemu...]', "behind --: the VM's command line; by default the one recorded in the file")
+      .requiredOption('--count <n>', 'how many clones', parseCount)
+      .option('--dir <dir>', "for the clones' sockets, logs and disks (default: a new temporary folder)")
+      .option('--paused', 'leave the guests stopped')
+      .option('--cont', 'let the guests run, also when the VM was saved paused')
+      .option('--detach', 'leave the clones running; without it they end with this command')
+      .addOption(secretOption())
+      .option('--force', 'fork although disks have changed or others may write to the file')
+      .option('--offset <bytes>', 'where in the file the stream starts', parseSizeArgument)
+      .addHelpText(
+        'after',
+        `
+Each clone gets a folder DIR/clone-N with its QMP socket, its serial and log files, and for each
+writable disk a qcow2 overlay of the recorded one.
+
+Examples:
+  mapram fork vm.mapram --count 8 --dir /run/clones --detach --json
+  mapram fork vm.mapram --count 2 -- qemu-system-x86_64 -machine q35 -m 1G -nodefaults`,
+      );
+  },
+  async run([file, command], options, context) {
+    const { dir, secret, detach = false } = options;
+    const clones = await forkVm({
+      file: String(file),
+      count: options.count,
+      ...((command as string[]).length === 0 ? {} : { command: command as string[] }),
+      ...(dir === undefined ? {} : { directory: dir }),
+      ...(secret === undefined ? {} : { secrets: secret }),
+      ...(options.offset === undefined ? {} : { offset: options.offset }),
+      paused: options.paused === true,
+      cont: options.cont === true,
+      force: options.force === true,
+      signal: context.signal,
+      onWarning: context.warn,
+    });
+    const fields = {
+      vms: clones.vms.map(({ facts }) => facts),
+      totalTimeMs: clones.totalTimeMs,
+      directory: clones.directory,
+    };
+    if (detach) {
+      await clones.detach();
+      return { fields, text: describe(clones) };
+    }
+    context.print(describe(clones));
+    await using running = clones;
+    await untilEnded(Promise.all(running.vms.map(({ exited }) => exited)), context.signal);
+    return { fields, text: '' };
+  },
+};
+
+function describe({ vms, totalTimeMs }: ForkedVms): string {
+  const rows = vms.map(({ facts }) => [
+    facts.qmp,
+    String(facts.pid),
+    facts.runState,
+    formatDuration(facts.loadTimeMs),
+  ]);
+  return `${table([['QMP', 'process', 'VM', 'state loaded in'], ...rows], '<><>')}\n${plural(vms.length, 'clone')} in ${formatDuration(totalTimeMs)}`;
+}

@@ -1,0 +1,109 @@
+import { readFileSync } from 'node:fs';
+import { InvalidArgumentError, Option } from 'commander';
+import { errorReason } from '../../errors.js';
+import { quoteForShell } from '../../launch/command-line.js';
+import { planResume, type ResumeOptions, resume as resumeVm } from '../../snapshot/resume.js';
+import type { ResumedVmFacts } from '../../snapshot/resumed-vm.js';
+import { parseSizeArgument } from '../arguments.js';
+import type { CommandContext, CommandDescription, CommandResult } from '../command.js';
+import { formatDuration, properties } from '../format.js';
+
+export const resume: CommandDescription = {
+  name: 'resume',
+  summary: 'start a VM with a saved file as its memory, copy-on-write, in milliseconds',
+  declare(command) {
+    command
+      .argument('<file>', 'a mapped-ram file of mapram, QEMU or libvirt; it is never written to')
+      .argument('[qemu...]', "behind --: the VM's command line; by default the one recorded in the file")
+      .option('--qmp <socket>', 'where the monitor is to listen (default: where it did)')
+      .option('--paused', 'leave the guest stopped')
+      .option('--cont', 'let the guest run, also when it was saved paused')
+      .option('--detach', 'leave the VM running; without it the VM ends with this command')
+      .addOption(secretOption())
+      .option('--force', 'resume although disks have changed or others may write to the file')
+      .option('--offset <bytes>', 'where in the file the stream starts', parseSizeArgument)
+      .option('--print', 'print the command line that would be run, and run nothing')
+      .addHelpText(
+        'after',
+        `
+Examples:
+  mapram resume vm.mapram --detach
+  mapram resume vm.mapram --qmp /run/copy.qmp -- qemu-system-x86_64 -machine q35 -m 1G -nodefaults
+  mapram resume vm.mapram --print`,
+      );
+  },
+  async run([file, command], options, context) {
+    const { qmp, secret, detach = false } = options;
+    const request: ResumeOptions = {
+      file: String(file),
+      ...((command as string[]).length === 0 ? {} : { command: command as string[] }),
+      ...(qmp === undefined ? {} : { qmp }),
+      ...(secret === undefined ? {} : { secrets: secret }),
+      ...(options.offset === undefined ? {} : { offset: options.offset }),
+      paused: options.paused === true,
+      cont: options.cont === true,
+      force: options.force === true,
+      terminal: detach || context.json ? 'detached' : 'inherit',
+      signal: context.signal,
+      onWarning: context.warn,
+    };
+    if (options.print === true) return await print(request, context);
+    const startedAt = performance.now();
+    const vm = await resumeVm(request);
+    const fields = { vms: [vm.facts], totalTimeMs: performance.now() - startedAt };
+    if (detach) {
+      await vm.detach();
+      return { fields, text: describe(vm.facts) };
+    }
+    context.print(describe(vm.facts));
+    await using running = vm;
+    running.forwardErrors();
+    await untilEnded(running.exited, context.signal);
+    return { fields, text: '' };
+  },
+};
+
+/** `--secret NAME=FILE`, any number of times; the value is the file's contents without the line break at its end. */
+export function secretOption(): Option {
+  return new Option(
+    '--secret <name=file>',
+    'a secret that was left out of the recorded command line',
+  ).argParser((text: string, former: Record<string, string> = {}) => {
+    const [, name, file] = /^([^=]+)=(.+)$/.exec(text) ?? [];
+    if (name === undefined || file === undefined) throw new InvalidArgumentError('Expected NAME=FILE.');
+    try {
+      return { ...former, [name]: readFileSync(file, 'utf8').replace(/\r?\n$/, '') };
+    } catch (error) {
+      throw new InvalidArgumentError(`${errorReason(error)}.`);
+    }
+  });
+}
+
+/** Waits for the end of VMs in the foreground. ^C ends the wait with an error, and what is being disposed of with it. */
+export async function untilEnded(ended: Promise<unknown>, signal: AbortSignal): Promise<void> {
+  let onAbort = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(signal.reason);
+    if (signal.aborted) onAbort();
+    else signal.addEventListener('abort', onAbort, { once: true });
+  });
+  try {
+    await Promise.race([ended, aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}
+
+async function print(request: ResumeOptions, context: CommandContext): Promise<CommandResult> {
+  const plan = await planResume(request);
+  for (const warning of plan.warnings) context.warn(warning);
+  return { fields: plan, text: quoteForShell(plan.command) };
+}
+
+function describe({ pid, qmp, loadTimeMs, totalTimeMs, runState }: ResumedVmFacts): string {
+  return properties([
+    ['VM', `${runState}, process ${pid}`],
+    ['QMP', qmp],
+    ['time', `${formatDuration(totalTimeMs)}, of it ${formatDuration(loadTimeMs)} for the device state`],
+  ]);
+}

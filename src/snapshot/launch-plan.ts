@@ -1,0 +1,146 @@
+/** From a snapshot and what the user gave to the command line of a QEMU that can be resumed from it. */
+import { existsSync } from 'node:fs';
+import { MapramError } from '../errors.js';
+import { type CommandLineOption, formatCommandLine, parseCommandLine } from '../launch/command-line.js';
+import { withoutWaiting } from '../launch/endpoints.js';
+import { renewGenerationId } from '../launch/generation-id.js';
+import type { LaunchDisk, LaunchRecord } from '../launch/launch-record.js';
+import { withoutOwnMonitor } from '../launch/own-monitor.js';
+import { resumeCommandLine } from '../launch/resume-command-line.js';
+import { insertSecrets } from '../launch/secrets.js';
+import { assertTrusted, changesSince, recordedLaunch } from './recorded-launch.js';
+import type { ResumeSource } from './resume-source.js';
+
+/** What resuming and forking have in common. */
+export interface LaunchOptions {
+  /** A mapped-ram file of mapram, QEMU or libvirt. */
+  file: string;
+  /** Where in the file the stream starts; found by itself at the start and behind libvirt's header. */
+  offset?: number;
+  /**
+   * The command line of the VM: the program first, or only its arguments. By default the one that is recorded in the file.
+   */
+  command?: readonly string[];
+  /** Secrets that were left out of the recorded command line, by their names there. */
+  secrets?: Readonly<Record<string, string>>;
+  /** Leave the guest stopped. */
+  paused?: boolean;
+  /** Let the guest run also when it was paused when it was saved. */
+  cont?: boolean;
+  /** Go on although a disk has changed since the save or others may write to the file. */
+  force?: boolean;
+  signal?: AbortSignal;
+  onWarning?: (message: string) => void;
+}
+
+export interface LaunchPlan {
+  program: string;
+  options: CommandLineOption[];
+  /** The blocks of the file that are mapped. */
+  mapped: string[];
+  workingDirectory: string;
+  /** The disks as they were, where the file tells. */
+  disks: readonly LaunchDisk[];
+  /** Whether the guest is told that it is a copy. */
+  generationRenewed: boolean;
+  warnings: string[];
+}
+
+/**
+ * @throws MapramError `USAGE` when there is no command line or a secret is missing; `VM` when the command line does not fit the
+ *   file or a disk has changed
+ */
+export function planLaunch(source: ResumeSource, options: LaunchOptions): LaunchPlan {
+  const recorded = recordedLaunch(source.image);
+  const { program, args, own } = commandOf(source, recorded, options);
+  const warnings: string[] = source.warning === undefined ? [] : [source.warning];
+  const given = withoutOwnMonitor(parseCommandLine(args));
+  const { paused = false } = options;
+  const rewritten = resumeCommandLine(given, source.shape, { stayPaused: paused });
+  warnings.push(...rewritten.warnings);
+  if (recorded !== undefined) warnings.push(...checkSurroundings(source, recorded, args, options));
+  const { options: renewedOptions, renewed } = renewGenerationId(withoutWaiting(rewritten.options));
+  return {
+    program,
+    options: renewedOptions,
+    mapped: rewritten.mapped,
+    workingDirectory: own || recorded === undefined ? process.cwd() : recorded.workingDirectory,
+    disks: recorded?.disks ?? [],
+    generationRenewed: renewed,
+    warnings,
+  };
+}
+
+/** The plan's command line in words, as a shell would get it. */
+export function commandWords({ program, options }: Pick<LaunchPlan, 'program' | 'options'>): string[] {
+  return [program, ...formatCommandLine(options)];
+}
+
+function commandOf(
+  source: ResumeSource,
+  recorded: LaunchRecord | undefined,
+  { command, secrets = {}, force = false }: LaunchOptions,
+): { program: string; args: readonly string[]; own: boolean } {
+  const { file } = source;
+  if (command !== undefined && command.length > 0) {
+    const [first = '', ...rest] = command;
+    return first.startsWith('-')
+      ? { program: recorded?.program ?? defaultProgram(), args: command, own: true }
+      : { program: first, args: rest, own: true };
+  }
+  if (recorded === undefined) {
+    const libvirt = source.image.container.kind === 'libvirt';
+    throw new MapramError(
+      'USAGE',
+      `resuming ${file}: the file does not tell how its VM was started; give the command line behind --${libvirt ? ' ("virsh domxml-to-native qemu-argv" makes one of the domain XML in it)' : ''}`,
+      { path: file },
+    );
+  }
+  if (!force) assertTrusted(file);
+  const { arguments: args, missing } = insertSecrets(recorded.arguments, secrets);
+  if (missing.length > 0) {
+    const places = recorded.omitted
+      .filter(({ name }) => missing.includes(name))
+      .map(({ name, place }) => `${name} (${place})`);
+    throw new MapramError(
+      'USAGE',
+      `resuming ${file}: secrets are not kept in snapshots, give them again with --secret NAME=FILE: ${places.join('; ')}`,
+      { path: file },
+    );
+  }
+  if (!existsSync(recorded.workingDirectory)) {
+    throw new MapramError(
+      'VM',
+      `resuming ${file}: the directory ${recorded.workingDirectory} in which its VM was started is gone; give the command line behind --`,
+      { path: recorded.workingDirectory },
+    );
+  }
+  return { program: recorded.program, args, own: false };
+}
+
+function defaultProgram(): string {
+  const architectures: Readonly<Record<string, string>> = { x64: 'x86_64', arm64: 'aarch64' };
+  return `qemu-system-${architectures[process.arch] ?? process.arch}`;
+}
+
+/** Warnings about the host and the disks; a changed disk is an error unless forced. */
+function checkSurroundings(
+  { file }: ResumeSource,
+  recorded: LaunchRecord,
+  args: readonly string[],
+  { force = false }: LaunchOptions,
+): string[] {
+  // With another command line only the disks that it still names matter.
+  const disks = recorded.disks.filter(({ path }) => args.some((argument) => argument.includes(path)));
+  const relevant = args === recorded.arguments ? recorded.disks : disks;
+  const changes = changesSince({ ...recorded, disks: relevant });
+  if (changes.disks.length > 0) {
+    const what = `disks have changed since the VM was saved, its file systems will not match its memory: ${changes.disks.join('; ')}`;
+    if (!force)
+      throw new MapramError('VM', `resuming ${file}: ${what}; use --force to resume all the same`, {
+        path: file,
+      });
+    return [...(changes.host === undefined ? [] : [changes.host]), what];
+  }
+  return changes.host === undefined ? [] : [changes.host];
+}

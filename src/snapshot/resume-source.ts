@@ -1,0 +1,116 @@
+/** A mapped-ram file from which VMs are to be resumed: opened, checked, and turned into what QEMU needs. */
+import { constants, fstatSync, realpathSync, type Stats, statSync } from 'node:fs';
+import { MapramError } from '../errors.js';
+import { networkFileSystem } from '../io/file-system.js';
+import { createMemfd } from '../io/memfd.js';
+import { closeFile, openFile, reopenFile } from '../io/open-file.js';
+import type { SnapshotShape } from '../launch/resume-command-line.js';
+import { checkImage } from '../mapped-ram/check-image.js';
+import { MappedRamImage } from '../mapped-ram/image.js';
+import { type StateStream, writeStateStream } from './state-stream.js';
+
+/** The device state as a stream, in memory, for any number of QEMUs. */
+export interface PreparedState extends StateStream, Disposable {
+  /** Another open description of the stream, read-only and at its start. The caller closes it. */
+  open(): number;
+}
+
+export class ResumeSource implements AsyncDisposable {
+  private constructor(
+    readonly image: MappedRamImage,
+    /** Absolute path without symbolic links. */
+    readonly file: string,
+    private readonly fd: number,
+    private readonly stat: Stats,
+  ) {}
+
+  /**
+   * @throws MapramError `FORMAT` for a file that is damaged, unfinished or something else
+   */
+  static async open(file: string, options: { offset?: number } = {}): Promise<ResumeSource> {
+    const image = await MappedRamImage.open(file, options);
+    try {
+      assertSound(image);
+      const path = realpathSync(file);
+      const fd = openFile(path, constants.O_RDONLY);
+      return new ResumeSource(image, path, fd, fstatSync(fd));
+    } catch (error) {
+      await image.close();
+      throw error;
+    }
+  }
+
+  /** What a command line must fit. */
+  get shape(): SnapshotShape {
+    const { image, file } = this;
+    const processors = image.devices.filter(({ idstr }) => idstr === 'cpu_common').length;
+    return {
+      file,
+      machine: image.configuration.machine,
+      blocks: image.blocks.map(({ idstr, usedLength, pagesOffset }) => ({ idstr, usedLength, pagesOffset })),
+      ...(processors === 0 ? {} : { processors }),
+    };
+  }
+
+  /** A caution where the file lies, if any. */
+  get warning(): string | undefined {
+    const network = networkFileSystem(this.file);
+    return network === undefined
+      ? undefined
+      : `${this.file} lies on ${network}: a page that cannot be read later ends the VM; copy the file to a local disk first`;
+  }
+
+  /** Makes the stream for QEMUs that have the blocks called `mapped` from this file. */
+  async prepareState(mapped: readonly string[]): Promise<PreparedState> {
+    const memfd = createMemfd('mapram device state', 0);
+    try {
+      const stream = await writeStateStream(this.image, this.fd, memfd, ({ idstr }) =>
+        mapped.includes(idstr),
+      );
+      return {
+        ...stream,
+        open: () => reopenFile(memfd, constants.O_RDONLY),
+        [Symbol.dispose]: () => closeFile(memfd),
+      };
+    } catch (error) {
+      closeFile(memfd);
+      throw error;
+    }
+  }
+
+  /**
+   * Makes sure that the file is still what it was when it was opened: the QEMUs have mapped its name, the state was read
+   * before.
+   *
+   * @throws MapramError `VM`
+   */
+  assertUnchanged(): void {
+    const now = statSync(this.file, { throwIfNoEntry: false });
+    const then = this.stat;
+    const same =
+      now !== undefined &&
+      now.ino === then.ino &&
+      now.dev === then.dev &&
+      now.size === then.size &&
+      now.mtimeMs === then.mtimeMs;
+    if (same) return;
+    throw new MapramError(
+      'VM',
+      `resuming ${this.file}: the file was ${now === undefined ? 'removed' : 'changed'} meanwhile; a snapshot must stay as it is while VMs run from it`,
+      { path: this.file },
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    closeFile(this.fd);
+    await this.image.close();
+  }
+}
+
+function assertSound(image: MappedRamImage): void {
+  const problem = image.complete ? checkImage(image).find(({ fatal }) => fatal)?.message : image.problems[0];
+  if (image.complete && problem === undefined) return;
+  throw new MapramError('FORMAT', `resuming ${image.path}: ${problem ?? 'the save did not finish'}`, {
+    path: image.path,
+  });
+}

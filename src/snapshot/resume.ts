@@ -1,0 +1,95 @@
+/**
+ * Resumes a VM from a mapped-ram file in the time that QEMU needs to start: what `mapram resume` does.
+ *
+ * The file itself becomes the RAM, mapped copy-on-write, so the time does not depend on how large it is, and the file
+ * stays byte for byte as it was.
+ */
+import { randomBytes } from 'node:crypto';
+import os from 'node:os';
+import path from 'node:path';
+import { assertSocketsFree } from '../launch/listeners.js';
+import { qmpSockets, withQmpSocket } from '../launch/qmp-sockets.js';
+import { commandWords, type LaunchOptions, type LaunchPlan, planLaunch } from './launch-plan.js';
+import { ResumeSource } from './resume-source.js';
+import { ResumedVm } from './resumed-vm.js';
+import { WaitingVm } from './waiting-vm.js';
+
+export interface ResumeOptions extends LaunchOptions {
+  /** Where QEMU's monitor is to listen; by default where it listened when the VM was saved. */
+  qmp?: string;
+  /**
+   * `inherit` gives QEMU this process' terminal, for serial ports on standard input and output; `detached`, the default, keeps
+   * it out of reach of ^C.
+   */
+  terminal?: 'inherit' | 'detached';
+}
+
+/** What would be started. */
+export interface ResumePlan {
+  /** Program and arguments. QEMU also gets a connection to mapram's own monitor, which is not shown. */
+  command: string[];
+  workingDirectory: string;
+  /** Absolute path of the QMP socket. */
+  qmp: string;
+  warnings: string[];
+}
+
+/**
+ * Starts a QEMU with the file as its memory and gives it the device state.
+ *
+ * @throws MapramError `VM` when the command line does not fit the file, a disk has changed or QEMU refuses, with its own words;
+ *   `BUSY` when a socket is in use; `USAGE` when there is no command line; `FORMAT` for a bad file. No process is left behind
+ */
+export async function resume(options: ResumeOptions): Promise<ResumedVm> {
+  const startedAt = performance.now();
+  const { signal, terminal = 'detached', cont = false } = options;
+  signal?.throwIfAborted();
+  await using source = await ResumeSource.open(options.file, options);
+  const { plan, qmp } = planResumed(source, options);
+  for (const warning of plan.warnings) options.onWarning?.(warning);
+  await assertSocketsFree(plan.options, plan.workingDirectory);
+  const start = WaitingVm.start(source, { ...plan, terminal }, signal);
+  // QEMU takes its time to start; meanwhile its state is made.
+  const prepare = source.prepareState(plan.mapped);
+  const [started, prepared] = await Promise.allSettled([start, prepare]);
+  try {
+    const waiting = fulfilledValue(started);
+    const state = fulfilledValue(prepared);
+    const { runState, loadTimeMs } = await waiting.load(state, {
+      cont,
+      ...(signal === undefined ? {} : { signal }),
+    });
+    const totalTimeMs = performance.now() - startedAt;
+    return new ResumedVm({ pid: waiting.process.pid, qmp, loadTimeMs, totalTimeMs, runState }, waiting);
+  } catch (error) {
+    if (started.status === 'fulfilled') await started.value[Symbol.asyncDispose]();
+    throw error;
+  } finally {
+    if (prepared.status === 'fulfilled') prepared.value[Symbol.dispose]();
+  }
+}
+
+/** What `resume` would start, with every check that it makes before. */
+export async function planResume(options: ResumeOptions): Promise<ResumePlan> {
+  await using source = await ResumeSource.open(options.file, options);
+  const { plan, qmp } = planResumed(source, options);
+  const { workingDirectory, warnings } = plan;
+  return { command: commandWords(plan), workingDirectory, qmp, warnings };
+}
+
+function planResumed(source: ResumeSource, options: ResumeOptions): { plan: LaunchPlan; qmp: string } {
+  const plan = planLaunch(source, options);
+  const [recorded] = qmpSockets(plan.options);
+  if (options.qmp === undefined && recorded !== undefined) {
+    return { plan, qmp: path.resolve(plan.workingDirectory, recorded) };
+  }
+  const qmp = path.resolve(
+    options.qmp ?? path.join(os.tmpdir(), `mapram-${randomBytes(6).toString('hex')}.qmp`),
+  );
+  return { plan: { ...plan, options: withQmpSocket(plan.options, qmp) }, qmp };
+}
+
+function fulfilledValue<T>(result: PromiseSettledResult<T>): T {
+  if (result.status === 'rejected') throw result.reason;
+  return result.value;
+}

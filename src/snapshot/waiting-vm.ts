@@ -1,0 +1,125 @@
+/** A QEMU that has its memory mapped from a snapshot and waits for the device state. */
+import { MapramError } from '../errors.js';
+import { lendFdset } from '../guest/qemu/lent-fdset.js';
+import { QemuVm } from '../guest/qemu/qemu-vm.js';
+import { closeFile } from '../io/open-file.js';
+import { QemuProcess, type QemuProcessOptions } from '../launch/qemu-process.js';
+import { QmpClient } from '../monitor/qmp-client.js';
+import { assertFitsVm } from './fits-vm.js';
+import type { PreparedState, ResumeSource } from './resume-source.js';
+
+/** QEMU answers once its machine is built, which takes a while where firmware and disks are slow. */
+const START_TIMEOUT_MS = 60_000;
+
+/** `memory-backend-file` has `offset` since 8.1, `readonly` with `rom` since 8.2. */
+const MISSING_PROPERTY = /([Pp]roperty 'memory-backend-file\.|Invalid parameter ')(offset|rom|readonly)'/;
+
+export class WaitingVm implements AsyncDisposable {
+  private constructor(
+    readonly process: QemuProcess,
+    readonly vm: QemuVm,
+    private readonly source: ResumeSource,
+  ) {}
+
+  /**
+   * Starts QEMU and makes sure that it is the machine of the snapshot.
+   *
+   * @throws MapramError with what QEMU wrote to its stderr; no process is left behind
+   */
+  static async start(
+    source: ResumeSource,
+    launch: QemuProcessOptions,
+    signal?: AbortSignal,
+  ): Promise<WaitingVm> {
+    const process = QemuProcess.start(launch);
+    try {
+      const client = await QmpClient.connect(process.monitor, {
+        name: launch.program,
+        timeoutMs: START_TIMEOUT_MS,
+        ...(signal === undefined ? {} : { signal }),
+      });
+      const vm = QemuVm.over(client);
+      await assertFitsVm(source.image, vm);
+      source.assertUnchanged();
+      await vm.client.execute('migrate-set-capabilities', {
+        capabilities: [{ capability: 'events', state: true }],
+      });
+      return new WaitingVm(process, vm, source);
+    } catch (error) {
+      const failure = signal?.aborted
+        ? signal.reason
+        : await explained(error, process, source, launch.program);
+      await process.kill();
+      throw failure;
+    }
+  }
+
+  /**
+   * Gives QEMU the device state; the guest then runs, or not, as the state and the command line say.
+   *
+   * @returns its run state and how long QEMU took
+   * @throws MapramError `MIGRATION` with what QEMU wrote to its stderr
+   */
+  async load(
+    state: PreparedState,
+    { cont = false, signal }: { cont?: boolean; signal?: AbortSignal } = {},
+  ): Promise<{ runState: string; loadTimeMs: number }> {
+    const { vm } = this;
+    const startedAt = performance.now();
+    const fd = state.open();
+    const lent = await lendFdset(vm, [fd]).finally(() => closeFile(fd));
+    await using stream = lent;
+    try {
+      await vm.client.execute('migrate-incoming', {
+        uri: `file:${stream.path}`,
+        // Otherwise a failed load ends the process, and with it the reason.
+        ...(vm.isAtLeast(9, 1) ? { 'exit-on-error': false } : {}),
+      });
+      await vm.waitForMigration(['completed'], signal === undefined ? {} : { signal });
+      const loadTimeMs = performance.now() - startedAt;
+      this.source.assertUnchanged();
+      if (cont && (await vm.runState()) !== 'running') await vm.cont();
+      const runState = await vm.runState();
+      await vm.client.execute('migrate-set-capabilities', {
+        capabilities: [{ capability: 'events', state: false }],
+      });
+      return { runState, loadTimeMs };
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (error instanceof MapramError && error.code === 'VM') throw error;
+      const said = this.process.said;
+      throw new MapramError(
+        'MIGRATION',
+        `resuming ${this.source.file}: QEMU does not take the device state: ${said === '' ? (error as Error).message : said}`,
+        { path: this.source.file, cause: error },
+      );
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.vm[Symbol.asyncDispose]();
+    await this.process.kill();
+  }
+}
+
+/** What QEMU itself said is worth more than that its monitor closed. */
+async function explained(
+  error: unknown,
+  process: QemuProcess,
+  source: ResumeSource,
+  program: string,
+): Promise<unknown> {
+  if (!(error instanceof MapramError) || error.code !== 'MONITOR') return error;
+  const reason = await process.describeEnd(program);
+  if (MISSING_PROPERTY.test(reason)) {
+    return new MapramError(
+      'UNSUPPORTED',
+      `resuming ${source.file}: ${program} is too old to map a part of a file as its memory (QEMU 8.2 can); use "mapram restore"`,
+      { path: program, cause: error },
+    );
+  }
+  return new MapramError('VM', `resuming ${source.file}: QEMU did not start: ${reason}`, {
+    path: source.file,
+    cause: error,
+  });
+}

@@ -1,0 +1,157 @@
+/** Clones of one file on real QEMUs: each goes on by itself, they share memory and nothing else. */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { MapramError } from '../../src/errors.js';
+import { fork } from '../../src/snapshot/fork.js';
+import { runCli } from '../cli/run-cli.js';
+import { needs } from '../support/environment.js';
+import { saveMappedRam } from '../support/native-migration.js';
+import { sha256 } from '../support/probes.js';
+import { startVm } from '../support/qemu.js';
+import { QmpSession } from '../support/qmp-session.js';
+import { consoleIn, processesWith } from '../support/resumed-guest.js';
+
+const COUNT = 4;
+
+/** A member of /proc/PID/smaps for the mapping of `file` as memory, in bytes. */
+function mappedBytes(pid: number, file: string, member: string): number {
+  const sections = readFileSync(`/proc/${pid}/smaps`, 'latin1').split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);
+  return sections
+    .filter((section) => section.split('\n', 1)[0]?.endsWith(` ${file}`))
+    .reduce(
+      (total, section) => total + Number(new RegExp(`^${member}: +(\\d+) kB`, 'm').exec(section)?.[1]) * 1024,
+      0,
+    );
+}
+
+describe('fork', needs({ qemu: '10.0', guest: 'tiny', tools: ['qemu-img'] }), () => {
+  let folder: string;
+  let file: string;
+  let disk: string;
+  let command: string[];
+  let counter: number;
+  let bootChecksum: string | undefined;
+
+  before(async () => {
+    folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-fork-test-'));
+    file = path.join(folder, 'vm.mapram');
+    disk = path.join(folder, 'disk.img');
+    execFileSync('qemu-img', ['create', '-q', '-f', 'raw', disk, '1M']);
+    const drive = ['-drive', `file=${disk},format=raw,if=virtio`];
+    await using vm = await startVm({ extraArgs: [...drive, '-device', 'vmgenid,guid=auto'] });
+    await saveMappedRam(vm, file, { channels: 2 });
+    command = [...vm.commandLine];
+    counter = vm.console.counter;
+    bootChecksum = vm.console.bootChecksum;
+  });
+  after(() => rmSync(folder, { recursive: true, force: true }));
+
+  test('starts clones that go on by themselves and share what they do not change', async () => {
+    const untouched = await sha256(file);
+    const diskUntouched = await sha256(disk);
+    const directory = path.join(folder, 'clones');
+    const warnings: string[] = [];
+    {
+      await using clones = await fork({
+        file,
+        count: COUNT,
+        directory,
+        command,
+        onWarning: (text) => warnings.push(text),
+      });
+      assert.equal(clones.vms.length, COUNT);
+      assert.deepEqual(
+        clones.vms.map(({ qmp }) => qmp),
+        [1, 2, 3, 4].map((n) => path.join(directory, `clone-${n}`, 'qmp.sock')),
+      );
+      const [victim, ...survivors] = clones.vms;
+      process.kill(victim?.pid as number, 'SIGKILL');
+      await victim?.exited;
+      const ids = new Set<string>();
+      for (const { qmp, pid } of survivors) {
+        const console = await consoleIn(path.dirname(qmp));
+        await console.waitForCounterAbove(counter);
+        assert.equal(await console.checksum(), bootChecksum);
+        assert.deepEqual(console.torn, []);
+        console.close();
+        const session = await QmpSession.open(qmp);
+        ids.add((await session.execute<{ guid: string }>('query-vm-generation-id')).guid);
+        session.close();
+        const overlay = path.join(path.dirname(qmp), 'disk0.qcow2');
+        const info = JSON.parse(
+          execFileSync('qemu-img', ['info', '-U', '--output=json', overlay], { encoding: 'utf8' }),
+        ) as Record<string, unknown>;
+        assert.equal(info['full-backing-filename'], disk);
+        assert.equal(info['backing-filename-format'], 'raw');
+        // Its noise, 32 MiB, was only read: that is the file's own cache.
+        assert.ok(mappedBytes(pid, file, 'Rss') > 24 << 20);
+        assert.ok(mappedBytes(pid, file, 'Private_Dirty') < 20 << 20);
+      }
+      assert.equal(ids.size, COUNT - 1);
+    }
+    assert.deepEqual(processesWith(file), []);
+    assert.deepEqual(warnings, []);
+    assert.equal(await sha256(file), untouched);
+    assert.equal(await sha256(disk), diskUntouched);
+    assert.equal(readdirSync(directory).length, COUNT);
+  });
+
+  test('removes its own temporary folder, and nothing runs on', async () => {
+    const clones = await fork({ file, count: 2, command, paused: true });
+    assert.deepEqual(
+      clones.vms.map(({ facts }) => facts.runState),
+      ['paused', 'paused'],
+    );
+    await clones[Symbol.asyncDispose]();
+    assert.equal(existsSync(clones.directory), false);
+    assert.deepEqual(processesWith(file), []);
+  });
+
+  test('starts all or none', async () => {
+    const directory = path.join(folder, 'none');
+    await assert.rejects(
+      fork({ file, count: 3, directory, command: [...command, '-device', 'no-such-device'], onWarning() {} }),
+      (error) => error instanceof MapramError && /no-such-device/.test(error.message),
+    );
+    assert.deepEqual(readdirSync(directory), []);
+    assert.deepEqual(processesWith(file), []);
+  });
+
+  test('warns where the guests cannot notice that they are copies', async () => {
+    await using vm = await startVm();
+    const plain = path.join(folder, 'plain.mapram');
+    await saveMappedRam(vm, plain);
+    const warnings: string[] = [];
+    await using clones = await fork({
+      file: plain,
+      count: 1,
+      command: vm.commandLine,
+      onWarning: (text) => warnings.push(text),
+    });
+    assert.equal(clones.vms.length, 1);
+    assert.match(warnings.join(), /no vmgenid device/);
+  });
+
+  test('leaves its clones running with --detach', async () => {
+    const directory = path.join(folder, 'detached');
+    const run = await runCli([
+      'fork',
+      file,
+      ...['--count', '2', '--dir', directory, '--detach', '--json', '--'],
+      ...command,
+    ]);
+    assert.equal(run.code, 0, run.stderr);
+    const vms = run.result.vms as { qmp: string; pid: number }[];
+    assert.equal(vms.length, 2);
+    for (const { qmp, pid } of vms) {
+      const session = await QmpSession.open(qmp);
+      assert.equal((await session.execute<{ status: string }>('query-status')).status, 'running');
+      session.close();
+      process.kill(pid, 'SIGKILL');
+    }
+  });
+});

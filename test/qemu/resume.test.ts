@@ -1,0 +1,333 @@
+/** Resuming from files, against real QEMUs: the guest goes on where it was, and the file stays as it was. */
+import assert from 'node:assert/strict';
+import {
+  closeSync,
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  truncateSync,
+  writeSync,
+} from 'node:fs';
+import { createServer } from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { MapramError, type MapramErrorCode } from '../../src/errors.js';
+import { MappedRamImage } from '../../src/mapped-ram/image.js';
+import { planResume, type ResumeOptions, resume } from '../../src/snapshot/resume.js';
+import { save } from '../../src/snapshot/save.js';
+import { runCli } from '../cli/run-cli.js';
+import { startBootedVm } from '../support/booted-vm.js';
+import { needs, qemuProgram } from '../support/environment.js';
+import { saveMappedRam } from '../support/native-migration.js';
+import { sha256 } from '../support/probes.js';
+import { startVm, type TestVm, type VmOptions } from '../support/qemu.js';
+import { QmpSession } from '../support/qmp-session.js';
+import { commandIn, consoleIn, dumpMemory, processesWith } from '../support/resumed-guest.js';
+
+let folder: string;
+let names = 0;
+before(() => {
+  folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-resume-'));
+});
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+/** A folder for the sockets of one resumed VM. */
+function newFolder(): string {
+  names += 1;
+  const created = path.join(folder, String(names));
+  mkdirSync(created);
+  return created;
+}
+
+interface SavedGuest {
+  file: string;
+  vm: TestVm;
+  counter: number;
+  bootChecksum: string;
+}
+
+/** Runs a guest, saves it and ends it. */
+async function saved(
+  options: VmOptions,
+  how: (vm: TestVm, file: string) => Promise<unknown>,
+): Promise<SavedGuest> {
+  names += 1;
+  const file = path.join(folder, `${names}.mapram`);
+  await using vm = await (options.guest === 'linux' ? startBootedVm(options) : startVm(options));
+  await how(vm, file);
+  return { file, vm, counter: vm.console.counter, bootChecksum: vm.console.bootChecksum as string };
+}
+
+/** Resumes and lets the guest itself check its memory. */
+async function assertGoesOn(
+  { file, vm, counter, bootChecksum }: SavedGuest,
+  options: Partial<ResumeOptions> = {},
+): Promise<void> {
+  const before = await sha256(file);
+  const sockets = newFolder();
+  {
+    await using resumed = await resume({ file, command: commandIn(vm, sockets), ...options });
+    assert.equal(resumed.facts.runState, 'running');
+    assert.equal(resumed.qmp, path.join(sockets, 'qmp.sock'));
+    const console = await consoleIn(sockets);
+    await console.waitForCounterAbove(counter);
+    assert.equal(await console.checksum(), bootChecksum);
+    await console.waitForCounterAbove();
+    assert.deepEqual(console.torn, []);
+    console.close();
+  }
+  assert.deepEqual(processesWith(file), []);
+  assert.equal(await sha256(file), before);
+}
+
+/** All that the guest can see of its main memory, against what the file says. */
+async function assertMemoryIsThatOf(file: string, qmp: string): Promise<void> {
+  await using image = await MappedRamImage.open(file);
+  const block = image.blocks.find(({ idstr }) => idstr === 'pc.ram');
+  assert.ok(block);
+  const memory = await dumpMemory(qmp, path.join(folder, 'memory'), block.usedLength);
+  for (let first = 0; first < block.pageCount; first += 256) {
+    // From 0xa0000 to 1 MiB the guest sees video memory and firmware instead.
+    if (first * 4096 < 2 ** 20) continue;
+    const expected = await image.readPages(block, first, Math.min(256, block.pageCount - first));
+    const found = memory.subarray(first * 4096, first * 4096 + expected.byteLength);
+    assert.ok(found.equals(expected), `memory differs in pages ${first} to ${first + 256}`);
+  }
+}
+
+/** Writes garbage into slots of zero pages, as a live save may leave it. Gives their number. */
+async function plantStaleSlots(file: string, every: number): Promise<number> {
+  await using image = await MappedRamImage.open(file);
+  const fd = openSync(file, 'r+');
+  let planted = 0;
+  for (const { idstr, bitmap, pageCount, pagesOffset } of image.blocks) {
+    if (idstr !== 'pc.ram') continue;
+    for (let page = 256; page < pageCount; page += every) {
+      if (bitmap.test(page)) continue;
+      writeSync(fd, Buffer.alloc(4096, 0xa5), 0, 4096, pagesOffset + page * 4096);
+      planted += 1;
+    }
+  }
+  closeSync(fd);
+  return planted;
+}
+
+function failsWith(code: MapramErrorCode, pattern: RegExp) {
+  return (error: unknown) => {
+    assert.ok(error instanceof MapramError, String(error));
+    assert.equal(error.code, code, error.message);
+    assert.match(error.message, pattern);
+    assert.doesNotMatch(error.message, /\n/);
+    return true;
+  };
+}
+
+describe('resume of a small guest', needs({ qemu: '10.0', guest: 'tiny' }), () => {
+  const quietly = { onWarning: () => {} };
+
+  test("goes on from QEMU's own file", async () => {
+    await assertGoesOn(await saved({}, (vm, file) => saveMappedRam(vm, file)));
+  });
+
+  test('goes on from a live save through QEMU, direct I/O and several channels', async () => {
+    await assertGoesOn(
+      await saved({}, (vm, file) => save({ vm: vm.qmpPath, file, method: 'native', live: true, ...quietly })),
+    );
+  });
+
+  test('goes on from a file that mapram wrote from shared memory', async () => {
+    await assertGoesOn(
+      await saved({ memory: 'shared-file' }, (vm, file) =>
+        save({ vm: vm.qmpPath, file, method: 'shared', ...quietly }),
+      ),
+    );
+  });
+
+  test('goes on with memory of two NUMA nodes, on another machine, at an offset', async () => {
+    const offset = 0x1234;
+    const guest = await saved({ machine: 'pc', memory: 'numa-anonymous' }, (vm, file) =>
+      saveMappedRam(vm, file, { offset }),
+    );
+    await assertGoesOn(guest, { offset });
+  });
+
+  test('goes on without PCI', async () => {
+    await assertGoesOn(await saved({ machine: 'microvm' }, (vm, file) => saveMappedRam(vm, file)));
+  });
+
+  test('shows zeros where a slot is stale', async () => {
+    const { file, vm } = await saved({}, (source, target) => saveMappedRam(source, target));
+    assert.ok((await plantStaleSlots(file, 7)) > 500);
+    const before = await sha256(file);
+    const sockets = newFolder();
+    await using resumed = await resume({ file, command: commandIn(vm, sockets), paused: true });
+    assert.equal(resumed.facts.runState, 'paused');
+    await assertMemoryIsThatOf(file, resumed.qmp);
+    assert.equal(await sha256(file), before);
+  });
+});
+
+describe('resume', needs({ qemu: '10.0', guest: 'tiny' }), () => {
+  let guest: SavedGuest;
+  before(async () => {
+    guest = await saved({ extraArgs: ['-device', 'secondary-vga'] }, (vm, file) => saveMappedRam(vm, file));
+  });
+
+  test('has QMP where it is asked to, and the memory of the file', async () => {
+    const qmp = path.join(newFolder(), 'other.sock');
+    await using resumed = await resume({
+      file: guest.file,
+      command: commandIn(guest.vm, newFolder()),
+      qmp,
+      paused: true,
+    });
+    assert.equal(resumed.qmp, qmp);
+    await assertMemoryIsThatOf(guest.file, qmp);
+  });
+
+  test('plans what it would run without running it', async () => {
+    const plan = await planResume({ file: guest.file, command: commandIn(guest.vm, newFolder()) });
+    assert.ok(plan.command.some((word) => word.includes(`mem-path=${guest.file}`)));
+    assert.deepEqual(processesWith(guest.file), []);
+  });
+
+  test('leaves a detached VM to itself', async () => {
+    const sockets = newFolder();
+    const resumed = await resume({ file: guest.file, command: commandIn(guest.vm, sockets) });
+    await resumed.detach();
+    await resumed[Symbol.asyncDispose]();
+    const console = await consoleIn(sockets);
+    await console.waitForCounterAbove(guest.counter);
+    console.close();
+    process.kill(resumed.pid, 'SIGKILL');
+    while (processesWith(guest.file).length > 0) await sleep(5);
+  });
+
+  test('says what QEMU said when it does not start, and leaves no process', async () => {
+    const command = [...commandIn(guest.vm, newFolder()), '-device', 'no-such-device'];
+    await assert.rejects(
+      resume({ file: guest.file, command }),
+      failsWith('VM', /QEMU did not start: .*'no-such-device' is not a valid device model name/),
+    );
+    assert.deepEqual(processesWith(guest.file), []);
+  });
+
+  test('says what QEMU said when the devices do not fit, and leaves no process', async () => {
+    const command = commandIn(guest.vm, newFolder()).map((word) => word.replace('secondary-vga', 'edu'));
+    await assert.rejects(
+      resume({ file: guest.file, command }),
+      failsWith('VM', /RAM block .* which the VM lacks/),
+    );
+    assert.deepEqual(processesWith(guest.file), []);
+  });
+
+  test('says what QEMU said when it does not take the state, and leaves no process', async () => {
+    const command = commandIn(guest.vm, newFolder()).map((word) => word.replace('chardev:serial', 'none'));
+    await assert.rejects(
+      resume({ file: guest.file, command }),
+      failsWith('MIGRATION', /Unknown savevm section or instance 'serial'/),
+    );
+    assert.deepEqual(processesWith(guest.file), []);
+  });
+
+  test('refuses a program that is not there', async () => {
+    const command = ['/nonexistent/qemu', ...commandIn(guest.vm, newFolder()).slice(1)];
+    await assert.rejects(
+      resume({ file: guest.file, command }),
+      failsWith('VM', /nonexistent.qemu cannot be started: .*ENOENT/),
+    );
+  });
+
+  test('refuses a socket on which somebody listens', async () => {
+    const sockets = newFolder();
+    const server = createServer().listen(path.join(sockets, 'qmp.sock'));
+    try {
+      await assert.rejects(
+        resume({ file: guest.file, command: commandIn(guest.vm, sockets) }),
+        failsWith('BUSY', /somebody listens on .*qmp\.sock already/),
+      );
+    } finally {
+      server.close();
+    }
+  });
+
+  test('refuses a file whose save did not finish, and one that was cut short', async () => {
+    const file = path.join(newFolder(), 'cut');
+    copyFileSync(guest.file, file);
+    truncateSync(file, 40 << 20);
+    await assert.rejects(
+      resume({ file, command: commandIn(guest.vm, newFolder()) }),
+      failsWith('FORMAT', /cut short/),
+    );
+  });
+
+  test('ends QEMU when it is cancelled', async () => {
+    const cancel = new AbortController();
+    const resuming = resume({
+      file: guest.file,
+      command: commandIn(guest.vm, newFolder()),
+      signal: cancel.signal,
+    });
+    while (processesWith(`mem-path=${guest.file}`).length === 0) await sleep(1);
+    cancel.abort(new MapramError('CANCELLED', 'enough'));
+    await assert.rejects(resuming, failsWith('CANCELLED', /enough/));
+    assert.deepEqual(processesWith(guest.file), []);
+  });
+
+  test('needs QEMU 8.2', needs({ qemu: '7.2' }), async () => {
+    const { program, args } = qemuProgram('7.2');
+    await assert.rejects(
+      resume({ file: guest.file, command: [program, ...args, ...commandIn(guest.vm, newFolder()).slice(1)] }),
+      failsWith('UNSUPPORTED', /too old to map a part of a file as its memory \(QEMU 8\.2 can\)/),
+    );
+  });
+
+  test('runs in the foreground until ^C, which ends the VM too', async () => {
+    const sockets = newFolder();
+    let interrupted = false;
+    const run = await runCli(['resume', guest.file, '--', ...commandIn(guest.vm, sockets)], {
+      onStdout(child, stdout) {
+        if (interrupted || !/QMP: +\S+qmp\.sock/.test(stdout)) return;
+        interrupted = true;
+        child.kill('SIGINT');
+      },
+    });
+    assert.equal(run.code, 1);
+    assert.match(run.stderr, /^mapram: resume: cancelled by SIGINT$/m);
+    assert.deepEqual(processesWith(guest.file), []);
+  });
+
+  test('tells scripts the process, the monitor and the times', async () => {
+    const sockets = newFolder();
+    const run = await runCli([
+      'resume',
+      guest.file,
+      '--detach',
+      '--json',
+      '--',
+      ...commandIn(guest.vm, sockets),
+    ]);
+    assert.equal(run.code, 0, run.stderr);
+    const [vm] = run.result.vms as [Record<string, unknown>];
+    assert.equal(vm.qmp, path.join(sockets, 'qmp.sock'));
+    assert.equal(typeof vm.loadTimeMs, 'number');
+    assert.equal(typeof vm.totalTimeMs, 'number');
+    const session = await QmpSession.open(String(vm.qmp));
+    await session.execute('quit');
+    session.close();
+  });
+});
+
+describe('resume of a Linux guest', needs({ qemu: '10.0', guest: 'linux' }), () => {
+  test('goes on after a live save', async () => {
+    const guest = await saved({ guest: 'linux' }, (vm, file) =>
+      save({ vm: vm.qmpPath, file, method: 'native', live: true, onWarning: () => {} }),
+    );
+    await plantStaleSlots(guest.file, 1009);
+    await assertGoesOn(guest);
+  });
+});
