@@ -6,8 +6,12 @@
  */
 import { errorReason } from '../errors.js';
 import { QemuVm } from '../guest/qemu/qemu-vm.js';
+import { isIgnoredWhenShared } from '../guest/qemu/shared-ram.js';
 import { OutgoingMigration } from '../migration/outgoing.js';
 import { QemuSharedSource } from '../migration/qemu-shared-source.js';
+import { QemuStreamSource } from '../migration/qemu-stream-source.js';
+import type { OutgoingSource } from '../migration/source.js';
+import { MAXIMUM_FILE_CHANNELS } from '../multifd/file-channels.js';
 import { effectiveDirectIo } from '../options/direct-io.js';
 import type { MigrationCapabilities } from '../options/migration-capabilities.js';
 import type { MigrationOptions } from '../options/migration-options.js';
@@ -180,9 +184,10 @@ export class QemuBackend implements MigrationBackend {
 
   async #migrateByEngine(request: MigrationRequest): Promise<void> {
     const { parameters, capabilities } = request;
+    const source = await outgoingSource(this.#vm, request);
     const target = this.#openTarget(request);
     const migration = new OutgoingMigration({
-      source: new QemuSharedSource(this.#vm),
+      source,
       file: target.file,
       parameters,
       capabilities,
@@ -247,6 +252,35 @@ export class QemuBackend implements MigrationBackend {
   #emitStatus(status: string): void {
     this.#events.emit({ event: 'MIGRATION', data: { status } });
   }
+}
+
+/** RAM below this that is not shared comes through the stream even so: ROMs and video memory. */
+const SMALL_BLOCK = 64 << 20;
+
+/** A guest that runs is saved while it runs, by QEMU's stream; a stopped one straight from its memory where that is shared. */
+async function outgoingSource(
+  vm: QemuVm,
+  { capabilities, parameters }: MigrationRequest,
+): Promise<OutgoingSource> {
+  const channels = capabilities.multifd ? Math.min(parameters['multifd-channels'], MAXIMUM_FILE_CHANNELS) : 0;
+  if (capabilities['background-snapshot']) {
+    return new QemuStreamSource(vm, { mode: { kind: 'background' }, channels: 0 });
+  }
+  if ((await vm.runState()) === 'running') {
+    const downtimeLimitMs = parameters['downtime-limit'];
+    const autoConverge = capabilities['auto-converge'];
+    return new QemuStreamSource(vm, { mode: { kind: 'live', downtimeLimitMs, autoConverge }, channels });
+  }
+  return (await hasSharedRam(vm))
+    ? new QemuSharedSource(vm)
+    : new QemuStreamSource(vm, { mode: { kind: 'stopped' }, channels });
+}
+
+async function hasSharedRam(vm: QemuVm): Promise<boolean> {
+  for (const { idstr, usedLength } of await vm.ramBlocks()) {
+    if (usedLength >= SMALL_BLOCK && !(await isIgnoredWhenShared(vm, idstr))) return false;
+  }
+  return true;
 }
 
 function pick<V>(values: { readonly [name: string]: V }, names: ReadonlySet<string>): { [name: string]: V } {

@@ -14,6 +14,7 @@ import type { JsonObject } from '../../src/options/qapi.js';
 import { RawClient } from '../monitor/raw-client.js';
 import { needs, type QemuName } from '../support/environment.js';
 import { assertImageHoldsMemory } from '../support/image-witness.js';
+import { loadMappedRam } from '../support/native-migration.js';
 import { type OpenDescriptor, openDescriptors } from '../support/probes.js';
 import { startVm, type TestVm, type VmOptions } from '../support/qemu.js';
 
@@ -234,5 +235,44 @@ test(
     });
     assert.equal((await settled(client)).status, 'failed');
     assert.equal(vm.ended, false);
+  },
+);
+
+for (const multifd of [false, true]) {
+  const name = `QEMU 7.2: a running guest with private memory, multifd ${multifd ? 'on' : 'off'}`;
+  test(name, needs({ qemu: ['7.2', '10.0'], guest: 'tiny' }), async (t) => {
+    const options = { machine: 'pc-q35-7.2', memory: 'anonymous' } as const;
+    const { vm, folder, connect } = await front(t, { ...options, qemu: '7.2' });
+    const client = await connect();
+    const wanted = multifd ? ['mapped-ram', 'multifd'] : ['mapped-ram'];
+    await client.ask('migrate-set-capabilities', capabilities(...wanted));
+    await client.ask('migrate-set-parameters', { 'direct-io': true, 'multifd-channels': 2 });
+    const file = join(folder, 'vm.mapram');
+    assert.deepEqual(await client.ask('migrate', { uri: `file:${file}` }), { return: {} });
+    const info = await settled(client);
+    assert.equal(info.status, 'completed', JSON.stringify(info));
+    assert.equal((info.ram as JsonObject).remaining, 0);
+    const { counter } = vm.console;
+
+    await using loaded = await startVm({ ...options, qemu: '10.0', incoming: true });
+    await loadMappedRam(loaded, file, { channels: multifd ? 2 : 0 });
+    if ((await loaded.status()) !== 'running') await loaded.cont();
+    await loaded.console.waitForCounterAbove(counter);
+    assert.deepEqual(loaded.console.torn, []);
+  });
+}
+
+test(
+  'QEMU 7.2: a cancelled save leaves the guest running',
+  needs({ qemu: '7.2', guest: 'tiny' }),
+  async (t) => {
+    const { vm, folder, connect } = await front(t, { qemu: '7.2' });
+    const client = await connect();
+    await client.ask('migrate-set-capabilities', capabilities('mapped-ram', 'pause-before-switchover'));
+    await client.ask('migrate', { uri: `file:${join(folder, 'vm.mapram')}` });
+    await client.ask('migrate_cancel');
+    assert.equal((await settled(client)).status, 'cancelled');
+    await vm.console.waitForCounterAbove();
+    assert.equal(await vm.status(), 'running');
   },
 );
