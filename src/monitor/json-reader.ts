@@ -133,9 +133,7 @@ export class JsonReader {
       case 'double-quoted-escape':
       case 'single-quoted-escape':
         if (byte < 0x20 || byte > 0xfd) return this.#stray(char);
-        this.#token += char;
-        this.#state = this.#state === 'double-quoted-escape' ? 'double-quoted' : 'single-quoted';
-        return true;
+        return this.#extend(char, this.#state === 'double-quoted-escape' ? 'double-quoted' : 'single-quoted');
       case 'sign':
         if (char === '0') return this.#extend(char, 'zero');
         return isDigit(byte) ? this.#extend(char, 'digits') : this.#stray(char);

@@ -8,8 +8,10 @@ export type TranscriptLine =
   /** Text to send, exactly as it was sent. */
   | { readonly kind: 'send'; readonly vm: string; readonly text: string }
   | { readonly kind: 'receive'; readonly vm: string; readonly message: JsonObject }
+  /** What a terminal received. */
+  | { readonly kind: 'show'; readonly text: string }
   | { readonly kind: 'note'; readonly text: string }
-  /** What QEMU printed on its standard error, raw terminal text, its exit code. */
+  /** What QEMU printed on its standard error, its exit code. */
   | { readonly kind: 'other' };
 
 const FOLDER = new URL('../../../test/monitor/transcripts/', import.meta.url);
@@ -34,6 +36,7 @@ function parseLine(line: string): TranscriptLine {
   if (typeof parsed.note === 'string') return { kind: 'note', text: parsed.note };
   if (Array.isArray(parsed.start)) return { kind: 'start', vm, args: parsed.start.map(String) };
   if (typeof parsed.sendText === 'string') return { kind: 'send', vm, text: parsed.sendText };
+  if (typeof parsed.recvText === 'string') return { kind: 'show', text: parsed.recvText };
   if (parsed.send !== undefined) {
     // Sent verbatim: `1.0` and `1` are not the same.
     const text = line.slice(line.indexOf('"send":') + '"send":'.length, -1);

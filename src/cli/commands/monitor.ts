@@ -55,6 +55,9 @@ async function run(vm: VmAddress, options: MonitorOptions, context: CommandConte
   if (qmp === undefined && hmp === undefined) {
     throw new MapramError('USAGE', 'monitor: say where to serve: --qmp SOCKET, --hmp SOCKET or --hmp stdio');
   }
+  if (hmp === 'stdio' && context.json) {
+    throw new MapramError('USAGE', 'monitor: --json and --hmp stdio cannot both have standard output');
+  }
   context.signal.throwIfAborted();
   await using opened = await openMonitor(vm, options, context);
   const listening: { qmp?: string; hmp?: string } = {};
