@@ -115,6 +115,7 @@ const TRANSCRIPTS: readonly [version: string, profile: ProfileName, names: reado
   ],
 ];
 
+const total = { lines: 0, equal: 0 };
 let directory: string;
 const home = process.cwd();
 
@@ -137,6 +138,8 @@ for (const [version, profile, names] of TRANSCRIPTS) {
         socket: join(directory, 'qmp.sock'),
         descriptors: DESCRIPTORS,
       });
+      total.lines += lines;
+      total.equal += equal;
       t.diagnostic(`${equal} of ${lines} lines equal`);
       const unexpected = differences.filter(
         (difference) => !DELIBERATE.some((known) => known.names.includes(name) && known.matches(difference)),
@@ -145,3 +148,8 @@ for (const [version, profile, names] of TRANSCRIPTS) {
     });
   }
 }
+
+test('all transcripts together', (t) => {
+  t.diagnostic(`${total.equal} of ${total.lines} lines equal`);
+  assert.ok(total.lines > 2000);
+});
