@@ -1,6 +1,6 @@
 /** Starts real virtual machines for tests. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -116,6 +116,20 @@ function guestArguments({ guest, machine, fillMiB, churn }: CompleteVmOptions): 
   if (machine === 'microvm') words.push('tsc_early_khz=2000000');
   if (churn) words.push(`churn=${churn.sizeMiB}`, `rate=${churn.rateMiB}`);
   return ['-kernel', kernelFile(), '-initrd', linuxInitramfs(), '-append', words.join(' ')];
+}
+
+const SHARED_MEMORY = '/dev/shm';
+const FOLDER_PREFIX = 'mapram-vm-';
+
+const makeFolder = (parent: string): string =>
+  mkdtempSync(path.join(parent, `${FOLDER_PREFIX}${process.pid}-`));
+
+/** Files in shared memory take memory until they are removed, so a test that was killed must not leave its own. */
+function removeFoldersOfDeadTests(parent: string): void {
+  for (const name of readdirSync(parent)) {
+    const pid = name.startsWith(FOLDER_PREFIX) && name.slice(FOLDER_PREFIX.length).match(/^\d+(?=-)/)?.[0];
+    if (pid && !existsSync(`/proc/${pid}`)) rmSync(path.join(parent, name), { recursive: true, force: true });
+  }
 }
 
 const alive = new Set<TestVm>();
@@ -236,8 +250,9 @@ export class TestVm implements AsyncDisposable {
 export async function startVm(options: VmOptions = {}): Promise<TestVm> {
   const complete = completeOptions(options);
   const { program, args } = qemuProgram(complete.qemu);
-  const folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-vm-'));
-  const memoryFolder = complete.memoryFolder ?? mkdtempSync('/dev/shm/mapram-vm-');
+  for (const parent of [os.tmpdir(), SHARED_MEMORY]) removeFoldersOfDeadTests(parent);
+  const folder = makeFolder(os.tmpdir());
+  const memoryFolder = complete.memoryFolder ?? makeFolder(SHARED_MEMORY);
   const ownFolders = complete.memoryFolder === undefined ? [folder, memoryFolder] : [folder];
   const memory = memoryArguments(complete, memoryFolder);
   const socket = (id: string): string =>
