@@ -3,13 +3,15 @@
  *
  * ```text
  * 0        ELF header: ELF64, little-endian, ET_CORE, machine of the guest
- * 64       program headers, 56 bytes each: one PT_NOTE, then one PT_LOAD a region of guest memory
+ * 64       program headers, 56 bytes each: one PT_NOTE, one PT_LOAD a region of guest memory, and one more for the
+ *          kernel's image where Linux tells where that is
  * …        notes: NT_PRSTATUS and, on x86, "QEMU" for each cpu, then VMCOREINFO if the guest has one
  * aligned  the regions' bytes, each whole; zero pages are holes
  * ```
  *
  * `p_paddr` is the guest-physical address. `p_vaddr` is the same, so that gdb, which knows of virtual addresses only,
- * reads guest-physical ones.
+ * reads guest-physical ones. The kernel's image is there a second time under its virtual addresses, as in cores that
+ * Linux makes of itself: debuggers need it to find the page tables that lead to everything else.
  */
 import { MapramError } from '../errors.js';
 import { truncateFile } from '../io/file-space.js';
@@ -17,8 +19,15 @@ import { writeFully } from '../io/positional-io.js';
 import { roundUp } from '../mapped-ram/layout.js';
 import { type CopyOptions, type CopyRange, copyPages } from './copy-pages.js';
 import { cpusOf, type GuestArchitecture } from './elf-cpu.js';
-import { elfNote, findVmcoreinfo, VMCOREINFO_SPACE, vmcoreinfoOfPage } from './elf-notes.js';
+import { elfNote } from './elf-notes.js';
 import type { SavedVm } from './saved-vm.js';
+import {
+  findVmcoreinfo,
+  type KernelImage,
+  kernelImage,
+  VMCOREINFO_SPACE,
+  vmcoreinfoOfPage,
+} from './vmcoreinfo.js';
 
 const ELF_HEADER_BYTES = 64;
 const PROGRAM_HEADER_BYTES = 56;
@@ -67,9 +76,9 @@ export async function writeElf(saved: SavedVm, fd: number, options: CopyOptions 
     );
   }
   const cpuNotes = Buffer.concat(cpus.flatMap((cpu, index) => architecture.notes(cpu, index)));
-  const notesOffset = ELF_HEADER_BYTES + PROGRAM_HEADER_BYTES * (regions.length + 1);
+  const notesOffset = ELF_HEADER_BYTES + PROGRAM_HEADER_BYTES * (regions.length + 2);
   let position = roundUp(notesOffset + cpuNotes.byteLength + VMCOREINFO_SPACE, ALIGNMENT);
-  const ranges = regions.map(({ idstr, start, length, blockOffset }): CopyRange & { start: number } => {
+  const ranges = regions.map(({ idstr, start, length, blockOffset }): CoreRange => {
     const block = saved.block(idstr);
     if (block === undefined) throw new RangeError(`no block ${idstr}`);
     const range = { block, offset: blockOffset, length, position, start };
@@ -84,9 +93,12 @@ export async function writeElf(saved: SavedVm, fd: number, options: CopyOptions 
       vmcoreinfo ??= vmcoreinfoOfPage(page);
     },
   });
+  const segments = ranges.map(loadSegment);
+  const image = vmcoreinfo === undefined ? undefined : kernelImage(vmcoreinfo.toString('latin1'));
+  if (image !== undefined) segments.push(...imageSegment(image, ranges));
   const notes =
     vmcoreinfo === undefined ? cpuNotes : Buffer.concat([cpuNotes, elfNote('VMCOREINFO', 0, vmcoreinfo)]);
-  writeFully(fd, Buffer.concat([headers(architecture, ranges, notesOffset, notes.byteLength), notes]), 0);
+  writeFully(fd, Buffer.concat([headers(architecture, segments, notesOffset, notes.byteLength), notes]), 0);
   return {
     fileBytes: position,
     writtenBytes,
@@ -97,9 +109,32 @@ export async function writeElf(saved: SavedVm, fd: number, options: CopyOptions 
   };
 }
 
+/** A part of guest memory in the core. `start` is its guest-physical address. */
+type CoreRange = CopyRange & { start: number };
+
+function loadSegment({ position, start, length }: CoreRange): ProgramHeader {
+  return { type: PT_LOAD, offset: position, virtual: BigInt(start), physical: start, length };
+}
+
+/** The kernel's image under its virtual addresses: the bytes that a segment has already. */
+function imageSegment(
+  { virtual, physical, length }: KernelImage,
+  ranges: readonly CoreRange[],
+): ProgramHeader[] {
+  const range = ranges.find(({ start, length: size }) => physical >= start && physical < start + size);
+  if (range === undefined) return [];
+  const inside = physical - range.start;
+  return [
+    {
+      ...{ type: PT_LOAD, offset: range.position + inside, virtual, physical },
+      length: Math.min(length, range.length - inside),
+    },
+  ];
+}
+
 function headers(
   { elfMachine }: GuestArchitecture,
-  ranges: readonly (CopyRange & { start: number })[],
+  segments: readonly ProgramHeader[],
   notesOffset: number,
   notesLength: number,
 ): Buffer {
@@ -111,46 +146,30 @@ function headers(
   header.writeBigUInt64LE(BigInt(ELF_HEADER_BYTES), 32);
   header.writeUInt16LE(ELF_HEADER_BYTES, 52);
   header.writeUInt16LE(PROGRAM_HEADER_BYTES, 54);
-  header.writeUInt16LE(ranges.length + 1, 56);
-  const notes = {
-    type: PT_NOTE,
-    flags: 0,
-    offset: notesOffset,
-    address: 0,
-    fileSize: notesLength,
-    memorySize: 0,
-  };
-  return Buffer.concat([
-    header,
-    programHeader(notes),
-    ...ranges.map(({ position, start, length }) =>
-      programHeader({
-        ...{ type: PT_LOAD, flags: READ_WRITE_EXECUTE, offset: position, address: start },
-        ...{ fileSize: length, memorySize: length },
-      }),
-    ),
-  ]);
+  header.writeUInt16LE(segments.length + 1, 56);
+  const notes = { type: PT_NOTE, offset: notesOffset, virtual: 0n, physical: 0, length: notesLength };
+  const programHeaders = Buffer.concat([notes, ...segments].map(programHeader));
+  return Buffer.concat([header, programHeaders], notesOffset);
 }
 
 interface ProgramHeader {
   type: number;
-  flags: number;
   offset: number;
-  address: number;
-  fileSize: number;
-  memorySize: number;
+  virtual: bigint;
+  physical: number;
+  length: number;
 }
 
-function programHeader({ type, flags, offset, address, fileSize, memorySize }: ProgramHeader): Buffer {
+function programHeader({ type, offset, virtual, physical, length }: ProgramHeader): Buffer {
   const header = Buffer.alloc(PROGRAM_HEADER_BYTES);
   header.writeUInt32LE(type, 0);
-  header.writeUInt32LE(flags, 4);
+  if (type === PT_LOAD) header.writeUInt32LE(READ_WRITE_EXECUTE, 4);
   for (const [at, value] of [
     [8, offset],
-    [16, address],
-    [24, address],
-    [32, fileSize],
-    [40, memorySize],
+    [16, virtual],
+    [24, physical],
+    [32, length],
+    [40, length],
   ] as const) {
     header.writeBigUInt64LE(BigInt(value), at);
   }
