@@ -1,8 +1,6 @@
+import { formatBytes, formatUndecoded, formatValue } from '../inside/format-value.js';
 import type { InspectedDevice } from '../snapshot/inspect.js';
-import type { DecodedField, DecodedStruct, DecodedValue, Undecoded } from '../stream/device-decoder.js';
-
-const MAX_BYTES = 32;
-const MAX_ELEMENTS = 16;
+import type { DecodedField, DecodedStruct, DecodedValue } from '../stream/device-decoder.js';
 
 /** A device with its fields, one a line, structs and subsections indented below their name. */
 export function deviceTree(device: InspectedDevice): string {
@@ -10,12 +8,12 @@ export function deviceTree(device: InspectedDevice): string {
   const head = `${idstr}  instance ${instanceId}, version ${version}, ${length} bytes`;
   if (state === undefined) {
     const place = `section at ${position} of the stream`;
-    return `${head}\n${line(1, `(the file does not describe it; ${place}) ${bytes(data ?? new Uint8Array())}`)}`;
+    return `${head}\n${line(1, `(the file does not describe it; ${place}) ${formatBytes(data ?? new Uint8Array())}`)}`;
   }
   return [
     head,
     ...structLines(state, 1),
-    ...(state.rest === undefined ? [] : [line(1, undecoded(state.rest))]),
+    ...(state.rest === undefined ? [] : [line(1, formatUndecoded(state.rest))]),
   ].join('\n');
 }
 
@@ -28,7 +26,7 @@ function structLines(struct: DecodedStruct, depth: number): string[] {
             line(depth, `${part.vmsdName}  subsection, version ${part.version}`),
             ...structLines(part, depth + 1),
           ]
-        : [line(depth, undecoded(part))],
+        : [line(depth, formatUndecoded(part))],
     ),
   ];
 }
@@ -45,32 +43,6 @@ function fieldLines({ name, type, value }: DecodedField, depth: number): string[
 
 function isStruct(value: DecodedValue): value is DecodedStruct {
   return typeof value === 'object' && value !== null && 'kind' in value && value.kind === 'struct';
-}
-
-/** One value in one line; long ones are cut. */
-export function formatValue(value: DecodedValue, type: string): string {
-  if (value === null) return 'null';
-  if (value instanceof Uint8Array) return bytes(value);
-  if (Array.isArray(value)) {
-    const shown = value.slice(0, MAX_ELEMENTS).map((element) => formatValue(element, type));
-    const more = value.length > MAX_ELEMENTS ? `, … ${value.length} in all` : '';
-    return `[${shown.join(', ')}${more}]`;
-  }
-  if (typeof value === 'object') return value.kind === 'undecoded' ? undecoded(value) : value.vmsdName;
-  if (type === 'timer') return value === -1n ? 'not armed' : `${value} ns`;
-  if (typeof value === 'number' && /^u?int/.test(type) && value > 9)
-    return `${value} (0x${value.toString(16)})`;
-  if (typeof value === 'bigint' && value > 9n) return `${value} (0x${value.toString(16)})`;
-  return String(value);
-}
-
-function undecoded({ reason, offset, length, bytes: raw }: Undecoded): string {
-  return `(${reason}; ${length} bytes at ${offset}) ${bytes(raw)}`;
-}
-
-function bytes(raw: Uint8Array): string {
-  const hex = Buffer.from(raw.subarray(0, MAX_BYTES)).toString('hex');
-  return raw.length > MAX_BYTES ? `${hex}… ${raw.length} bytes` : hex;
 }
 
 function line(depth: number, text: string): string {

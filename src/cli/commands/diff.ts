@@ -1,12 +1,13 @@
 import { type Comparison, compareSavedVms } from '../../inside/compare.js';
 import type { DeviceComparison, FieldChange, LeafValue } from '../../inside/compare-devices.js';
 import type { BlockComparison, DifferentRange } from '../../inside/compare-memory.js';
+import { formatValue } from '../../inside/format-value.js';
 import { openSavedVm } from '../../inside/open-saved-vm.js';
 import type { SavedVm } from '../../inside/saved-vm.js';
 import { formatSize } from '../../size.js';
+import { writeComparisonReport } from '../../snapshot/report.js';
 import { parseOffset } from '../arguments.js';
 import type { CommandDescription } from '../command.js';
-import { formatValue } from '../device-tree.js';
 import { plural, properties, table } from '../format.js';
 
 /** Ranges and fields printed for one block or device; `--json` has them all. */
@@ -21,6 +22,8 @@ export const diff: CommandDescription = {
       .argument('<after>', 'another one, of any form')
       .option('--all', 'print every range and field, not only the first of each')
       .option('--exit-code', 'exit with 1 when they differ')
+      .option('--html <path>', 'write a page with a map of what differs')
+      .option('--force', 'with --html: replace an existing file')
       .option('--offset-before <bytes>', 'where the stream of the first file starts', parseOffset)
       .option('--offset-after <bytes>', 'where the stream of the second file starts', parseOffset);
   },
@@ -34,10 +37,20 @@ export const diff: CommandDescription = {
     await using before = await open(beforePath, options.offsetBefore);
     await using after = await open(afterPath, options.offsetAfter);
     const comparison = await compareSavedVms(before, after, { signal, onProgress: progress });
+    if (options.html !== undefined) {
+      await writeComparisonReport([before, after], comparison, {
+        html: String(options.html),
+        force: options.force === true,
+        ...{ signal, onProgress: progress },
+      });
+    }
     const problems = [...problemsOf(before), ...problemsOf(after)];
     const verdict = verdictOf(comparison, problems, options.exitCode === true);
     return {
-      fields: { before: before.path, after: after.path, ...comparison, problems },
+      fields: {
+        ...{ before: before.path, after: after.path, ...comparison, problems },
+        ...(options.html === undefined ? {} : { html: String(options.html) }),
+      },
       text: describe(comparison, before, after, problems, options.all === true),
       ...(verdict === undefined ? {} : { failed: `comparing ${before.path} with ${after.path}: ${verdict}` }),
     };

@@ -1,18 +1,22 @@
 import { InvalidArgumentError } from 'commander';
 import { MapramError } from '../../errors.js';
 import { deviceValues } from '../../inside/device-values.js';
+import { pictureOf } from '../../inside/memory-picture.js';
+import { openSavedVm } from '../../inside/open-saved-vm.js';
 import type { GuestRegion } from '../../mapped-ram/guest-map.js';
 import { formatSize } from '../../size.js';
 import {
   type InspectedBlock,
   type InspectedDevice,
   type Inspection,
-  inspect as inspectFile,
+  inspectSaved,
 } from '../../snapshot/inspect.js';
+import { writeInspectionReport } from '../../snapshot/report.js';
 import { parseOffset } from '../arguments.js';
 import type { CommandDescription } from '../command.js';
 import { deviceTree } from '../device-tree.js';
 import { plural, properties, table } from '../format.js';
+import { mapFields, memoryMap, wantsColour } from '../memory-map.js';
 
 export const inspect: CommandDescription = {
   name: 'inspect',
@@ -22,23 +26,40 @@ export const inspect: CommandDescription = {
       .argument('<file>', 'a mapped-ram file or a migration stream, of mapram, QEMU or libvirt')
       .option('--devices', 'show every field of the device state')
       .option('--device <name>', 'show the fields of one device, by its name or the end of it', parseName)
+      .option('--map', 'show a picture of memory: what is zero, text, code, dense, stale')
+      .option('--html <path>', 'write a page with a zoomable map, blocks and devices')
+      .option('--force', 'with --html: replace an existing file')
       .option('--offset <bytes>', 'where the stream starts, for a file saved with offset=', parseOffset);
   },
-  async run([file], { devices, device, offset }, { signal, progress }) {
-    const inspection = await inspectFile({
-      file: String(file),
+  async run([file], { devices, device, map, html, force, offset }, { signal, progress }) {
+    const options = { signal, onProgress: progress };
+    await using saved = await openSavedVm(String(file), {
       ...(offset === undefined ? {} : { offset }),
-      signal,
-      onProgress: progress,
+      ...options,
     });
+    const inspection = await inspectSaved(saved, options);
     const shown = device === undefined ? inspection.devices : devicesCalled(inspection, device);
     const withState = devices === true || device !== undefined;
+    const picture = map === true ? await pictureOf(saved, { ...options, maxCells: MAP_CELLS }) : undefined;
+    if (html !== undefined) {
+      await writeInspectionReport(saved, inspection, {
+        html: String(html),
+        force: force === true,
+        ...options,
+      });
+    }
     const text = [
       ...(device === undefined ? [describe(inspection)] : []),
+      ...(picture ? [memoryMap(picture, { colour: wantsColour(process.stdout, process.env) })] : []),
       ...(withState ? shown.map(deviceTree) : []),
     ];
     return {
-      fields: { ...inspection, devices: shown.map((one) => jsonDevice(one, withState)) },
+      fields: {
+        ...inspection,
+        devices: shown.map((one) => jsonDevice(one, withState)),
+        ...(picture ? { map: mapFields(picture) } : {}),
+        ...(html === undefined ? {} : { html: String(html) }),
+      },
       text: text.join('\n\n'),
       ...(inspection.problems.length === 0
         ? {}
@@ -46,6 +67,9 @@ export const inspect: CommandDescription = {
     };
   },
 };
+
+/** Characters of the map, about 40 rows. */
+const MAP_CELLS = 2560;
 
 function parseName(text: string): string {
   if (text === '') throw new InvalidArgumentError('Expected the name of a device.');
