@@ -30,9 +30,11 @@ const busybox = path.join(cache, 'busybox');
 const tools = {
   as: 'binutils',
   ld: 'binutils',
+  chromium: 'chromium',
   cpio: 'cpio',
   fincore: 'util-linux-extra',
   fio: 'fio',
+  gdb: 'gdb',
   'qemu-img': 'qemu-utils',
   setpriv: 'util-linux',
   socat: 'socat',

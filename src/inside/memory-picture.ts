@@ -1,8 +1,8 @@
 import { promisify } from 'node:util';
 import { deflateRaw } from 'node:zlib';
 import { FileSource } from '../mapped-ram/byte-source.js';
+import { MappedRamImage } from '../mapped-ram/image.js';
 import type { ProgressEvent } from '../progress.js';
-import { isMappedRam } from './open-saved-vm.js';
 import { KIND_NUMBER, kindOfPage, PAGE_KINDS, type PageKind } from './page-kind.js';
 import type { SavedBlock, SavedVm } from './saved-vm.js';
 import { stalePages } from './stale-pages.js';
@@ -131,7 +131,7 @@ class Painter {
 
   async #stale(block: SavedBlock, tally: CellTally): Promise<void> {
     const { saved } = this;
-    if (!isMappedRam(saved) || !(saved.source instanceof FileSource)) return;
+    if (!(saved instanceof MappedRamImage) || !(saved.source instanceof FileSource)) return;
     const slots = saved.block(block.idstr);
     if (slots === undefined) return;
     for await (const { first, count } of stalePages(saved.source.fd, slots, this.options.signal)) {

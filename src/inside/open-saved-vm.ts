@@ -3,7 +3,7 @@ import { open } from 'node:fs/promises';
 import { MapramError } from '../errors.js';
 import { type ByteSource, FileSource } from '../mapped-ram/byte-source.js';
 import { type Container, findContainer } from '../mapped-ram/container.js';
-import { type ImageBlock, MappedRamImage } from '../mapped-ram/image.js';
+import { MappedRamImage } from '../mapped-ram/image.js';
 import type { ProgressEvent } from '../progress.js';
 import { StreamParser } from '../stream/stream-parser.js';
 import { compressionOf, type DecompressedCopy, decompress } from './decompress.js';
@@ -15,11 +15,6 @@ export interface OpenOptions {
   readonly offset?: number;
   readonly signal?: AbortSignal;
   readonly onProgress?: (event: ProgressEvent) => void;
-}
-
-/** The mapped-ram half of `SavedVm`: what more such a file tells. */
-export function isMappedRam(saved: SavedVm): saved is SavedVm<ImageBlock> & { source: ByteSource } {
-  return saved.form === 'mapped-ram';
 }
 
 /**

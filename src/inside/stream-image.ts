@@ -243,10 +243,13 @@ export class StreamImage implements SavedVm<StreamBlock> {
   private *contentProblems({ mentioned, blocks }: IndexingPass): Generator<string> {
     const absent = blocks.filter(({ idstr, pageCount }) => pageCount > 0 && !mentioned.has(idstr));
     if (absent.length === 0 || !this.complete) return;
-    const names = absent.map(({ idstr }) => idstr).join(', ');
-    yield this.configuration.capabilities.includes('x-ignore-shared')
-      ? `the pages of ${names} are not in it: it was saved with x-ignore-shared, they stayed in a file of their own`
-      : `the pages of ${names} are not in it: they went over multifd channels of their own`;
+    if (this.configuration.capabilities.includes('x-ignore-shared')) {
+      const names = absent.map(({ idstr }) => idstr).join(', ');
+      yield `the pages of ${names} are not in it: it was saved with x-ignore-shared, they stayed in a file of their own`;
+    } else if (mentioned.size === 0) {
+      // A single block may have none: unplugged memory of virtio-mem is not sent.
+      yield 'it holds no pages: they went over multifd channels of their own';
+    }
   }
 }
 

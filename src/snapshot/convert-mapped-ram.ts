@@ -2,6 +2,7 @@ import { MapramError } from '../errors.js';
 import { copyPages } from '../inside/copy-pages.js';
 import type { SavedVm } from '../inside/saved-vm.js';
 import { writeFully } from '../io/positional-io.js';
+import { withoutManifest } from '../manifest/description-text.js';
 import { ImageWriter, type ImageWriterBlock } from '../mapped-ram/image-writer.js';
 import type { ConvertOptions, ConvertTarget } from './convert-target.js';
 import { writeConverted } from './converted-file.js';
@@ -63,7 +64,9 @@ async function writeImage(saved: SavedVm, fd: number, path: string, options: Con
   }
   await writer.writeEnd({ switchoverStart: saved.switchoverStart });
   await writer.writeSections(tail.sectionBytes);
-  await writer.finish(tail.descriptionText);
+  // A manifest tells where things are in its own file.
+  const description = tail.descriptionText;
+  await writer.finish(same || description === undefined ? description : withoutManifest(description));
 }
 
 const HEAD_CHUNK_BYTES = 2 ** 20;

@@ -1,12 +1,13 @@
 import { constants } from 'node:fs';
 import { errorReason, MapramError } from '../errors.js';
-import { isMappedRam, openSavedVm } from '../inside/open-saved-vm.js';
+import { openSavedVm } from '../inside/open-saved-vm.js';
 import type { SavedBlock, SavedVm } from '../inside/saved-vm.js';
 import { countStalePages } from '../inside/stale-pages.js';
 import { allocatedBytes, fileSize } from '../io/file-space.js';
 import { closeFile, openFile } from '../io/open-file.js';
 import { FileSource } from '../mapped-ram/byte-source.js';
 import type { GuestRegion } from '../mapped-ram/guest-map.js';
+import { MappedRamImage } from '../mapped-ram/image.js';
 import type { ProgressEvent } from '../progress.js';
 import { type DecodedDevice, decodeDevice } from '../stream/device-decoder.js';
 import type { DeviceSection } from '../stream/device-sections.js';
@@ -139,7 +140,8 @@ async function inspectBlocks(
   saved: SavedVm,
   { signal, onProgress }: Pick<InspectOptions, 'signal' | 'onProgress'>,
 ): Promise<InspectedBlock[]> {
-  if (!isMappedRam(saved)) return saved.blocks.map((block) => inspectStreamBlock(saved, block));
+  if (!(saved instanceof MappedRamImage))
+    return saved.blocks.map((block) => inspectStreamBlock(saved, block));
   const { source } = saved;
   const blocks: InspectedBlock[] = [];
   let bytes = 0;

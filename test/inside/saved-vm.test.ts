@@ -59,7 +59,7 @@ for (const name of readable) {
 
 test('a stream says where its memory is when it is not in it', async () => {
   const multifd = await openGolden('pc-10.0-multifd');
-  assert.match(multifd.problems.join(), /they went over multifd channels/);
+  assert.match(multifd.problems.join(), /they went over multifd channels of their own/);
   const shared = await openGolden('pc-10.0-stream-ignore-shared');
   assert.match(shared.problems.join(), /saved with x-ignore-shared/);
 });

@@ -1,6 +1,7 @@
 import { type Comparison, compareSavedVms } from '../../inside/compare.js';
 import type { DeviceComparison, FieldChange, LeafValue } from '../../inside/compare-devices.js';
 import type { BlockComparison, DifferentRange } from '../../inside/compare-memory.js';
+import { equalChunksOf } from '../../inside/equal-chunks.js';
 import { formatValue } from '../../inside/format-value.js';
 import { openSavedVm } from '../../inside/open-saved-vm.js';
 import type { SavedVm } from '../../inside/saved-vm.js';
@@ -21,6 +22,7 @@ export const diff: CommandDescription = {
       .argument('<before>', 'a saved VM of any form')
       .argument('<after>', 'another one, of any form')
       .option('--all', 'print every range and field, not only the first of each')
+      .option('--read-all', 'read all pages, also those that the checksums in both files call equal')
       .option('--exit-code', 'exit with 1 when they differ')
       .option('--html <path>', 'write a page with a map of what differs')
       .option('--force', 'with --html: replace an existing file')
@@ -36,7 +38,11 @@ export const diff: CommandDescription = {
       });
     await using before = await open(beforePath, options.offsetBefore);
     await using after = await open(afterPath, options.offsetAfter);
-    const comparison = await compareSavedVms(before, after, { signal, onProgress: progress });
+    const equalChunks = options.readAll === true ? undefined : await equalChunksOf(before, after);
+    const comparison = await compareSavedVms(before, after, {
+      ...(equalChunks === undefined ? {} : { equalChunks }),
+      ...{ signal, onProgress: progress },
+    });
     if (options.html !== undefined) {
       await writeComparisonReport([before, after], comparison, {
         html: String(options.html),

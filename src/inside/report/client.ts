@@ -277,7 +277,10 @@ class MemoryMapView {
       top += height;
     }
     const step = this.#step * data.map.cellBytes;
-    this.#scale.textContent = `a square is ${size(step)}, a row ${size(step * this.#columns)}`;
+    const frames = this.regions.some(({ changed }) => changed !== undefined)
+      ? ', a white frame: differs'
+      : '';
+    this.#scale.textContent = `a square is ${size(step)}, a row ${size(step * this.#columns)}${frames}`;
   }
 
   #drawRegion(context: CanvasRenderingContext2D, region: Region, index: number, top: number): void {
