@@ -71,12 +71,22 @@ async function* toInput(readable: AsyncIterable<Buffer>): AsyncGenerator<ClientI
   }
 }
 
+/** Those who wait for the same output to be taken wait together. */
+const draining = new WeakMap<Duplex, Promise<void>>();
+
 /** Writes, and waits for room when the buffer is full. Never rejects: a client that is gone needs no answer. */
 export function writeTo(output: Duplex, text: string | Uint8Array): Promise<void> {
   if (output.destroyed || output.writableEnded || output.write(text)) return Promise.resolve();
+  const waiting = draining.get(output) ?? waitForRoom(output);
+  draining.set(output, waiting);
+  return waiting;
+}
+
+function waitForRoom(output: Duplex): Promise<void> {
   return new Promise((resolve) => {
     const done = () => {
       output.off('drain', done).off('close', done);
+      draining.delete(output);
       resolve();
     };
     output.on('drain', done).on('close', done);
