@@ -30,6 +30,7 @@ import { defaultParameters } from '../options/migration-parameters.js';
 import { qemuProfile } from '../options/qemu-profile.js';
 import type { ProgressEvent } from '../progress.js';
 import { chooseDirectIo, type DirectIoChoice } from './direct-io-choice.js';
+import { assertNotAbandoned, SaveGuard } from './guard/save-guard.js';
 import { recordRunState } from './recorded-run-state.js';
 import { chooseMethod, type MethodWishes, type SaveMethod } from './save-method.js';
 import { memoryInUse } from './space-needed.js';
@@ -182,9 +183,12 @@ type Saved = Pick<
 
 async function saveQemu(run: SaveRun, vm: QemuVm, startedAt: number): Promise<SaveResult> {
   const { options, target, choice } = run;
+  await assertNotAbandoned(vm);
   const runStateBefore = await vm.assertCanMigrate();
   const { method, reason } = await chooseMethod(vm, methodWishes(run));
   await assertSpace(target, await memoryInUse(vm));
+  const { file, partPath } = target;
+  await using guard = await SaveGuard.start(vm, { file, partPath, runState: runStateBefore });
   const saved =
     method === 'native'
       ? await saveQemuNatively(run, vm)
@@ -199,6 +203,7 @@ async function saveQemu(run: SaveRun, vm: QemuVm, startedAt: number): Promise<Sa
     await vm.client.execute('quit').catch(() => {});
     result.runState = 'shutdown';
   }
+  guard.settled = true;
   return {
     file: target.file,
     method,

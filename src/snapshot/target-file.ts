@@ -5,10 +5,11 @@
  * given its name. Until that moment a previous file of that name is untouched; after a crash the part file is
  * recognised by its name, and by nobody holding its lock.
  */
-import { constants, fstatSync, linkSync, lstatSync, renameSync, statSync, unlinkSync } from 'node:fs';
+import { constants, fstatSync, lstatSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { errorReason, MapramError } from '../errors.js';
 import { tryLock } from '../io/file-lock.js';
+import { linkFile, renameFile, unlinkFile } from '../io/file-names.js';
 import { truncateFile } from '../io/file-space.js';
 import { syncDirectoryOf, syncFileData } from '../io/file-sync.js';
 import { closeFile, openFile } from '../io/open-file.js';
@@ -24,7 +25,7 @@ export function partPathOf(file: string): string {
 /** The file that a part file was to become, or undefined for any other name. */
 export function targetOfPart(partPath: string): string | undefined {
   const name = path.basename(partPath);
-  if (!name.startsWith('.') || !name.endsWith(PART_SUFFIX) || name.length === PART_SUFFIX.length + 1) return;
+  if (!name.startsWith('.') || !name.endsWith(PART_SUFFIX) || name.length <= PART_SUFFIX.length + 1) return;
   return path.join(path.dirname(partPath), name.slice(1, -PART_SUFFIX.length));
 }
 
@@ -105,7 +106,7 @@ export class TargetFile implements Disposable {
   async publish(): Promise<void> {
     try {
       await syncFileData(this.#fd);
-      if (this.#force) renameSync(this.partPath, this.file);
+      if (this.#force) renameFile(this.partPath, this.file);
       else this.#linkWithoutReplacing();
       await syncDirectoryOf(this.file);
     } catch (error) {
@@ -121,22 +122,22 @@ export class TargetFile implements Disposable {
   /** Unlike rename(2), link(2) never replaces; file systems without hard links get the small race. */
   #linkWithoutReplacing(): void {
     try {
-      linkSync(this.partPath, this.file);
+      linkFile(this.partPath, this.file);
     } catch (error) {
       if (hasErrno(error, 'EEXIST')) throw alreadyExists(this.file, error);
       if (!hasErrno(error, 'EPERM', 'EOPNOTSUPP', 'ENOTSUP', 'ENOSYS', 'EMLINK')) throw error;
       refuseUnsuitable(this.file, false);
-      renameSync(this.partPath, this.file);
+      renameFile(this.partPath, this.file);
       return;
     }
-    unlinkSync(this.partPath);
+    unlinkFile(this.partPath);
   }
 
   /** Removes what was written. Does nothing after `publish`. */
   discard(): void {
     if (this.#fd < 0) return;
     try {
-      unlinkSync(this.partPath);
+      unlinkFile(this.partPath);
     } catch {
       // Gone already: nothing is left behind, which is all that discarding promises.
     }

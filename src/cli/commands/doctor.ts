@@ -1,6 +1,7 @@
 import { checkDirectory, type DirectoryCheck, directoryFindings } from '../../doctor/directory-check.js';
 import type { Finding } from '../../doctor/finding.js';
 import { checkHost, describeMemory, type HostCheck, hostFindings } from '../../doctor/host-check.js';
+import { checkLeftBehind } from '../../doctor/left-behind.js';
 import {
   askQemu,
   type BrokenQemu,
@@ -17,13 +18,16 @@ export const doctor: CommandDescription = {
   name: 'doctor',
   summary: 'which QEMUs are here, and what a directory can do: direct I/O, alignment, speed',
   declare(command) {
-    command.argument('[directory]', 'where saved VMs would go', '.');
+    command
+      .argument('[directory]', 'where saved VMs would go', '.')
+      .option('--clean', 'remove what saves that died have left in the directory')
+      .option('--rescue', 'continue VMs that a save which died has left stopped');
     command.addHelpText(
       'after',
       '\nTries the directory with a file of at most 256 MiB, which has no name and is removed again. Exit code 1 when something will not work.',
     );
   },
-  async run([directory], _options, { signal, progress }) {
+  async run([directory], { clean, rescue }, { signal, progress }) {
     const phase = (name: string) => progress({ phase: name, bytes: 0, totalBytes: 0, pages: 0, rate: 0 });
     const host = checkHost();
     phase('asking QEMUs');
@@ -32,6 +36,11 @@ export const doctor: CommandDescription = {
       qemus.push(await askQemu(program, signal));
     phase('trying the disk');
     const checked = await checkDirectory(String(directory), signal);
+    const leftBehind = await checkLeftBehind(String(directory), {
+      clean: clean === true,
+      rescue: rescue === true,
+    });
+    const { parts, vms } = leftBehind;
     const findings: Finding[] = [
       ...hostFindings(host),
       ...(qemus.length === 0
@@ -44,10 +53,11 @@ export const doctor: CommandDescription = {
           ]
         : qemus.map(qemuFinding)),
       ...directoryFindings(checked),
+      ...leftBehind.findings,
     ];
     const bad = findings.filter(({ level }) => level === 'bad');
     return {
-      fields: { host, qemus, directory: checked, findings },
+      fields: { host, qemus, directory: checked, leftBehind: { parts, vms }, findings },
       text: describe(host, qemus, checked, findings),
       ...(bad.length === 0
         ? {}

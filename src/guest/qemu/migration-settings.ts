@@ -18,10 +18,16 @@ type Parameters = Partial<MigrationParameters>;
  */
 const KEPT_CAPABILITIES = new Set(['late-block-activate', 'auto-converge', 'dirty-limit']);
 
+/** All settings of a VM at one moment. */
+export interface RecordedSettings {
+  capabilities: Capabilities;
+  parameters: Parameters;
+}
+
 export class MigrationSettings {
   private constructor(
     private readonly vm: QemuVm,
-    private readonly before: { capabilities: Capabilities; parameters: Parameters },
+    private readonly before: RecordedSettings,
   ) {}
 
   /** Switches to exactly `capabilities` (plus the harmless ones that are on already) and sets `parameters`. */
@@ -51,6 +57,27 @@ export class MigrationSettings {
       throw error;
     }
     return settings;
+  }
+
+  /** What a VM's settings are now, so that another process can put them back with `recorded`. */
+  static async capture(vm: QemuVm): Promise<RecordedSettings> {
+    const capabilities = await vm.client.execute('query-migrate-capabilities');
+    return {
+      capabilities: Object.fromEntries(capabilities.map(({ capability, state }) => [capability, state])),
+      parameters: await vm.client.execute('query-migrate-parameters'),
+    };
+  }
+
+  /** Settings that were captured earlier, to be restored where they differ now. */
+  static async recorded(
+    vm: QemuVm,
+    { capabilities, parameters }: RecordedSettings,
+  ): Promise<MigrationSettings> {
+    const now: Record<string, unknown> = await vm.client.execute('query-migrate-parameters');
+    const changed = Object.entries(parameters).filter(
+      ([name, value]) => JSON.stringify(value) !== JSON.stringify(now[name]),
+    );
+    return new MigrationSettings(vm, { capabilities, parameters: Object.fromEntries(changed) });
   }
 
   /** Puts everything back. May be called once the migration has ended. */

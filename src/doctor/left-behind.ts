@@ -1,0 +1,65 @@
+/** What saves that died have left: part files in a directory, and VMs that were stopped for them. */
+import { errorReason } from '../errors.js';
+import { formatSize } from '../size.js';
+import { rescueVm } from '../snapshot/guard/rescue-vm.js';
+import { takeAbandonedRecords } from '../snapshot/guard/save-record.js';
+import { findLeftOvers, type LeftOverPart, removeLeftOver } from '../snapshot/left-over-parts.js';
+import type { Finding } from './finding.js';
+
+export interface LeftBehind {
+  /** Part files that nobody writes. */
+  parts: (LeftOverPart & { removed: boolean })[];
+  /** VMs whose save died before they were in their final state again. */
+  vms: { address: string; file: string; rescued: boolean }[];
+  findings: Finding[];
+}
+
+/**
+ * @param options.clean remove the part files
+ * @param options.rescue bring the VMs back to the state they were in
+ */
+export async function checkLeftBehind(
+  directory: string,
+  { clean, rescue }: { clean: boolean; rescue: boolean },
+): Promise<LeftBehind> {
+  const result: LeftBehind = { parts: [], vms: [], findings: [] };
+  for (const held of takeAbandonedRecords()) {
+    using _ = held;
+    const { address, file, runState } = held.record;
+    const vm = { address, file, rescued: false };
+    result.vms.push(vm);
+    const subject = `the VM at ${address}`;
+    if (!rescue) {
+      const message = `a save to ${file} died and may have left it stopped (it was ${runState}); "mapram doctor --rescue" brings it back`;
+      result.findings.push({ level: 'bad', subject, message });
+      continue;
+    }
+    try {
+      const state = await rescueVm(held.record);
+      held.remove();
+      vm.rescued = true;
+      const message = `${state === 'gone' ? 'has ended' : `is ${state} again`} after a save to ${file} died`;
+      result.findings.push({ level: 'good', subject, message });
+    } catch (error) {
+      result.findings.push({ level: 'bad', subject, message: errorReason(error) });
+    }
+  }
+  for (const part of findLeftOvers(directory)) {
+    const removed = clean && removeLeftOver(part.path);
+    result.parts.push({ ...part, removed });
+    result.findings.push(
+      removed
+        ? {
+            level: 'good',
+            subject: part.path,
+            message: `removed, ${formatSize(part.bytes)} of a save that died`,
+          }
+        : {
+            level: 'note',
+            subject: part.path,
+            message: `${formatSize(part.bytes)} of a save to ${part.target} that died; "mapram doctor --clean" removes it`,
+          },
+    );
+  }
+  return result;
+}

@@ -1,0 +1,136 @@
+/**
+ * What has to be put right should a save die with its VM stopped: one small file for each save that is under way.
+ *
+ * ```
+ * $XDG_RUNTIME_DIR/mapram/ID.json        else /tmp/mapram-UID/ID.json; folder 0700, file 0600
+ * ```
+ *
+ * The process that saves holds a lock on the file and removes it when the VM is in its final state. A file that nobody
+ * has locked belongs to a save that died: whoever gets its lock may put things right, once.
+ */
+import { randomUUID } from 'node:crypto';
+import { constants, lstatSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import * as v from 'valibot';
+import { MapramError } from '../../errors.js';
+import { tryLock } from '../../io/file-lock.js';
+import { renameFile, unlinkFile } from '../../io/file-names.js';
+import { closeFile, openFile } from '../../io/open-file.js';
+import { writeFully } from '../../io/positional-io.js';
+import { hasErrno } from '../../io/system-error.js';
+import { writeJson } from '../../monitor/json-writer.js';
+
+const RecordSchema = v.object({
+  format: v.literal(1),
+  /** Of the VM's monitor; a path is absolute. */
+  address: v.string(),
+  /** What was being written, and under which name until complete. */
+  file: v.string(),
+  partPath: v.string(),
+  /** State of the VM before the save. */
+  runState: v.string(),
+  /** Migration settings before the save. */
+  capabilities: v.record(v.string(), v.boolean()),
+  parameters: v.record(v.string(), v.unknown()),
+});
+
+export type SaveRecord = v.InferOutput<typeof RecordSchema>;
+
+/** @throws MapramError `IO` when the folder belongs to somebody else or cannot be made */
+export function recordFolder(): string {
+  const { XDG_RUNTIME_DIR } = process.env;
+  const folder = XDG_RUNTIME_DIR
+    ? path.join(XDG_RUNTIME_DIR, 'mapram')
+    : path.join(os.tmpdir(), `mapram-${os.userInfo().uid}`);
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const { uid, mode } = lstatSync(folder);
+  if (uid !== process.getuid?.() || (mode & 0o077) !== 0 || (mode & constants.S_IFMT) !== constants.S_IFDIR) {
+    throw new MapramError(
+      'IO',
+      `noting the save in ${folder}: it is not a private folder of this user; remove it, or set XDG_RUNTIME_DIR`,
+      { path: folder },
+    );
+  }
+  return folder;
+}
+
+/** A record whose lock this process holds. */
+export class HeldRecord implements Disposable {
+  private constructor(
+    readonly path: string,
+    readonly record: SaveRecord,
+    private fd: number,
+  ) {}
+
+  static create(record: SaveRecord): HeldRecord {
+    const file = path.join(recordFolder(), `${randomUUID()}.json`);
+    const draft = `${file}.new`;
+    const fd = openFile(
+      draft,
+      constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
+    );
+    const held = new HeldRecord(file, record, fd);
+    try {
+      tryLock(fd, 'exclusive');
+      writeFully(fd, Buffer.from(writeJson(record)), 0);
+      renameFile(draft, file);
+      return held;
+    } catch (error) {
+      held[Symbol.dispose]();
+      remove(draft);
+      throw error;
+    }
+  }
+
+  /** The record of a save that died. Undefined for one that is under way, or was put right meanwhile. */
+  static takeAbandoned(file: string): HeldRecord | undefined {
+    let fd: number;
+    try {
+      fd = openFile(file, constants.O_RDWR | constants.O_NOFOLLOW);
+    } catch (error) {
+      if (hasErrno(error, 'ENOENT', 'ELOOP')) return undefined;
+      throw error;
+    }
+    try {
+      if (tryLock(fd, 'exclusive')) {
+        // Removed by its owner between opening and locking?
+        const result = v.safeParse(RecordSchema, JSON.parse(readFileSync(file, 'utf8')));
+        if (result.success) return new HeldRecord(file, result.output, fd);
+      }
+    } catch (error) {
+      if (!hasErrno(error, 'ENOENT') && !(error instanceof SyntaxError)) throw error;
+    }
+    closeFile(fd);
+    return undefined;
+  }
+
+  /** The VM is in its final state: nothing is left to be done. */
+  remove(): void {
+    remove(this.path);
+    this[Symbol.dispose]();
+  }
+
+  /** Lets go of the lock: if the record is still there, somebody else may act on it now. */
+  [Symbol.dispose](): void {
+    const { fd } = this;
+    this.fd = -1;
+    if (fd >= 0) closeFile(fd);
+  }
+}
+
+/** The records of saves that died, each locked by this process until disposed. */
+export function takeAbandonedRecords(): HeldRecord[] {
+  const folder = recordFolder();
+  return readdirSync(folder)
+    .filter((name) => name.endsWith('.json'))
+    .flatMap((name) => HeldRecord.takeAbandoned(path.join(folder, name)) ?? []);
+}
+
+function remove(file: string): void {
+  try {
+    unlinkFile(file);
+  } catch (error) {
+    if (!hasErrno(error, 'ENOENT')) throw error;
+  }
+}

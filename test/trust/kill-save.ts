@@ -1,0 +1,114 @@
+/** Kills `mapram save` at random moments. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { verify } from '../../src/snapshot/verify.js';
+import type { TestVm } from '../support/qemu.js';
+import { Random } from './random.js';
+
+const CLI = path.resolve(import.meta.dirname, '..', '..', 'src', 'cli', 'main.js');
+
+/** What a VM that was saved must be again after at most this time. */
+const RESCUE_MS = 5000;
+
+export interface KillCounts {
+  /** Killed before the new file was complete: the old one was there, untouched. */
+  old: number;
+  /** The new file was there, whole. */
+  new: number;
+  /** Longest time until the VM ran, in ms. */
+  longestStopMs: number;
+}
+
+/**
+ * Lets the CLI save `vm` over an existing file `count` times, kills it with SIGKILL somewhere between its start and a
+ * little after its usual end, and looks at VM and file each time.
+ */
+export async function killSaves(
+  vm: TestVm,
+  file: string,
+  count: number,
+  seed: number,
+  args: readonly string[] = [],
+): Promise<KillCounts> {
+  const random = new Random(seed);
+  const environment = { ...process.env, XDG_RUNTIME_DIR: path.dirname(file) };
+  const save = () =>
+    spawn(process.execPath, [CLI, 'save', vm.qmpPath, file, '--force', ...args], {
+      env: environment,
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+  const ended = (child: ReturnType<typeof save>) =>
+    new Promise<number | null>((resolve) => child.once('close', (code) => resolve(code)));
+  const startedAt = performance.now();
+  assert.equal(await ended(save()), 0, 'the save works when it is left alone');
+  const usualMs = performance.now() - startedAt;
+  const settings = await settingsOf(vm);
+  const counts: KillCounts = { old: 0, new: 0, longestStopMs: 0 };
+  for (let round = 0; round < count; round++) {
+    const before = identity(file);
+    const afterMs = random.below(Math.ceil(usualMs * 1.2));
+    const where = `killed after ${afterMs} ms of about ${Math.round(usualMs)}, round ${round}, seed ${seed}`;
+    const child = save();
+    const end = ended(child);
+    await Promise.race([end, delay(afterMs)]);
+    child.kill('SIGKILL');
+    const killedAt = performance.now();
+    await end;
+    await until(async () => (await vm.status()) === 'running', `the VM does not run, ${where}`);
+    counts.longestStopMs = Math.max(counts.longestStopMs, performance.now() - killedAt);
+    await until(async () => leftIn(path.dirname(file)).length === 0, `something is left over, ${where}`);
+    await vm.console.waitForCounterAbove(vm.console.counter + 2);
+    assert.deepEqual(await settingsOf(vm), settings, `migration settings, ${where}`);
+    if (identity(file) === before) counts.old++;
+    else counts.new++;
+    assert.deepEqual((await verify({ file })).problems, [], where);
+  }
+  return counts;
+}
+
+/** Starts a save, kills it as soon as the VM is seen stopped, and waits until it runs again. */
+export async function killWhileStopped(vm: TestVm, file: string, args: readonly string[]): Promise<void> {
+  const child = spawn(process.execPath, [CLI, 'save', vm.qmpPath, file, '--force', ...args], {
+    env: { ...process.env, XDG_RUNTIME_DIR: path.dirname(file) },
+    stdio: 'ignore',
+  });
+  const end = new Promise((resolve) => child.once('close', resolve));
+  while ((await vm.status()) === 'running') assert.equal(child.exitCode, null, 'it was over too soon');
+  child.kill('SIGKILL');
+  await end;
+  await until(async () => (await vm.status()) === 'running', 'the VM does not run');
+  await until(async () => leftIn(path.dirname(file)).length === 0, 'something is left over');
+  await vm.console.waitForCounterAbove(vm.console.counter + 2);
+}
+
+async function until(condition: () => Promise<boolean>, problem: string): Promise<void> {
+  const deadline = performance.now() + RESCUE_MS;
+  while (!(await condition())) {
+    if (performance.now() > deadline) assert.fail(problem);
+    await delay(20);
+  }
+}
+
+/** Part files, and records of saves. */
+function leftIn(folder: string): string[] {
+  const records = path.join(folder, 'mapram');
+  return [
+    ...readdirSync(folder).filter((name) => name.endsWith('.mapram-part')),
+    ...(existsSync(records) ? readdirSync(records) : []),
+  ];
+}
+
+function identity(file: string): string {
+  const { ino, mtimeMs, size } = statSync(file);
+  return `${ino} ${mtimeMs} ${size} ${readFileSync(file).subarray(-200).toString('latin1')}`;
+}
+
+async function settingsOf(vm: TestVm): Promise<unknown> {
+  return {
+    parameters: await vm.qmp.execute('query-migrate-parameters'),
+    capabilities: await vm.qmp.execute('query-migrate-capabilities'),
+  };
+}
