@@ -25,6 +25,8 @@ export interface ImageScan {
   /** Each with its mapped-ram header. */
   blocks: RamBlock[];
   rounds: number;
+  /** Whether RAM's END section, and with it the bitmaps, were written. */
+  ramEnded: boolean;
   switchoverStart: boolean;
   earlySections: DeviceSection[];
   tail: StreamTail;
@@ -73,6 +75,12 @@ export async function scanStream(source: ByteSource, container: Container): Prom
     started,
     footers,
   });
+  // QEMU writes the bitmaps into the END section, which background snapshots lack: no page counts as written.
+  if (tailPosition !== undefined && !collector.ramEnded) {
+    problems.push(
+      'it is a background snapshot that QEMU wrote with mapped-ram, without telling which pages it wrote; save it with "mapram save --background"',
+    );
+  }
   return {
     container,
     configuration,
@@ -80,6 +88,7 @@ export async function scanStream(source: ByteSource, container: Container): Prom
     ramSectionId,
     blocks,
     rounds,
+    ramEnded: collector.ramEnded,
     switchoverStart,
     earlySections: collector.early.map(([opening, section]) => describedSection(opening, section, tail)),
     tail,
@@ -92,6 +101,7 @@ export async function scanStream(source: ByteSource, container: Container): Prom
 class Collector {
   ramSectionId: number | undefined;
   rounds = 0;
+  ramEnded = false;
   switchoverStart = false;
   footers = true;
   readonly early: [SectionEvent, OpaqueSectionEvent][] = [];
@@ -112,6 +122,7 @@ class Collector {
           this.opening = event;
           if (event.idstr === 'ram' && event.kind === 'start') this.ramSectionId = event.sectionId;
           if (event.idstr === 'ram' && event.kind === 'part') this.rounds++;
+          if (event.idstr === 'ram' && event.kind === 'end') this.ramEnded = true;
           break;
         case 'section-end':
           this.footers = event.footer;

@@ -95,7 +95,7 @@ export class MappedRamImage implements AsyncDisposable {
     this.rounds = scan.rounds;
     this.tail = scan.tail;
     this.tailOffset = scan.tailOffset;
-    this.complete = scan.tail.complete && scan.container.libvirt?.header.complete !== false;
+    this.complete = scan.tail.complete && scan.ramEnded && scan.container.libvirt?.header.complete !== false;
     this.earlySections = scan.earlySections;
     this.earlySectionBytes = encodeSections(this.earlySections);
     this.guestMap = new GuestMap(scan.configuration, blocks);

@@ -61,6 +61,7 @@ class MainChannelReceiver {
   #opening: SectionEvent | undefined;
   #ramSectionId: number | undefined;
   #switchoverStart = false;
+  #footers = true;
   #placer: PagePlacer | undefined;
   #touched: Uint8Array | undefined;
   #marksAreFlushes: boolean | undefined;
@@ -89,6 +90,13 @@ class MainChannelReceiver {
       type: 'tail',
       tail: new Uint8Array(Buffer.concat(this.#tail)),
       switchoverStart: this.#switchoverStart,
+      started: [...this.#parser.started].map(({ sectionId, idstr, instanceId, versionId }) => ({
+        sectionId,
+        idstr,
+        instanceId,
+        versionId,
+      })),
+      footers: this.#footers,
     };
   }
 
@@ -97,6 +105,9 @@ class MainChannelReceiver {
       case 'section':
         this.#opening = event;
         if (event.idstr === 'ram' && event.kind === 'start') this.#ramSectionId = event.sectionId;
+        break;
+      case 'section-end':
+        this.#footers = event.footer;
         break;
       case 'opaque-section':
         this.#takeEarlySection(event);

@@ -126,10 +126,13 @@ export class QemuStream {
   async devices(signal: AbortSignal): Promise<SourceDevices> {
     const { vm } = this;
     const receiver = this.#receiver as StreamReceiver;
-    const { tail, switchoverStart } = await this.#orQemuReason(receiver.tail());
+    const { tail, switchoverStart, started, footers } = await this.#orQemuReason(receiver.tail());
     await vm.waitForMigration(['completed'], { signal });
     this.#migrating = false;
-    const { complete, sectionBytes, sections, descriptionText, trailingBytes, problems } = splitTail(tail);
+    const { complete, sectionBytes, sections, descriptionText, trailingBytes, problems } = splitTail(tail, {
+      started,
+      footers,
+    });
     if (!complete || trailingBytes > 0) {
       throw new MapramError(
         'MIGRATION',

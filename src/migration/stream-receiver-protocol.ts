@@ -1,6 +1,7 @@
 /** What the stream receiver and its threads, one a connection, tell each other. */
 import type { PagePlace } from '../multifd/page-placer.js';
 import type { StreamConfiguration } from '../stream/configuration.js';
+import type { SectionOpening } from '../stream/stream-writer.js';
 
 export interface ReceiverWorkerData {
   /** Number of the connection, in the order in which they were accepted. */
@@ -32,7 +33,14 @@ export type FromReceiver =
       earlySections: Uint8Array;
     }
   /** Everything behind RAM, up to the end of the stream. All pages of the main channel are placed. */
-  | { type: 'tail'; tail: Uint8Array; switchoverStart: boolean }
+  | {
+      type: 'tail';
+      tail: Uint8Array;
+      switchoverStart: boolean;
+      /** As `splitTail` wants them. */
+      started: SectionOpening[];
+      footers: boolean;
+    }
   /** A multifd channel has ended as it should. */
   | { type: 'done' }
   /** Gave up because another connection did, or because it was told to. */

@@ -47,7 +47,7 @@ const MAX_PAGES_AN_EVENT = 512;
  * The incremental parser of a migration stream: bytes in, events out, no I/O and no waiting.
  *
  * `push` takes whatever has arrived and returns what could be read from it. Of neighbouring pages one event is made,
- * but never held back beyond the push that brought them. After RAM's END section everything is passed through as
+ * but never held back beyond the push that brought them. After RAM everything is passed through as
  * `tail` events, because device sections cannot be delimited before the vmdescription behind them is known.
  *
  * In a mapped-ram stream, page areas are jumped over: `skippable` says how many of the bytes that come next need not be
@@ -73,6 +73,7 @@ export class StreamParser {
   private where = 'the stream header';
   private ended = false;
   private inTail = false;
+  private inRounds = false;
   private postcopyAdvised = false;
 
   constructor(private readonly options: StreamParserOptions = {}) {
@@ -186,6 +187,11 @@ export class StreamParser {
   private *part(): Generator<void, void, undefined> {
     const { queue } = this;
     const { position } = queue;
+    // Background snapshots have no END section: devices follow the last round of RAM at once.
+    if (this.inRounds && queue.peekUint8() === SectionType.FULL) {
+      this.inTail = true;
+      return;
+    }
     const type = queue.uint8();
     switch (type) {
       case SectionType.START:
@@ -200,6 +206,7 @@ export class StreamParser {
         if (start === undefined)
           throw this.malformed(`section ${sectionId} goes on but never started`, position);
         const kind = type === SectionType.PART ? 'part' : 'end';
+        if (start.idstr === RAM_SECTION_IDSTR) this.inRounds = true;
         yield* this.section({ ...start, kind, position });
         break;
       }

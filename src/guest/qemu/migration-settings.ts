@@ -40,9 +40,11 @@ export class MigrationSettings {
     const current = await vm.client.execute('query-migrate-parameters');
     const before: Capabilities = {};
     const wanted: Capabilities = {};
+    // QEMU accepts hardly any other capability beside this one.
+    const kept = capabilities.includes('background-snapshot') ? new Set<string>() : KEPT_CAPABILITIES;
     for (const { capability, state } of present) {
       before[capability] = state;
-      wanted[capability] = capabilities.includes(capability) || (state && KEPT_CAPABILITIES.has(capability));
+      wanted[capability] = capabilities.includes(capability) || (state && kept.has(capability));
     }
     // One that this QEMU does not list is sent all the same: its refusal is the clear error.
     for (const capability of capabilities) wanted[capability] = true;
