@@ -8,6 +8,7 @@ import type { LaunchDisk, LaunchRecord } from '../launch/launch-record.js';
 import { withoutOwnMonitor } from '../launch/own-monitor.js';
 import { resumeCommandLine } from '../launch/resume-command-line.js';
 import { insertSecrets } from '../launch/secrets.js';
+import type { PrefetchMode } from './prefetch.js';
 import { assertTrusted, changesSince, recordedLaunch } from './recorded-launch.js';
 import type { ResumeSource } from './resume-source.js';
 
@@ -27,6 +28,8 @@ export interface LaunchOptions {
   paused?: boolean;
   /** Let the guest run also when it was paused when it was saved. */
   cont?: boolean;
+  /** What to read into the page cache meanwhile; `recorded` by default, which is nothing where there is no record. */
+  prefetch?: PrefetchMode;
   /** Go on although a disk has changed since the save or others may write to the file. */
   force?: boolean;
   signal?: AbortSignal;

@@ -7,6 +7,7 @@ import { closeFile, openFile, reopenFile } from '../io/open-file.js';
 import type { SnapshotShape } from '../launch/resume-command-line.js';
 import { checkImage } from '../mapped-ram/check-image.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
+import { type PrefetchMode, prefetch, prefetchRanges } from './prefetch.js';
 import { type StateStream, writeStateStream } from './state-stream.js';
 
 /** The device state as a stream, in memory, for any number of QEMUs. */
@@ -75,6 +76,20 @@ export class ResumeSource implements AsyncDisposable {
     } catch (error) {
       closeFile(memfd);
       throw error;
+    }
+  }
+
+  /**
+   * Begins to read ahead. The reading goes on when this is disposed of, and does not fail.
+   *
+   * @returns how many bytes were read, in the end
+   */
+  async prefetch(mode: PrefetchMode = 'recorded', signal?: AbortSignal): Promise<number> {
+    const { image, file } = this;
+    try {
+      return await prefetch(file, await prefetchRanges(image, file, mode), signal);
+    } catch {
+      return 0;
     }
   }
 

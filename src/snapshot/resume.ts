@@ -48,6 +48,7 @@ export async function resume(options: ResumeOptions): Promise<ResumedVm> {
   const { plan, qmp } = planResumed(source, options);
   for (const warning of plan.warnings) options.onWarning?.(warning);
   await assertSocketsFree(plan.options, plan.workingDirectory);
+  const prefetched = source.prefetch(options.prefetch, signal);
   const start = WaitingVm.start(source, { ...plan, terminal }, signal);
   // QEMU takes its time to start; meanwhile its state is made.
   const prepare = source.prepareState(plan.mapped);
@@ -60,7 +61,8 @@ export async function resume(options: ResumeOptions): Promise<ResumedVm> {
       ...(signal === undefined ? {} : { signal }),
     });
     const totalTimeMs = performance.now() - startedAt;
-    return new ResumedVm({ pid: waiting.process.pid, qmp, loadTimeMs, totalTimeMs, runState }, waiting);
+    const facts = { pid: waiting.process.pid, qmp, loadTimeMs, totalTimeMs, runState };
+    return new ResumedVm(facts, waiting, source.file, prefetched);
   } catch (error) {
     if (started.status === 'fulfilled') await started.value[Symbol.asyncDispose]();
     throw error;

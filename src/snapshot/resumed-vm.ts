@@ -1,4 +1,5 @@
 import type { ExitStatus } from '../launch/qemu-process.js';
+import { recordPrefetch } from './prefetch.js';
 import type { WaitingVm } from './waiting-vm.js';
 
 /** What is known of a VM once it has its state. Times in ms. */
@@ -15,12 +16,20 @@ export interface ResumedVmFacts {
 
 /** A VM with a snapshot as its memory. Disposing of it ends it, unless it was detached. */
 export class ResumedVm implements AsyncDisposable {
+  readonly facts: Readonly<ResumedVmFacts>;
   #detached = false;
 
   constructor(
-    readonly facts: Readonly<ResumedVmFacts>,
+    facts: Readonly<ResumedVmFacts>,
     private readonly waiting: WaitingVm,
-  ) {}
+    private readonly file: string,
+    /** Settles when reading ahead is through: bytes that were read. */
+    readonly prefetched: Promise<number>,
+  ) {
+    // Rounded to what can be told apart.
+    const { loadTimeMs, totalTimeMs } = facts;
+    this.facts = { ...facts, loadTimeMs: tenths(loadTimeMs), totalTimeMs: tenths(totalTimeMs) };
+  }
 
   get pid(): number {
     return this.facts.pid;
@@ -33,6 +42,15 @@ export class ResumedVm implements AsyncDisposable {
   /** Settles when QEMU has ended. */
   get exited(): Promise<ExitStatus> {
     return this.waiting.process.exited;
+  }
+
+  /**
+   * Records which pages the guest has touched until now, for the next resume with `prefetch: 'recorded'`.
+   *
+   * @returns the bytes that will be read then
+   */
+  recordPrefetch(): number {
+    return recordPrefetch(this.file, this.pid);
   }
 
   /** Passes on to this process' stderr what QEMU writes to its own. */
@@ -56,4 +74,8 @@ export class ResumedVm implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (!this.#detached) await this.end();
   }
+}
+
+function tenths(ms: number): number {
+  return Math.round(ms * 10) / 10;
 }

@@ -7,7 +7,9 @@ import {
   mkdtempSync,
   openSync,
   rmSync,
+  statSync,
   truncateSync,
+  utimesSync,
   writeSync,
 } from 'node:fs';
 import { createServer } from 'node:net';
@@ -19,6 +21,7 @@ import { MapramError, type MapramErrorCode } from '../../src/errors.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
 import { planResume, type ResumeOptions, resume } from '../../src/snapshot/resume.js';
 import { save } from '../../src/snapshot/save.js';
+import { encodeLibvirtHeader, LIBVIRT_HEADER_BYTES } from '../../src/stream/libvirt-header.js';
 import { runCli } from '../cli/run-cli.js';
 import { startBootedVm } from '../support/booted-vm.js';
 import { needs, qemuProgram } from '../support/environment.js';
@@ -155,6 +158,27 @@ describe('resume of a small guest', needs({ qemu: '10.0', guest: 'tiny' }), () =
     await assertGoesOn(guest, { offset });
   });
 
+  test("goes on from libvirt's container", async () => {
+    const xml = new TextEncoder().encode('<domain type="qemu"/>\0');
+    const offset = LIBVIRT_HEADER_BYTES + 4096;
+    const guest = await saved({}, (vm, file) => saveMappedRam(vm, file, { offset }));
+    const header = encodeLibvirtHeader({
+      complete: true,
+      version: 2,
+      dataLength: 4096,
+      wasRunning: true,
+      format: 'sparse',
+      cookieOffset: 0,
+      littleEndian: true,
+    });
+    const fd = openSync(guest.file, 'r+');
+    writeSync(fd, header, 0, header.length, 0);
+    writeSync(fd, xml, 0, xml.length, LIBVIRT_HEADER_BYTES);
+    closeSync(fd);
+    await assertGoesOn(guest);
+    await assert.rejects(resume({ file: guest.file }), failsWith('USAGE', /virsh domxml-to-native/));
+  });
+
   test('goes on without PCI', async () => {
     await assertGoesOn(await saved({ machine: 'microvm' }, (vm, file) => saveMappedRam(vm, file)));
   });
@@ -205,6 +229,36 @@ describe('resume', needs({ qemu: '10.0', guest: 'tiny' }), () => {
     console.close();
     process.kill(resumed.pid, 'SIGKILL');
     while (processesWith(guest.file).length > 0) await sleep(5);
+  });
+
+  test('reads ahead what an earlier guest has touched', async () => {
+    const prefetched = async (options: Partial<ResumeOptions>): Promise<number> => {
+      await using resumed = await resume({
+        file: guest.file,
+        command: commandIn(guest.vm, newFolder()),
+        ...options,
+      });
+      return await resumed.prefetched;
+    };
+    assert.equal(await prefetched({}), 0);
+    const sockets = newFolder();
+    const before = await sha256(guest.file);
+    {
+      await using resumed = await resume({ file: guest.file, command: commandIn(guest.vm, sockets) });
+      const console = await consoleIn(sockets);
+      await console.waitForCounterAbove(guest.counter);
+      console.close();
+      assert.ok(resumed.recordPrefetch() > 0);
+    }
+    const recorded = await prefetched({});
+    const all = await prefetched({ prefetch: 'all' });
+    assert.ok(recorded > 0 && recorded < all, `${recorded} of ${all} bytes`);
+    assert.equal(await prefetched({ prefetch: 'none' }), 0);
+    assert.equal(await sha256(guest.file), before);
+    // A record is good for the file as it was when it was made.
+    const { atime, mtime } = statSync(guest.file);
+    utimesSync(guest.file, atime, new Date(mtime.getTime() + 1000));
+    assert.equal(await prefetched({}), 0);
   });
 
   test('says what QEMU said when it does not start, and leaves no process', async () => {

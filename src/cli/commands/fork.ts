@@ -2,7 +2,7 @@ import { type ForkedVms, fork as forkVm } from '../../snapshot/fork.js';
 import { parseCount, parseSizeArgument } from '../arguments.js';
 import type { CommandDescription } from '../command.js';
 import { formatDuration, plural, table } from '../format.js';
-import { secretOption, untilEnded } from './resume.js';
+import { prefetchOption, secretOption, untilEnded } from './resume.js';
 
 export const fork: CommandDescription = {
   name: 'fork',
@@ -16,6 +16,7 @@ export const fork: CommandDescription = {
       .option('--paused', 'leave the guests stopped')
       .option('--cont', 'let the guests run, also when the VM was saved paused')
       .option('--detach', 'leave the clones running; without it they end with this command')
+      .addOption(prefetchOption())
       .addOption(secretOption())
       .option('--force', 'fork although disks have changed or others may write to the file')
       .option('--offset <bytes>', 'where in the file the stream starts', parseSizeArgument)
@@ -42,6 +43,7 @@ Examples:
       paused: options.paused === true,
       cont: options.cont === true,
       force: options.force === true,
+      prefetch: options.prefetch,
       signal: context.signal,
       onWarning: context.warn,
     });
@@ -51,6 +53,7 @@ Examples:
       directory: clones.directory,
     };
     if (detach) {
+      await clones.vms[0]?.prefetched;
       await clones.detach();
       return { fields, text: describe(clones) };
     }

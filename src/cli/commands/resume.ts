@@ -1,10 +1,11 @@
 import { readFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import { InvalidArgumentError, Option } from 'commander';
 import { errorReason } from '../../errors.js';
 import { quoteForShell } from '../../launch/command-line.js';
 import { planResume, type ResumeOptions, resume as resumeVm } from '../../snapshot/resume.js';
-import type { ResumedVmFacts } from '../../snapshot/resumed-vm.js';
-import { parseSizeArgument } from '../arguments.js';
+import type { ResumedVm, ResumedVmFacts } from '../../snapshot/resumed-vm.js';
+import { parseCount, parseSizeArgument } from '../arguments.js';
 import type { CommandContext, CommandDescription, CommandResult } from '../command.js';
 import { formatDuration, properties } from '../format.js';
 
@@ -19,6 +20,12 @@ export const resume: CommandDescription = {
       .option('--paused', 'leave the guest stopped')
       .option('--cont', 'let the guest run, also when it was saved paused')
       .option('--detach', 'leave the VM running; without it the VM ends with this command')
+      .addOption(prefetchOption())
+      .option(
+        '--record-prefetch [ms]',
+        'record beside the file which pages the guest touches in its first ms (default: 1000)',
+        parseCount,
+      )
       .addOption(secretOption())
       .option('--force', 'resume although disks have changed or others may write to the file')
       .option('--offset <bytes>', 'where in the file the stream starts', parseSizeArgument)
@@ -43,6 +50,7 @@ Examples:
       paused: options.paused === true,
       cont: options.cont === true,
       force: options.force === true,
+      prefetch: options.prefetch,
       terminal: detach || context.json ? 'detached' : 'inherit',
       signal: context.signal,
       onWarning: context.warn,
@@ -50,18 +58,43 @@ Examples:
     if (options.print === true) return await print(request, context);
     const startedAt = performance.now();
     const vm = await resumeVm(request);
-    const fields = { vms: [vm.facts], totalTimeMs: performance.now() - startedAt };
+    await using running = vm;
+    const fields: Record<string, unknown> = {
+      vms: [vm.facts],
+      totalTimeMs: Math.round((performance.now() - startedAt) * 10) / 10,
+    };
+    if (options.recordPrefetch !== undefined) {
+      fields.recordedBytes = await record(vm, options.recordPrefetch, context.signal);
+    }
     if (detach) {
+      fields.prefetchedBytes = await vm.prefetched;
+      context.signal.throwIfAborted();
       await vm.detach();
       return { fields, text: describe(vm.facts) };
     }
     context.print(describe(vm.facts));
-    await using running = vm;
     running.forwardErrors();
     await untilEnded(running.exited, context.signal);
     return { fields, text: '' };
   },
 };
+
+const DEFAULT_RECORD_MS = 1000;
+
+async function record(vm: ResumedVm, ms: number | true, signal: AbortSignal): Promise<number> {
+  await untilEnded(delay(ms === true ? DEFAULT_RECORD_MS : ms, undefined, { signal }), signal);
+  return vm.recordPrefetch();
+}
+
+/** `--prefetch all|recorded|none`. */
+export function prefetchOption(): Option {
+  return new Option(
+    '--prefetch <what>',
+    'read ahead all of the file, what an earlier resume has recorded, or nothing',
+  )
+    .choices(['all', 'recorded', 'none'])
+    .default('recorded');
+}
 
 /** `--secret NAME=FILE`, any number of times; the value is the file's contents without the line break at its end. */
 export function secretOption(): Option {

@@ -1,0 +1,61 @@
+import { closeSync, openSync, readSync } from 'node:fs';
+import { errorReason, MapramError } from '../errors.js';
+import { native } from './native.js';
+
+/** What is behind a page of another process' memory. */
+export const PageOrigin = {
+  /** Not touched yet. */
+  NONE: 0,
+  /** The page cache of the mapped file. */
+  FILE: 1,
+  /** The process' own copy. */
+  PRIVATE: 2,
+} as const;
+
+/** Bytes of an entry of /proc/PID/pagemap, and of the part that is read at once. */
+const ENTRY_BYTES = 8;
+const CHUNK_BYTES = 4 * 2 ** 20;
+
+/** In the upper half of an entry: bits 63 (present), 62 (swapped out) and 61 (of a file, or of shared memory). */
+const PRESENT = 0x8000_0000;
+const SWAPPED = 0x4000_0000;
+const OF_FILE = 0x2000_0000;
+
+/**
+ * The origin of each page from `start` on, from /proc/PID/pagemap. Pages that the kernel mapped along with a touched neighbour count
+ * as touched.
+ *
+ * @throws MapramError `IO` when the process is gone or belongs to another user
+ */
+export function readPageMap(pid: number, start: bigint, length: number): Uint8Array {
+  const { pageSize } = native();
+  const pages = Math.ceil(length / pageSize);
+  const origins = new Uint8Array(pages);
+  const chunk = Buffer.alloc(Math.min(CHUNK_BYTES, pages * ENTRY_BYTES));
+  try {
+    const fd = openSync(`/proc/${pid}/pagemap`, 'r');
+    try {
+      let position = Number(start / BigInt(pageSize)) * ENTRY_BYTES;
+      for (let page = 0; page < pages; ) {
+        const wanted = Math.min(chunk.length, (pages - page) * ENTRY_BYTES);
+        const read = readSync(fd, chunk, 0, wanted, position);
+        if (read < ENTRY_BYTES) break;
+        for (let at = 4; at < read; at += ENTRY_BYTES) origins[page++] = originOf(chunk.readUInt32LE(at));
+        position += read;
+      }
+    } finally {
+      closeSync(fd);
+    }
+  } catch (cause) {
+    throw new MapramError('IO', `reading the page map of process ${pid}: ${errorReason(cause)}`, {
+      path: `/proc/${pid}/pagemap`,
+      cause,
+    });
+  }
+  return origins;
+}
+
+function originOf(flags: number): number {
+  if ((flags & (PRESENT | SWAPPED)) === 0) return PageOrigin.NONE;
+  return (flags & OF_FILE) === 0 ? PageOrigin.PRIVATE : PageOrigin.FILE;
+}

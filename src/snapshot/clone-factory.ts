@@ -1,0 +1,171 @@
+/** Makes QEMUs that wait with the memory of one snapshot, each with a folder and disks of its own. */
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { hasErrno } from '../io/system-error.js';
+import { cloneCommandLine } from '../launch/clone-command-line.js';
+import {
+  type ClonedDisk,
+  copyOverlay,
+  createOverlay,
+  replaceDisks,
+  writableDisks,
+} from '../launch/overlays.js';
+import { type LaunchOptions, type LaunchPlan, planLaunch } from './launch-plan.js';
+import { type PreparedState, ResumeSource } from './resume-source.js';
+import { ResumedVm } from './resumed-vm.js';
+import { WaitingVm } from './waiting-vm.js';
+
+export interface CloneOptions extends LaunchOptions {
+  /**
+   * Where each clone gets a folder for its sockets, logs and disks: `clone-1`, `clone-2`, … By default a new folder for
+   * temporary files.
+   */
+  directory?: string;
+}
+
+/** A clone that has everything but its device state. */
+export interface WaitingClone extends AsyncDisposable {
+  folder: string;
+  qmp: string;
+  waiting: WaitingVm;
+}
+
+const NO_GENERATION_ID =
+  'the machine has no vmgenid device, so the guests do not notice that they are copies: they share random numbers, keys made from now on included; start the VM with -device vmgenid before it is saved';
+
+export class CloneFactory implements AsyncDisposable {
+  private constructor(
+    private readonly source: ResumeSource,
+    private readonly plan: LaunchPlan,
+    private readonly state: PreparedState,
+    private readonly options: CloneOptions,
+    /** Holds the folders of the clones. */
+    readonly directory: string,
+    private readonly disks: readonly ClonedDisk[],
+    private readonly templates: readonly string[],
+    private readonly prefetched: Promise<number>,
+  ) {}
+
+  /** @throws MapramError as `resume` does; nothing is left behind */
+  static async open(options: CloneOptions): Promise<CloneFactory> {
+    const source = await ResumeSource.open(options.file, options);
+    let directory: string | undefined;
+    let state: PreparedState | undefined;
+    try {
+      const plan = planLaunch(source, options);
+      const parent = options.directory;
+      if (parent !== undefined) mkdirSync(parent, { recursive: true, mode: 0o700 });
+      directory =
+        parent === undefined ? mkdtempSync(path.join(os.tmpdir(), 'mapram-fork-')) : path.resolve(parent);
+      const { warnings } = cloneCommandLine(plan.options, directory);
+      if (!plan.generationRenewed) warnings.push(NO_GENERATION_ID);
+      for (const warning of [...plan.warnings, ...warnings]) options.onWarning?.(warning);
+      const prefetched = source.prefetch(options.prefetch, options.signal);
+      state = await source.prepareState(plan.mapped);
+      const disks = writableDisks(plan.options, plan.workingDirectory);
+      const templates = await createTemplates(disks, directory);
+      return new CloneFactory(source, plan, state, options, directory, disks, templates, prefetched);
+    } catch (error) {
+      state?.[Symbol.dispose]();
+      if (directory !== undefined && options.directory === undefined) removeTree(directory);
+      await source[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** Whether the folder of the clones is this process' own and goes when they go. */
+  get temporary(): boolean {
+    return this.options.directory === undefined;
+  }
+
+  /** Starts one more QEMU. When it fails nothing of it is left behind. */
+  async start(signal?: AbortSignal): Promise<WaitingClone> {
+    const folder = createFolder(this.directory);
+    try {
+      const overlays = this.disks.map((_, index) => path.join(folder, `disk${index}.qcow2`));
+      for (const [index, overlay] of overlays.entries()) {
+        await copyOverlay(this.templates[index] as string, overlay);
+      }
+      const { options, qmp } = cloneCommandLine(
+        replaceDisks(this.plan.options, this.disks, overlays),
+        folder,
+      );
+      const { program, workingDirectory } = this.plan;
+      const errorLog = path.join(folder, 'qemu.log');
+      const waiting = await WaitingVm.start(
+        this.source,
+        { program, options, workingDirectory, terminal: 'detached', errorLog },
+        signal,
+      );
+      return {
+        folder,
+        qmp,
+        waiting,
+        async [Symbol.asyncDispose]() {
+          await waiting[Symbol.asyncDispose]();
+          removeTree(folder);
+        },
+      };
+    } catch (error) {
+      removeTree(folder);
+      throw error;
+    }
+  }
+
+  /** Gives a waiting clone its state. One that does not take it is ended. */
+  async complete(clone: WaitingClone, startedAt: number, signal?: AbortSignal): Promise<ResumedVm> {
+    const { qmp, waiting } = clone;
+    try {
+      const { runState, loadTimeMs } = await waiting.load(this.state, {
+        cont: this.options.cont ?? false,
+        ...(signal === undefined ? {} : { signal }),
+      });
+      const totalTimeMs = performance.now() - startedAt;
+      const facts = { pid: waiting.process.pid, qmp, loadTimeMs, totalTimeMs, runState };
+      return new ResumedVm(facts, waiting, this.source.file, this.prefetched);
+    } catch (error) {
+      await clone[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** No more clones; those that exist are not touched, and neither are their folders. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    const [template] = this.templates;
+    if (template !== undefined) removeTree(path.dirname(template));
+    this.state[Symbol.dispose]();
+    await this.source[Symbol.asyncDispose]();
+  }
+}
+
+export function removeTree(folder: string): void {
+  rmSync(folder, { recursive: true, force: true });
+}
+
+/** A new folder `clone-N` in `directory`, with the lowest number that is free. */
+function createFolder(directory: string): string {
+  for (let n = 1; ; n++) {
+    const folder = path.join(directory, `clone-${n}`);
+    try {
+      mkdirSync(folder, { mode: 0o700 });
+      return folder;
+    } catch (error) {
+      if (!hasErrno(error, 'EEXIST')) throw error;
+    }
+  }
+}
+
+/** One overlay of each disk, to be copied: until they are written to, overlays of the same disk are alike. */
+async function createTemplates(disks: readonly ClonedDisk[], directory: string): Promise<string[]> {
+  if (disks.length === 0) return [];
+  const folder = mkdtempSync(path.join(directory, '.overlays-'));
+  try {
+    const files = disks.map((_, index) => path.join(folder, `disk${index}.qcow2`));
+    await Promise.all(disks.map((disk, index) => createOverlay(disk, files[index] as string)));
+    return files;
+  } catch (error) {
+    removeTree(folder);
+    throw error;
+  }
+}

@@ -1,0 +1,91 @@
+/** QEMUs kept ready: taking one costs only the device state, and what is taken or lost is replaced. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { MapramError } from '../../src/errors.js';
+import { ClonePool } from '../../src/snapshot/clone-pool.js';
+import { needs } from '../support/environment.js';
+import { saveMappedRam } from '../support/native-migration.js';
+import { startVm } from '../support/qemu.js';
+import { consoleIn, processesWith } from '../support/resumed-guest.js';
+
+describe('ClonePool', needs({ qemu: '10.0', guest: 'tiny' }), () => {
+  let folder: string;
+  let file: string;
+  let command: readonly string[];
+  let counter: number;
+
+  before(async () => {
+    folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-pool-'));
+    file = path.join(folder, 'vm.mapram');
+    await using vm = await startVm();
+    await saveMappedRam(vm, file);
+    command = vm.commandLine;
+    counter = vm.console.counter;
+  });
+  after(() => rmSync(folder, { recursive: true, force: true }));
+
+  const quiet = { onWarning: () => {} };
+
+  test('hands out running VMs and starts others in their place', async () => {
+    const pool = await ClonePool.open({ file, command, size: 2, ...quiet });
+    try {
+      await pool.filled();
+      assert.equal(pool.health.waiting, 2);
+      // More than wait: the third is started on demand.
+      const taken = await Promise.all([pool.take(), pool.take(), pool.take()]);
+      for (const vm of taken) {
+        const console = await consoleIn(path.dirname(vm.qmp));
+        await console.waitForCounterAbove(counter);
+        console.close();
+      }
+      assert.equal(new Set(taken.map(({ pid }) => pid)).size, 3);
+      await pool.filled();
+      assert.equal(pool.health.waiting, 2);
+      assert.equal(pool.health.taken, 3);
+      await pool[Symbol.asyncDispose]();
+      assert.deepEqual(processesWith(file).sort(), taken.map(({ pid }) => pid).sort());
+      await Promise.all(taken.map((vm) => vm.end()));
+      await assert.rejects(
+        pool.take(),
+        (error) => error instanceof MapramError && error.code === 'CANCELLED',
+      );
+    } finally {
+      await pool[Symbol.asyncDispose]();
+      rmSync(pool.directory, { recursive: true, force: true });
+    }
+    assert.deepEqual(processesWith(file), []);
+  });
+
+  test('replaces a QEMU that ends while it waits', async () => {
+    await using pool = await ClonePool.open({ file, command, size: 1, ...quiet });
+    await pool.filled();
+    const [victim] = processesWith(file);
+    const lost = once(pool, 'lost');
+    process.kill(victim as number, 'SIGKILL');
+    const [error] = (await lost) as [MapramError];
+    assert.match(error.message, /ended while it waited/);
+    const vm = await pool.take();
+    assert.notEqual(vm.pid, victim);
+    await vm.end();
+  });
+
+  test('gives up with the words of QEMU when none can be started', async () => {
+    const pool = await ClonePool.open({
+      file,
+      command: [...command, '-device', 'no-such-device'],
+      size: 2,
+      ...quiet,
+    });
+    await assert.rejects(
+      pool.take(),
+      (error) => error instanceof MapramError && /no-such-device/.test(error.message),
+    );
+    assert.equal(pool.health.waiting, 0);
+    await pool[Symbol.asyncDispose]();
+    assert.deepEqual(processesWith(file), []);
+  });
+});
