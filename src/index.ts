@@ -16,6 +16,11 @@ export type { MigrationCapabilities } from './options/migration-capabilities.js'
 export type { MigrationParameters } from './options/migration-parameters.js';
 export { type ProfileName, type QemuProfile, qemuProfile } from './options/qemu-profile.js';
 export type { ProgressEvent } from './progress.js';
+export type { CloneOptions } from './snapshot/clone-factory.js';
+export { ClonePool, type ClonePoolHealth, type ClonePoolOptions } from './snapshot/clone-pool.js';
+export { ForkedVms, type ForkOptions, fork } from './snapshot/fork.js';
 export { type RestoreOptions, type RestoreResult, restore } from './snapshot/restore.js';
+export { planResume, type ResumeOptions, type ResumePlan, resume } from './snapshot/resume.js';
+export { ResumedVm, type ResumedVmFacts } from './snapshot/resumed-vm.js';
 export { type SaveOptions, type SaveResult, save } from './snapshot/save.js';
 export { type DecodedDevice, type DecodedField, decodeDevice } from './stream/device-decoder.js';

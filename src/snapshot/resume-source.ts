@@ -7,6 +7,7 @@ import { closeFile, openFile, reopenFile } from '../io/open-file.js';
 import type { SnapshotShape } from '../launch/resume-command-line.js';
 import { checkImage } from '../mapped-ram/check-image.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
+import { decodeGlobalState, GLOBAL_STATE_SECTION } from '../stream/global-state.js';
 import { type PrefetchMode, prefetch, prefetchRanges } from './prefetch.js';
 import { type StateStream, writeStateStream } from './state-stream.js';
 
@@ -51,6 +52,12 @@ export class ResumeSource implements AsyncDisposable {
       blocks: image.blocks.map(({ idstr, usedLength, pagesOffset }) => ({ idstr, usedLength, pagesOffset })),
       ...(processors === 0 ? {} : { processors }),
     };
+  }
+
+  /** The state that the guest takes up when it is loaded; undefined where the file leaves it open. */
+  get runState(): string | undefined {
+    const section = this.image.tail.sections.find(({ idstr }) => idstr === GLOBAL_STATE_SECTION);
+    return section && decodeGlobalState(section.data);
   }
 
   /** A caution where the file lies, if any. */

@@ -9,7 +9,7 @@
  *     END ram              mapped blocks: a ZERO record for each stale slot, nothing else
  *                          other blocks (ROMs, video memory): every page, PAGE or ZERO
  *     sections             the device state, verbatim
- *     EOF
+ *     EOF, empty vmdescription
  *
  * A slot is stale when its page's bit is clear: the page is zero, but a live save may have left older contents in the
  * file, and these would show through a mapping. Stale slots are looked for where the file has data, since a hole reads as
@@ -77,7 +77,8 @@ export async function writeStateStream(
     }
   }
   writer.ramEos().sectionFooter(image.ramSectionId);
-  writer.raw(image.tail.sectionBytes).eof();
+  // QEMU complains where there is no description, and does not look at one that is there.
+  writer.raw(image.tail.sectionBytes).eof().vmdescription('{}');
   output.flush();
   return { byteLength: writer.position, zeroedPages, loadedPages };
 }

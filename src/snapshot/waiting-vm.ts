@@ -19,6 +19,8 @@ export class WaitingVm implements AsyncDisposable {
     readonly process: QemuProcess,
     readonly vm: QemuVm,
     private readonly source: ResumeSource,
+    /** Whether QEMU lets the guest run as soon as it has its state. */
+    private readonly startsByItself: boolean,
   ) {}
 
   /**
@@ -44,7 +46,8 @@ export class WaitingVm implements AsyncDisposable {
       await vm.client.execute('migrate-set-capabilities', {
         capabilities: [{ capability: 'events', state: true }],
       });
-      return new WaitingVm(process, vm, source);
+      const stopped = launch.options.some(({ name }) => name === 'S');
+      return new WaitingVm(process, vm, source, source.runState === 'running' && !stopped);
     } catch (error) {
       const failure = signal?.aborted
         ? signal.reason
@@ -78,8 +81,12 @@ export class WaitingVm implements AsyncDisposable {
       await vm.waitForMigration(['completed'], signal === undefined ? {} : { signal });
       const loadTimeMs = performance.now() - startedAt;
       this.source.assertUnchanged();
-      if (cont && (await vm.runState()) !== 'running') await vm.cont();
-      const runState = await vm.runState();
+      let runState = await vm.runState();
+      if (this.startsByItself && runState !== 'running') throw this.#didNotRun(runState);
+      if (cont && runState !== 'running') {
+        await vm.cont();
+        runState = await vm.runState();
+      }
       await vm.client.execute('migrate-set-capabilities', {
         capabilities: [{ capability: 'events', state: false }],
       });
@@ -94,6 +101,15 @@ export class WaitingVm implements AsyncDisposable {
         { path: this.source.file, cause: error },
       );
     }
+  }
+
+  /** QEMU has the state and keeps the guest stopped: mostly because another process has its disks open. */
+  #didNotRun(runState: string): MapramError {
+    return new MapramError(
+      'VM',
+      `resuming ${this.source.file}: QEMU took the device state and left the guest ${runState}: ${this.process.said}`,
+      { path: this.source.file },
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -26,3 +26,11 @@ export function encodeGlobalState(runState: string): Uint8Array {
   bytes.set(name, 4);
   return bytes;
 }
+
+/** The run state in the section's data; undefined where the data is too short to hold one. */
+export function decodeGlobalState(data: Uint8Array): string | undefined {
+  if (data.byteLength < GLOBAL_STATE_BYTES) return undefined;
+  const name = data.subarray(4, GLOBAL_STATE_BYTES);
+  const end = name.indexOf(0);
+  return new TextDecoder().decode(end < 0 ? name : name.subarray(0, end));
+}

@@ -1,0 +1,123 @@
+/** Files of mapram know how their VM was started: resuming needs nothing else. */
+import assert from 'node:assert/strict';
+import { appendFileSync, chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { MapramError, type MapramErrorCode } from '../../src/errors.js';
+import { fork } from '../../src/snapshot/fork.js';
+import { planResume, resume } from '../../src/snapshot/resume.js';
+import { save } from '../../src/snapshot/save.js';
+import { needs } from '../support/environment.js';
+import { startVm } from '../support/qemu.js';
+import { consoleIn, processesWith } from '../support/resumed-guest.js';
+
+function failsWith(code: MapramErrorCode, pattern: RegExp) {
+  return (error: unknown) => {
+    assert.ok(error instanceof MapramError, String(error));
+    assert.equal(error.code, code, error.message);
+    assert.match(error.message, pattern);
+    return true;
+  };
+}
+
+describe('a file that mapram has saved', needs({ qemu: '10.0', guest: 'tiny', tools: ['qemu-img'] }), () => {
+  const quiet = { onWarning: () => {} };
+  const secrets = { key0: 'open sesame' };
+  let folder: string;
+  let disk: string;
+  let file: string;
+  let counter: number;
+  let bootChecksum: string | undefined;
+
+  before(async () => {
+    folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-recorded-'));
+    disk = path.join(folder, 'disk.img');
+    file = path.join(folder, 'vm.mapram');
+    writeFileSync(disk, Buffer.alloc(1 << 20));
+    await using vm = await startVm({
+      extraArgs: [
+        ...['-object', `secret,id=key0,data=${secrets.key0}`],
+        ...['-drive', `file=${disk},format=raw,if=virtio`],
+      ],
+    });
+    await save({ vm: vm.qmpPath, file, ...quiet });
+    counter = vm.console.counter;
+    bootChecksum = vm.console.bootChecksum;
+  });
+  after(() => rmSync(folder, { recursive: true, force: true }));
+
+  test('is forked without a word about the VM', async () => {
+    await using clones = await fork({ file, count: 2, secrets, ...quiet });
+    for (const { qmp } of clones.vms) {
+      const console = await consoleIn(path.dirname(qmp));
+      await console.waitForCounterAbove(counter);
+      assert.equal(await console.checksum(), bootChecksum);
+      console.close();
+    }
+  });
+
+  test('can be saved and forked again while it runs from a file', async () => {
+    const second = path.join(folder, 'second.mapram');
+    const directory = path.join(folder, 'clones');
+    {
+      await using clones = await fork({ file, count: 1, directory, secrets, ...quiet });
+      const [vm] = clones.vms;
+      assert.ok(vm);
+      const { runState } = await save({ vm: vm.qmp, file: second, ...quiet });
+      assert.equal(runState, 'running');
+      // Its disk belongs to the first clone as long as that runs.
+      await assert.rejects(
+        fork({ file: second, count: 1, secrets, ...quiet }),
+        failsWith('VM', /left the guest inmigrate: .*Failed to get shared "write" lock/),
+      );
+    }
+    await using again = await fork({ file: second, count: 1, secrets, ...quiet });
+    const console = await consoleIn(path.dirname(again.vms[0]?.qmp as string));
+    await console.waitForCounterAbove(counter);
+    assert.equal(await console.checksum(), bootChecksum);
+    assert.deepEqual(console.torn, []);
+    console.close();
+  });
+
+  test('asks for the secrets that it does not hold', async () => {
+    await assert.rejects(
+      resume({ file, ...quiet }),
+      failsWith('USAGE', /--secret NAME=FILE: key0 \(-object secret,id=key0: data\)/),
+    );
+  });
+
+  test('is refused when somebody else could have written its command line', async () => {
+    chmodSync(file, 0o666);
+    try {
+      await assert.rejects(
+        planResume({ file, secrets, ...quiet }),
+        failsWith('VM', /others may write to it/),
+      );
+      await planResume({ file, secrets, force: true, ...quiet });
+    } finally {
+      chmodSync(file, 0o600);
+    }
+  });
+
+  test('is refused when a disk has changed since, unless forced', async () => {
+    appendFileSync(disk, 'x');
+    await assert.rejects(
+      resume({ file, secrets, ...quiet }),
+      failsWith('VM', /disk\.img had 1048576 bytes and has 1048577/),
+    );
+    const warnings: string[] = [];
+    await planResume({ file, secrets, force: true });
+    await using clones = await fork({
+      file,
+      count: 1,
+      secrets,
+      force: true,
+      onWarning: (text) => warnings.push(text),
+    });
+    assert.equal(clones.vms.length, 1);
+    assert.match(warnings.join(), /disks have changed/);
+  });
+
+  test('leaves no process behind', () => assert.deepEqual(processesWith(file), []));
+});
