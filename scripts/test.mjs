@@ -51,6 +51,7 @@ function runTests(files, concurrency) {
 run('npx', ['biome', 'ci', '--error-on-warnings', '.']);
 rmSync(path.join(root, 'build'), { recursive: true, force: true });
 run('npx', ['tsc', '-p', 'tsconfig.json']);
+run('npx', ['tsc', '-p', 'tsconfig.page.json']);
 
 const files = readdirSync(path.join(root, 'build', 'test'), { recursive: true })
   .filter((name) => name.endsWith('.test.js'))

@@ -36,6 +36,8 @@ export interface CommandContext {
   warn(message: string): void;
   /** One line for people on stdout, at once. Nothing with `--json`. */
   print(line: string): void;
+  /** Says that a command that serves until it is stopped is ready: `line`, or with `--json` one object with `fields`. */
+  ready(fields: object, line: string): void;
 }
 
 /** What a command leaves behind. */

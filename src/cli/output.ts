@@ -18,7 +18,7 @@ export interface Failure {
  * Everything a command writes. Failures and warnings always go to stderr, each as one line that begins with `mapram: `.
  *
  * With `--json` stdout carries one object a line, told apart by its first key, whose value is the command's name:
- * `{"progress":…}` and `{"warning":…,"message":…}` any number of times, then one `{"result":…}` as the last line, which
+ * `{"progress":…}`, `{"ready":…}` and `{"warning":…,"message":…}` any number of times, then one `{"result":…}` as the last line, which
  * after a failure holds `"error":{"code","message"}` instead of the command's fields.
  */
 export class Output {
@@ -57,6 +57,11 @@ export class Output {
     if (this.#json) return;
     this.#bar?.clear();
     process.stdout.write(`${line}\n`);
+  }
+
+  ready(fields: object, line: string): void {
+    if (this.#json) this.#line({ ready: this.command, ...fields });
+    else this.print(line);
   }
 
   result(fields: object, text: string): void {

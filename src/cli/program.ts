@@ -76,6 +76,7 @@ async function runCommand(
       progress: (event) => output.progress(event),
       warn: (message) => output.warn(message),
       print: (line) => output.print(line),
+      ready: (fields, line) => output.ready(fields, line),
     });
     output.result(result.fields, result.text);
     if (result.failed === undefined) return EXIT.good;

@@ -9,6 +9,7 @@ import { monitor } from './commands/monitor.js';
 import { restore } from './commands/restore.js';
 import { resume } from './commands/resume.js';
 import { save } from './commands/save.js';
+import { ui } from './commands/ui.js';
 import { verify } from './commands/verify.js';
 
 /** Every command, in the order of `mapram --help`. */
@@ -21,6 +22,7 @@ export const COMMANDS: readonly CommandDescription[] = [
   verify,
   diff,
   convert,
+  ui,
   demo,
   monitor,
   doctor,

@@ -82,7 +82,7 @@ export class QmpClient implements AsyncDisposable {
    * Connects, reads the greeting and negotiates.
    *
    * @param target a socket path, `unix:PATH`, `tcp:HOST:PORT`, or a stream that is already connected
-   * @throws MapramError `MONITOR`: nobody listens, not a QMP server, a human monitor instead, no greeting in time
+   * @throws MapramError `MONITOR`: nobody listens, not a QMP server, a human monitor instead; `BUSY`: no greeting in time
    */
   static async connect(target: string | Duplex, options: QmpConnectOptions = {}): Promise<QmpClient> {
     const name =
@@ -448,7 +448,7 @@ function describeForeign(sample: string): string {
 
 function noGreeting(name: string): MapramError {
   return new MapramError(
-    'MONITOR',
+    'BUSY',
     `${name} sent no QMP greeting in time; QEMU serves one client at a time, perhaps another one is connected`,
     { path: name },
   );

@@ -129,6 +129,8 @@ async function restoreBuiltin(
   const cancel = () => migration.cancel();
   signal.addEventListener('abort', cancel, { once: true });
   try {
+    // It may have fired before there was anything to cancel.
+    signal.throwIfAborted();
     const { channels: used, normalPages } = await migration.run();
     if (options.cont) await guest.cont();
     return {

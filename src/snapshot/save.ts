@@ -398,6 +398,8 @@ async function saveThroughEngine(run: SaveRun, source: OutgoingSource): Promise<
   signal.addEventListener('abort', cancel, { once: true });
   let result: OutgoingResult;
   try {
+    // It may have fired before there was anything to cancel.
+    signal.throwIfAborted();
     result = await migration.run();
   } finally {
     signal.removeEventListener('abort', cancel);

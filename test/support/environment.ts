@@ -73,5 +73,14 @@ function found<T>(value: T | undefined, name: string): T {
 }
 
 export const qemuProgram = (name: QemuName): QemuProgram => found(environment.qemu[name], `QEMU ${name}`);
+/** Full path of a program on the PATH. */
+export function programPath(name: string): string {
+  const folders = (process.env.PATH ?? '').split(path.delimiter);
+  return found(
+    folders.map((folder) => path.join(folder || '.', name)).find((file) => existsSync(file)),
+    name,
+  );
+}
+
 export const kernelFile = (): string => found(environment.kernel, 'the Linux kernel');
 export const busyboxFile = (): string => found(environment.busybox, 'busybox');

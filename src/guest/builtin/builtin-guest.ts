@@ -18,6 +18,8 @@ import type { BlockExtent, WorkloadState } from './workload.js';
 /** What the builtin guest calls itself in a stream's configuration. */
 export const BUILTIN_MACHINE = 'mapram-builtin-1.0';
 
+/** Name of the RAM block that holds its ROM; every machine has one. */
+export const BUILTIN_ROM = 'builtin.rom';
 const ROM_BYTES = 64 * 1024;
 /** RAM begins at 1 MiB, behind the ROM. */
 const RAM_ADDRESS = 2 ** 20;
@@ -76,7 +78,7 @@ export class BuiltinGuest extends EventEmitter<BuiltinGuestEvents> implements Di
       const pages = block.usedLength / PAGE_SIZE;
       firstPage += pages;
       const log = this.#log(index).buffer;
-      return { fd: block.fd, pages, firstPage: firstPage - pages, rom: block.idstr === 'builtin.rom', log };
+      return { fd: block.fd, pages, firstPage: firstPage - pages, rom: block.idstr === BUILTIN_ROM, log };
     });
     this.#cpu = new VirtualCpu({ blocks: cpuBlocks, settings });
   }
@@ -251,7 +253,7 @@ function createBlocks({ size, blocks: count }: BuiltinGuestSettings): GuestRamBl
     for (let index = 0; index < count; index += 1) {
       create(count === 1 ? 'builtin.ram' : `builtin.ram${index}`, each, RAM_ADDRESS + index * each);
     }
-    create('builtin.rom', ROM_BYTES, 0);
+    create(BUILTIN_ROM, ROM_BYTES, 0);
     return created;
   } catch (error) {
     for (const { fd } of created) closeFile(fd);

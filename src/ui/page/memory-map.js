@@ -1,0 +1,156 @@
+/**
+ * The picture of a file's memory. Not by colour: what has contents is dark, zero pages are empty, and stale slots are
+ * hatched; the slider below tells each place in words.
+ */
+import { element, uniqueId } from './elements.js';
+import { hex, percent, plural, size } from './text.js';
+
+/** @import { BlockMap, MemoryMap } from '../memory-map.js' */
+
+const COLUMNS = 128;
+/** Pixels a cell, before the browser scales the picture. */
+const CELL = 6;
+
+/**
+ * @param {MemoryMap} map
+ * @returns {HTMLElement[]}
+ */
+export function memoryMapView(map) {
+  const biggest = [...map.blocks].sort((one, other) => other.usedLength - one.usedLength);
+  return [legend(), ...biggest.map((block) => blockFigure(block, map.pageSize))];
+}
+
+/**
+ * @param {BlockMap} block
+ * @param {number} pageSize
+ */
+function blockFigure(block, pageSize) {
+  const { idstr, usedLength, presentPages, stalePages } = block;
+  const title = uniqueId('block');
+  const words = [
+    size(usedLength),
+    `${size(presentPages * pageSize)} with contents (${percent(presentPages / (usedLength / pageSize || 1))})`,
+    ...(stalePages === 0 ? [] : [`${size(stalePages * pageSize)} stale`]),
+  ].join(', ');
+  const caption = element('figcaption', { id: title }, element('strong', {}, idstr), ` ${words}`);
+  if (block.present.length < 2) return element('figure', {}, caption);
+  const canvas = element('canvas', { role: 'img', 'aria-label': `Map of ${idstr}: ${words}` });
+  draw(canvas, block);
+  const slider = element('input', {
+    type: 'range',
+    min: 0,
+    max: block.present.length - 1,
+    value: 0,
+    'aria-label': `Place in ${idstr}`,
+  });
+  const output = element('output', {});
+  const tell = () => {
+    const text = describeCell(block, slider.valueAsNumber);
+    output.textContent = text;
+    slider.setAttribute('aria-valuetext', text);
+    draw(canvas, block, slider.valueAsNumber);
+  };
+  slider.addEventListener('input', tell);
+  canvas.addEventListener('pointermove', (event) => {
+    const { left, top, width, height } = canvas.getBoundingClientRect();
+    const column = Math.floor(((event.clientX - left) / width) * COLUMNS);
+    const row = Math.floor(((event.clientY - top) / height) * rowsOf(block));
+    slider.value = String(row * COLUMNS + column);
+    tell();
+  });
+  tell();
+  return element('figure', {}, caption, canvas, slider, output);
+}
+
+/**
+ * @param {BlockMap} block
+ * @param {number} cell
+ */
+function describeCell({ cellBytes, usedLength, present, stale, pagesOffset }, cell) {
+  const start = cell * cellBytes;
+  const end = Math.min(usedLength, start + cellBytes) - 1;
+  const parts = [
+    `${hex(start)} to ${hex(end)}`,
+    `at ${hex(pagesOffset + start)} in the file`,
+    `${present[cell] ?? 0} % with contents`,
+  ];
+  if ((stale[cell] ?? 0) > 0) parts.push(`${stale[cell]} % stale`);
+  return parts.join(', ');
+}
+
+/** @param {BlockMap} block */
+function rowsOf({ present }) {
+  return Math.ceil(present.length / COLUMNS);
+}
+
+/**
+ * @param {HTMLCanvasElement} canvas
+ * @param {BlockMap} block
+ * @param {number} [chosen]
+ */
+function draw(canvas, block, chosen) {
+  canvas.width = COLUMNS * CELL;
+  canvas.height = rowsOf(block) * CELL;
+  const context = canvas.getContext('2d');
+  if (context === null) return;
+  const at = (/** @type {number} */ cell) =>
+    /** @type {const} */ ([(cell % COLUMNS) * CELL, Math.floor(cell / COLUMNS) * CELL]);
+  context.fillStyle = '#8a949c';
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  block.present.forEach((share, cell) => {
+    drawCell(context, ...at(cell), CELL, share, block.stale[cell] ?? 0);
+  });
+  if (chosen === undefined) return;
+  const [x, y] = at(chosen);
+  context.lineWidth = 2;
+  context.strokeStyle = '#000';
+  context.strokeRect(x - 2, y - 2, CELL + 4, CELL + 4);
+  context.lineWidth = 1;
+  context.strokeStyle = '#fff';
+  context.strokeRect(x - 0.5, y - 0.5, CELL + 1, CELL + 1);
+}
+
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {number} x
+ * @param {number} y
+ * @param {number} side
+ * @param {number} present
+ * @param {number} stale
+ */
+function drawCell(context, x, y, side, present, stale) {
+  // From light to dark; the faintest is still told from an empty one.
+  const light = present === 0 ? 100 : 86 - 0.66 * present;
+  context.fillStyle = `hsl(201 60% ${light}%)`;
+  context.fillRect(x, y, side, side);
+  if (stale === 0) return;
+  context.fillStyle = present > 50 ? '#fff' : '#000';
+  for (let step = 0; step < side; step += 2) context.fillRect(x + step, y + side - 1 - step, 1.5, 1.5);
+}
+
+function legend() {
+  const kinds = /** @type {const} */ ([
+    ['zero: not stored', 0, 0],
+    ['a few pages with contents', 10, 0],
+    ['all pages with contents', 100, 0],
+    ['stale: zero for the guest, yet stored', 0, 100],
+  ]);
+  return element(
+    'ul',
+    { class: 'legend' },
+    ...kinds.map(([words, present, stale]) => {
+      const canvas = element('canvas', { width: 24, height: 18, 'aria-hidden': 'true' });
+      const context = canvas.getContext('2d');
+      for (let x = 0; context && x < 24; x += CELL) {
+        for (let y = 0; y < 18; y += CELL) drawCell(context, x, y, CELL, present, stale);
+      }
+      return element('li', {}, canvas, words);
+    }),
+  );
+}
+
+/** @param {MemoryMap} map */
+export function memoryMapSummary({ blocks, pageSize }) {
+  const stored = blocks.reduce((sum, { presentPages }) => sum + presentPages, 0);
+  return `${plural(stored, 'page')} of ${size(pageSize)} with contents in ${plural(blocks.length, 'block')}.`;
+}

@@ -1,0 +1,73 @@
+/** Numbers and states in words. */
+
+const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+
+/** @param {number} bytes */
+export function size(bytes) {
+  let value = bytes;
+  let unit = 0;
+  while (value >= 999.5 && unit < UNITS.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  const digits = unit === 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
+  return `${Number(value.toFixed(digits))} ${UNITS[unit]}`;
+}
+
+/** @param {number} bytesPerSecond */
+export function rate(bytesPerSecond) {
+  return `${size(bytesPerSecond)}/s`;
+}
+
+/** @param {number} ms */
+export function duration(ms) {
+  if (ms < 999.5) return `${Math.round(ms)} ms`;
+  if (ms < 99_950) return `${(ms / 1000).toFixed(1)} s`;
+  const seconds = Math.round(ms / 1000);
+  return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+}
+
+/**
+ * @param {number} count
+ * @param {string} noun
+ */
+export function plural(count, noun) {
+  return `${count.toLocaleString('en')} ${noun}${count === 1 ? '' : 's'}`;
+}
+
+/** @param {number} share 0 to 1 */
+export function percent(share) {
+  return `${Math.round(share * 100)} %`;
+}
+
+/** @param {number} address */
+export function hex(address) {
+  return `0x${address.toString(16)}`;
+}
+
+/** @param {string} iso */
+export function moment(iso) {
+  const date = new Date(iso);
+  const today = new Date().toDateString() === date.toDateString();
+  const time = date.toLocaleTimeString('en-GB');
+  return today ? `today, ${time}` : `${date.toLocaleDateString('en-CA')}, ${time}`;
+}
+
+/**
+ * A member of a result as name and text: `allocatedBytes` becomes "allocated" in MiB.
+ *
+ * @param {string} key
+ * @param {unknown} value
+ * @returns {[name: string, text: string]}
+ */
+export function figure(key, value) {
+  const words = (/** @type {string} */ text) =>
+    text.replaceAll(/([A-Z])/g, (letter) => ` ${letter.toLowerCase()}`);
+  if (typeof value === 'number' && key.endsWith('Bytes')) return [words(key.slice(0, -5)), size(value)];
+  if (typeof value === 'number' && key.endsWith('TimeMs'))
+    return [`${words(key.slice(0, -6))} time`, duration(value)];
+  if (typeof value === 'number' && key.endsWith('Ms')) return [words(key.slice(0, -2)), duration(value)];
+  if (typeof value === 'number') return [words(key), value.toLocaleString('en')];
+  if (typeof value === 'boolean') return [words(key), value ? 'yes' : 'no'];
+  return [words(key), typeof value === 'string' ? value : JSON.stringify(value)];
+}

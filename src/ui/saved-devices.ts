@@ -1,0 +1,27 @@
+/** The device state in a file, decoded, for the page. */
+
+import { deviceValues } from '../inside/device-values.js';
+import { MappedRamImage } from '../mapped-ram/image.js';
+import { decodeDevice } from '../stream/device-decoder.js';
+
+export interface SavedDevice {
+  readonly idstr: string;
+  readonly instanceId: number;
+  readonly version: number;
+  /** Bytes of its data. */
+  readonly length: number;
+  /** Fields by name; absent where the file does not describe them. */
+  readonly values?: object;
+}
+
+/** @throws MapramError as opening an image does */
+export async function savedDevices(file: string): Promise<SavedDevice[]> {
+  await using image = await MappedRamImage.open(file);
+  return image.devices.map(({ idstr, instanceId, versionId, data, description }) => ({
+    idstr,
+    instanceId,
+    version: versionId,
+    length: data.byteLength,
+    ...(description === undefined ? {} : { values: deviceValues(decodeDevice(description, data)) }),
+  }));
+}

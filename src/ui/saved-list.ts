@@ -1,0 +1,203 @@
+/** The saved VMs in the user's directories, each with what a quick look inside tells. */
+import { readdirSync, type Stats, statSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import path from 'node:path';
+import { errorReason } from '../errors.js';
+import { type Manifest, parseManifest } from '../manifest/manifest.js';
+import { MappedRamImage } from '../mapped-ram/image.js';
+import { targetOfPart } from '../snapshot/target-file.js';
+import { STREAM_MAGIC } from '../stream/format.js';
+import { libvirtMark } from '../stream/libvirt-header.js';
+import { RequestError } from './reply.js';
+
+/** What the page shows of a file. */
+export interface SavedEntry {
+  /** Absolute. */
+  readonly file: string;
+  readonly directory: string;
+  readonly name: string;
+  readonly bytes: number;
+  /** What it takes on the disk. */
+  readonly allocatedBytes: number;
+  /** ISO 8601. */
+  readonly modifiedAt: string;
+  /**
+   * - `complete`: the whole stream is there
+   * - `incomplete`: a save that did not finish, or a file that was cut short
+   * - `unreadable`: it begins like a saved VM, and cannot be opened: damaged, or in a form without mapped-ram
+   */
+  readonly state: 'complete' | 'incomplete' | 'unreadable';
+  /** What is wrong, in people's words. */
+  readonly problems: readonly string[];
+  readonly image?: SavedImage;
+  readonly manifest?: SavedManifest;
+}
+
+export interface SavedImage {
+  readonly container: 'qemu' | 'libvirt';
+  readonly machine: string;
+  readonly capabilities: readonly string[];
+  readonly pageSize: number;
+  readonly ramBytes: number;
+  readonly normalPages: number;
+  readonly blocks: readonly { readonly idstr: string; readonly usedLength: number }[];
+  readonly devices: number;
+}
+
+/** What mapram noted when it saved. */
+export interface SavedManifest {
+  readonly id: string;
+  readonly createdAt: string;
+  readonly qemu?: string;
+  readonly runState: string;
+  /** Algorithm of the checksums. */
+  readonly checksums?: string;
+  readonly signed: boolean;
+  /** Whether the file says how the VM was started, which resuming needs. */
+  readonly launch: boolean;
+}
+
+/** Files looked at in one directory. */
+const MAX_FILES = 1000;
+
+export class SavedList {
+  /** What was found in a file that has not changed since; undefined for a file that is no saved VM. */
+  readonly #known = new Map<string, { stamp: string; entry: SavedEntry | undefined }>();
+  #entries: SavedEntry[] = [];
+  #refreshing: Promise<void> | undefined;
+
+  constructor(
+    private readonly directories: readonly string[],
+    private readonly onChange: () => void,
+  ) {}
+
+  get entries(): readonly SavedEntry[] {
+    return this.#entries;
+  }
+
+  /** @throws RequestError 404 for a file that is not in the list: the page cannot make mapram open anything else */
+  entry(file: string): SavedEntry {
+    const entry = this.#entries.find((candidate) => candidate.file === file);
+    if (entry === undefined) throw new RequestError(404, `there is no saved VM ${file} here`);
+    return entry;
+  }
+
+  /** Looks at the directories again. Only files that have changed are opened. */
+  refresh(): Promise<void> {
+    this.#refreshing ??= this.#refresh().finally(() => {
+      this.#refreshing = undefined;
+    });
+    return this.#refreshing;
+  }
+
+  async #refresh(): Promise<void> {
+    const entries: SavedEntry[] = [];
+    const seen = new Set<string>();
+    for (const directory of this.directories) {
+      for (const file of filesIn(directory)) {
+        seen.add(file);
+        const entry = await this.#look(directory, file);
+        if (entry !== undefined) entries.push(entry);
+      }
+    }
+    for (const file of this.#known.keys()) if (!seen.has(file)) this.#known.delete(file);
+    if (JSON.stringify(entries) === JSON.stringify(this.#entries)) return;
+    this.#entries = entries;
+    this.onChange();
+  }
+
+  async #look(directory: string, file: string): Promise<SavedEntry | undefined> {
+    let stats: Stats;
+    try {
+      stats = statSync(file);
+    } catch {
+      return undefined;
+    }
+    if (!stats.isFile()) return undefined;
+    const stamp = [stats.dev, stats.ino, stats.size, stats.blocks, stats.mtimeMs, stats.ctimeMs].join(':');
+    const known = this.#known.get(file);
+    if (known?.stamp === stamp) return known.entry;
+    const entry = await lookInside(directory, file, stats);
+    this.#known.set(file, { stamp, entry });
+    return entry;
+  }
+}
+
+/** Files being written under another name are left out: their operation shows them. */
+function filesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory, { withFileTypes: true })
+      .filter((entry) => entry.isFile() || entry.isSymbolicLink())
+      .map((entry) => path.join(directory, entry.name))
+      .filter((file) => targetOfPart(file) === undefined)
+      .slice(0, MAX_FILES)
+      .sort();
+  } catch {
+    // Removed in the meantime, or not to be read any more.
+    return [];
+  }
+}
+
+async function lookInside(directory: string, file: string, stats: Stats): Promise<SavedEntry | undefined> {
+  const basis = {
+    file,
+    directory,
+    name: path.basename(file),
+    bytes: stats.size,
+    allocatedBytes: stats.blocks * 512,
+    modifiedAt: stats.mtime.toISOString(),
+  };
+  try {
+    await using image = await MappedRamImage.open(file);
+    const manifest = image.manifest === undefined ? undefined : parseManifest(image.manifest);
+    const problems = [...image.problems];
+    if (manifest !== undefined && 'problem' in manifest) {
+      problems.push(`the manifest cannot be used: ${manifest.problem}`);
+    }
+    return {
+      ...basis,
+      state: image.complete ? 'complete' : 'incomplete',
+      problems,
+      image: {
+        container: image.container.kind,
+        machine: image.configuration.machine,
+        capabilities: image.configuration.capabilities,
+        pageSize: image.pageSize,
+        ramBytes: image.blocks.reduce((sum, { usedLength }) => sum + usedLength, 0),
+        normalPages: image.blocks.reduce((sum, { bitmap }) => sum + bitmap.count(), 0),
+        blocks: image.blocks.map(({ idstr, usedLength }) => ({ idstr, usedLength })),
+        devices: image.devices.length,
+      },
+      ...(manifest === undefined || 'problem' in manifest ? {} : { manifest: describeManifest(manifest) }),
+    };
+  } catch (error) {
+    // Directories of saved VMs hold disks and notes as well.
+    if (!(await beginsLikeSavedVm(file))) return undefined;
+    return { ...basis, state: 'unreadable', problems: [errorReason(error)] };
+  }
+}
+
+function describeManifest(manifest: Manifest): SavedManifest {
+  const { id, createdAt, qemu, runState, checksums, signature, launch } = manifest;
+  return {
+    id,
+    createdAt,
+    ...(qemu === undefined ? {} : { qemu }),
+    runState,
+    ...(checksums === undefined ? {} : { checksums: checksums.algorithm }),
+    signed: signature !== undefined,
+    launch: launch !== undefined,
+  };
+}
+
+async function beginsLikeSavedVm(file: string): Promise<boolean> {
+  try {
+    await using handle = await open(file);
+    const head = Buffer.alloc(128);
+    const { bytesRead } = await handle.read(head, 0, head.length, 0);
+    const start = head.subarray(0, bytesRead);
+    return (bytesRead >= 4 && start.readUInt32BE(0) === STREAM_MAGIC) || libvirtMark(start) !== undefined;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,47 @@
+import type { Monitor } from '../monitor/monitor.js';
+import { type PlainJson, toPlainJson } from '../monitor/plain-json.js';
+import { QmpClient } from '../monitor/qmp-client.js';
+import type { JsonObject, JsonValue } from '../options/qapi.js';
+
+/** A short conversation with a VM's monitor. */
+export interface VmConnection extends AsyncDisposable {
+  /** Process of the VM, where it can be told. */
+  readonly pid: number | undefined;
+  /** Of the QEMU, or of the one that the monitor speaks as. */
+  readonly version: string;
+  execute(command: string, args?: object): Promise<PlainJson>;
+}
+
+/** A monitor that is free greets at once; but the main loop of a busy QEMU can be held up for a while. */
+const GREETING_MS = 1500;
+const ANSWER_MS = 5000;
+
+/**
+ * Connects to a QEMU. It serves one client at a time, so hold this only for a moment.
+ *
+ * @param signal gives up connecting
+ * @throws MapramError `BUSY` when somebody else is connected, `MONITOR` when nobody listens or it is something else
+ */
+export async function connectVm(socket: string, signal: AbortSignal): Promise<VmConnection> {
+  const client = await QmpClient.connect(socket, { signal, timeoutMs: GREETING_MS });
+  const { major, minor, micro } = client.version.qemu;
+  return {
+    pid: client.peer?.pid || undefined,
+    version: `${major}.${minor}.${micro}`,
+    execute: (command, args) => client.execute(command, args, { timeoutMs: ANSWER_MS }),
+    [Symbol.asyncDispose]: () => client.close(),
+  };
+}
+
+/** The same with a monitor of this process. */
+export function connectMonitor(monitor: Monitor): VmConnection {
+  const { major, minor, micro } = monitor.backend.version.qemu;
+  return {
+    pid: process.pid,
+    version: `${major}.${minor}.${micro}`,
+    async execute(command, args = {}) {
+      return toPlainJson((await monitor.execute(command, args as JsonObject)) as JsonValue);
+    },
+    async [Symbol.asyncDispose]() {},
+  };
+}
