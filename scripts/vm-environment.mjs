@@ -29,7 +29,6 @@ const busybox = path.join(cache, 'busybox');
 /** Programs and the Debian packages that hold them. */
 const tools = {
   as: 'binutils',
-  chromium: 'chromium',
   ld: 'binutils',
   chromium: 'chromium',
   cpio: 'cpio',
