@@ -2,6 +2,15 @@
 export { MapramError, type MapramErrorCode } from './errors.js';
 export { BuiltinGuest } from './guest/builtin/builtin-guest.js';
 export type { BuiltinGuestOptions } from './guest/builtin/options.js';
+export {
+  type CompareOptions,
+  type Comparison,
+  compareSavedVms,
+} from './inside/compare.js';
+export { equalChunksOf } from './inside/equal-chunks.js';
+export { type MemoryPicture, pictureOf } from './inside/memory-picture.js';
+export { type OpenOptions, openSavedVm } from './inside/open-saved-vm.js';
+export type { SavedBlock, SavedVm } from './inside/saved-vm.js';
 export { type DirectIoProbe, probeDirectIo } from './io/direct-io-probe.js';
 export type { DirectIoMode } from './io/open-direct.js';
 export { checkImage, type ImageProblem } from './mapped-ram/check-image.js';
