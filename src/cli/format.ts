@@ -41,3 +41,15 @@ export function table(rows: readonly (readonly string[])[], align = ''): string 
 export function properties(pairs: readonly (readonly [name: string, value: string])[]): string {
   return table(pairs.map(([name, value]) => [`${name}:`, value]));
 }
+
+/**
+ * Text in which control characters are spelled out (`\x1b`), all but line breaks: names from a file must not steer a
+ * terminal.
+ */
+export function visible(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
+  return text.replace(/[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g, (character) => {
+    const code = character.charCodeAt(0).toString(16);
+    return code.length > 2 ? `\\u${code}` : `\\x${code.padStart(2, '0')}`;
+  });
+}

@@ -2,6 +2,7 @@ import { KIND_LOOKS } from '../inside/kind-looks.js';
 import type { MemoryPicture, PictureRegion } from '../inside/memory-picture.js';
 import { PAGE_KINDS, type PageKind } from '../inside/page-kind.js';
 import { formatSize } from '../size.js';
+import { visible } from './format.js';
 
 const CELLS_A_ROW = 64;
 /** Rows that all regions together have at most, roughly. */
@@ -70,7 +71,7 @@ function regionLines(
 ): string[] {
   const place =
     start === undefined ? 'guest address not known, offsets in the block' : `guest address ${hex(start)}`;
-  const lines = [`${idstr}, ${formatSize(length)}, ${place}`];
+  const lines = [`${visible(idstr)}, ${formatSize(length)}, ${place}`];
   const perRow = CELLS_A_ROW * step;
   for (let row = 0; row < cells.length; row += perRow) {
     const address = (start ?? blockOffset) + row * cellBytes;

@@ -7,6 +7,7 @@ import { convertToRaw } from '../../snapshot/convert-raw.js';
 import type { ConvertedFile, ConvertTarget } from '../../snapshot/convert-target.js';
 import { parseOffset } from '../arguments.js';
 import type { CommandDescription } from '../command.js';
+import { visible } from '../format.js';
 
 /** Every form that `--to` takes. */
 const TARGETS: readonly ConvertTarget[] = [convertToMappedRam, convertToRaw, convertToElf];
@@ -45,10 +46,10 @@ export const convert: CommandDescription = {
       signal,
       onProgress: progress,
     });
-    for (const problem of saved.problems) warn(`converting ${saved.path}: ${problem}`);
+    for (const problem of saved.problems) warn(visible(`converting ${saved.path}: ${problem}`));
     return {
       fields: { input: saved.path, output: String(output), to, files, notes },
-      text: [...files.map(describeFile), ...notes].join('\n'),
+      text: visible([...files.map(describeFile), ...notes].join('\n')),
     };
   },
 };

@@ -9,7 +9,7 @@ import { formatSize } from '../../size.js';
 import { writeComparisonReport } from '../../snapshot/report.js';
 import { parseOffset } from '../arguments.js';
 import type { CommandDescription } from '../command.js';
-import { plural, properties, table } from '../format.js';
+import { plural, properties, table, visible } from '../format.js';
 
 /** Ranges and fields printed for one block or device; `--json` has them all. */
 const MAX_SHOWN = 20;
@@ -57,8 +57,10 @@ export const diff: CommandDescription = {
         ...{ before: before.path, after: after.path, ...comparison, problems },
         ...(options.html === undefined ? {} : { html: String(options.html) }),
       },
-      text: describe(comparison, before, after, problems, options.all === true),
-      ...(verdict === undefined ? {} : { failed: `comparing ${before.path} with ${after.path}: ${verdict}` }),
+      text: visible(describe(comparison, before, after, problems, options.all === true)),
+      ...(verdict === undefined
+        ? {}
+        : { failed: visible(`comparing ${before.path} with ${after.path}: ${verdict}`) }),
     };
   },
 };

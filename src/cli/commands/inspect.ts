@@ -15,7 +15,7 @@ import { writeInspectionReport } from '../../snapshot/report.js';
 import { parseOffset } from '../arguments.js';
 import type { CommandDescription } from '../command.js';
 import { deviceTree } from '../device-tree.js';
-import { plural, properties, table } from '../format.js';
+import { plural, properties, table, visible } from '../format.js';
 import { mapFields, memoryMap, wantsColour } from '../memory-map.js';
 
 export const inspect: CommandDescription = {
@@ -49,9 +49,9 @@ export const inspect: CommandDescription = {
       });
     }
     const text = [
-      ...(device === undefined ? [describe(inspection)] : []),
+      ...(device === undefined ? [visible(describe(inspection))] : []),
       ...(picture ? [memoryMap(picture, { colour: wantsColour(process.stdout, process.env) })] : []),
-      ...(withState ? shown.map(deviceTree) : []),
+      ...(withState ? shown.map((one) => visible(deviceTree(one))) : []),
     ];
     return {
       fields: {
@@ -63,7 +63,7 @@ export const inspect: CommandDescription = {
       text: text.join('\n\n'),
       ...(inspection.problems.length === 0
         ? {}
-        : { failed: `inspecting ${inspection.file}: ${inspection.problems.join('; ')}` }),
+        : { failed: visible(`inspecting ${inspection.file}: ${inspection.problems.join('; ')}`) }),
     };
   },
 };
