@@ -5,6 +5,7 @@ import { Readable, type Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import zlib from 'node:zlib';
 import { errorReason, MapramError } from '../errors.js';
+import { createZstdDecompressor } from '../io/zstd-stream.js';
 import { type ByteSource, FileSource } from '../mapped-ram/byte-source.js';
 import type { ProgressEvent } from '../progress.js';
 
@@ -106,9 +107,7 @@ export async function decompress(
 
 function decompressor(compression: Compression): Transform | undefined {
   if (compression === 'gzip') return zlib.createGunzip();
-  // Since Node 22.15.
-  const { createZstdDecompress } = zlib as { createZstdDecompress?: () => Transform };
-  return compression === 'zstd' ? createZstdDecompress?.() : undefined;
+  return compression === 'zstd' ? createZstdDecompressor() : undefined;
 }
 
 function isDataError({ code }: NodeJS.ErrnoException): boolean {
@@ -149,7 +148,7 @@ function* nonZero(chunk: Buffer): Generator<[start: number, end: number]> {
 function unsupported(name: string, offset: number, compression: Compression): MapramError {
   const program = PROGRAMS[compression];
   const command = offset === 0 ? `${program} -dc ${name}` : `tail -c +${offset + 1} ${name} | ${program} -dc`;
-  const newer = compression === 'zstd' ? ', or use Node 22.15 or later' : '';
+  const newer = compression === 'zstd' ? ', or install libzstd or Node 22.15 or later' : '';
   return new MapramError(
     'UNSUPPORTED',
     `opening ${name}: it is compressed with ${compression}, which cannot be read here; decompress it first with "${command} > FILE"${newer}`,

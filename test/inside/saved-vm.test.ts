@@ -1,11 +1,14 @@
 /** Real files of every form through one interface: what is read must be what QEMU said about the VM. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
+import { Readable } from 'node:stream';
 import { describe, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { MapramError } from '../../src/errors.js';
 import { openSource } from '../../src/inside/open-saved-vm.js';
 import type { SavedVm } from '../../src/inside/saved-vm.js';
+import { nativeZstd } from '../../src/io/native.js';
+import { createNativeZstdDecompressor } from '../../src/io/zstd-stream.js';
 import { MemorySource } from '../../src/mapped-ram/byte-source.js';
 import { encodeLibvirtHeader, type LibvirtFormat } from '../../src/stream/libvirt-header.js';
 import { checkEveryDeviceDecodes, checkX86Registers } from '../golden/check-devices.js';
@@ -64,6 +67,20 @@ test('a stream says where its memory is when it is not in it', async () => {
   assert.match(shared.problems.join(), /saved with x-ignore-shared/);
 });
 
+/** A zstd frame of raw blocks: all that is needed to see that frames are taken apart. */
+function zstdFrame(bytes: Uint8Array): Buffer {
+  const window = 0x58;
+  const pieces = [Buffer.of(0x28, 0xb5, 0x2f, 0xfd, 0, window)];
+  for (let at = 0; at < bytes.length; at += 0x10000) {
+    const block = bytes.subarray(at, at + 0x10000);
+    const last = at + block.length === bytes.length ? 1 : 0;
+    const header = Buffer.alloc(3);
+    header.writeUIntLE(last | (block.length << 3), 0, 3);
+    pieces.push(header, Buffer.from(block));
+  }
+  return Buffer.concat(pieces);
+}
+
 describe('libvirt images', () => {
   const xml = new TextEncoder().encode('<domain><name>guest</name></domain>\0');
   function libvirtImage(format: LibvirtFormat, body: Uint8Array, complete = true): MemorySource {
@@ -76,10 +93,11 @@ describe('libvirt images', () => {
   const stream = goldenBytes('pc-10.0-stream');
   const { lowMemorySha256 } = expectedOf('pc-10.0-stream');
 
-  test('raw and gzip hold the stream', async () => {
+  test('raw, gzip and zstd hold the stream', async () => {
     for (const [format, body] of [
       ['raw', stream],
       ['gzip', gzipSync(stream)],
+      ['zstd', zstdFrame(stream)],
     ] as const) {
       await using saved = await openSource(libvirtImage(format, body));
       assert.equal(saved.container.libvirt?.xml, '<domain><name>guest</name></domain>');
@@ -105,6 +123,21 @@ describe('libvirt images', () => {
       assert.ok(error.message.includes(`tail -c +${head + 1} guest.save | xz -dc > FILE`), error.message);
       return true;
     });
+  });
+
+  test("the system's library takes zstd frames apart as Node's own does", {
+    skip: nativeZstd() ? false : 'there is no libzstd',
+  }, async () => {
+    const decompressor = createNativeZstdDecompressor();
+    assert.ok(decompressor);
+    const frame = zstdFrame(stream);
+    const pieces = Array.from({ length: 7 }, (_, index) =>
+      frame.subarray(index * 50_000, (index + 1) * 50_000),
+    );
+    const chunks: Buffer[] = [];
+    for await (const chunk of Readable.from([...pieces, frame.subarray(350_000)]).pipe(decompressor))
+      chunks.push(chunk);
+    assert.ok(Buffer.concat(chunks).equals(stream));
   });
 
   test('a compressed stream that is cut short gives what came before', async () => {
