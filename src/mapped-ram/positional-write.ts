@@ -1,10 +1,14 @@
 import { write } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import { MapramError } from '../errors.js';
 import { admit } from '../io/faults.js';
 import { hasErrno } from '../io/system-error.js';
 
+/** Pause before a write that gave EAGAIN is made again. */
+const RETRY_MS = 1;
+
 /**
- * Writes all of `bytes` at `position`, going on after short writes, without blocking the thread.
+ * Writes all of `bytes` at `position`, going on after short and interrupted writes, without blocking the thread.
  *
  * @param path the file, for the error
  * @throws MapramError `NO_SPACE` when the disk or quota is full, else `IO`
@@ -17,8 +21,13 @@ export async function writeFully(
 ): Promise<void> {
   for (let done = 0; done < bytes.byteLength; ) {
     const written = await writeOnce(fd, bytes, done, position + done).catch((cause: unknown) => {
+      if (hasErrno(cause, 'EINTR', 'EAGAIN')) return undefined;
       throw writeError(cause, position + done, path);
     });
+    if (written === undefined) {
+      await delay(RETRY_MS);
+      continue;
+    }
     if (written === 0) throw writeError(new Error('nothing was written'), position + done, path);
     done += written;
   }

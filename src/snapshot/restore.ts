@@ -21,6 +21,7 @@ import type { ProgressEvent } from '../progress.js';
 import { chooseDirectIo, type DirectIoChoice } from './direct-io-choice.js';
 import { assertFitsVm } from './fits-vm.js';
 import { DEFAULT_CHANNELS } from './save.js';
+import { inOneSentence } from './system-failure.js';
 import { assertVerified } from './verify.js';
 
 export const LOAD_METHODS = ['native', 'stream'] as const;
@@ -71,6 +72,10 @@ const MAPPED_RAM_SINCE = [9, 0] as const;
  * @throws MapramError `FORMAT` for a file that is damaged, unfinished or something else; `VM` when it does not fit
  */
 export async function restore(options: RestoreOptions): Promise<RestoreResult> {
+  return inOneSentence(`loading ${options.file}`, options.file, () => restoreChecked(options));
+}
+
+async function restoreChecked(options: RestoreOptions): Promise<RestoreResult> {
   const startedAt = performance.now();
   const { file, vm: vmOption, directIo = 'auto', signal = new AbortController().signal } = options;
   signal.throwIfAborted();

@@ -34,6 +34,7 @@ import { assertNotAbandoned, SaveGuard } from './guard/save-guard.js';
 import { recordRunState } from './recorded-run-state.js';
 import { chooseMethod, type MethodWishes, type SaveMethod } from './save-method.js';
 import { memoryInUse } from './space-needed.js';
+import { inOneSentence } from './system-failure.js';
 import { TargetFile } from './target-file.js';
 
 export interface SaveOptions {
@@ -110,6 +111,10 @@ export const DEFAULT_CHANNELS = 4;
  * @throws MapramError of any code; see the code for what was wrong
  */
 export async function save(options: SaveOptions): Promise<SaveResult> {
+  return inOneSentence(`saving to ${options.file}`, options.file, () => saveChecked(options));
+}
+
+async function saveChecked(options: SaveOptions): Promise<SaveResult> {
   const startedAt = performance.now();
   const {
     vm: vmOption,

@@ -54,7 +54,7 @@ export class TargetFile implements Disposable {
     refuseUnsuitable(absolute, force);
     for (;;) {
       const target = TargetFile.#openPart(absolute, force);
-      if (target) return target;
+      if (target) return target.#emptied();
     }
   }
 
@@ -84,11 +84,20 @@ export class TargetFile implements Disposable {
         closeFile(fd);
         return undefined;
       }
-      // What a writer that died left behind.
-      truncateFile(fd, 0);
       return new TargetFile(file, fd, force);
     } catch (error) {
       closeFile(fd);
+      throw error;
+    }
+  }
+
+  /** Without what a writer that died left behind. */
+  #emptied(): this {
+    try {
+      truncateFile(this.#fd, 0);
+      return this;
+    } catch (error) {
+      this.discard();
       throw error;
     }
   }

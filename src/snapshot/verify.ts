@@ -14,6 +14,7 @@ import { MAXIMUM_FILE_CHANNELS } from '../multifd/file-channels.js';
 import type { ProgressEvent } from '../progress.js';
 import { chooseDirectIo } from './direct-io-choice.js';
 import { DEFAULT_CHANNELS } from './save.js';
+import { inOneSentence } from './system-failure.js';
 
 export interface VerifyOptions {
   file: string;
@@ -81,6 +82,10 @@ export interface VerifyResult extends Omit<Verification, 'manifest'> {
  *   a key that cannot be used, `IO`, `CANCELLED`
  */
 export async function verify(options: VerifyOptions): Promise<VerifyResult> {
+  return inOneSentence(`verifying ${options.file}`, options.file, () => verifyFile(options));
+}
+
+async function verifyFile(options: VerifyOptions): Promise<VerifyResult> {
   const startedAt = performance.now();
   const { file, directIo = 'auto', channels = DEFAULT_CHANNELS } = options;
   options.signal?.throwIfAborted();

@@ -21,7 +21,7 @@ test('doctor tells about host, directory and speed, for people', async () => {
 test('doctor --json has the same as values', async () => {
   const { code, result } = await runCli(['doctor', root, '--json'], { env });
   assert.equal(code, 0);
-  assert.deepEqual(Object.keys(result), ['result', 'host', 'qemus', 'directory', 'findings']);
+  assert.deepEqual(Object.keys(result), ['result', 'host', 'qemus', 'directory', 'leftBehind', 'findings']);
   const { directory, host } = result as { directory: Record<string, unknown>; host: Record<string, unknown> };
   assert.equal(directory.path, root);
   assert.equal(host.node, process.versions.node);
