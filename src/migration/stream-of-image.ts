@@ -1,5 +1,5 @@
 /** What a mapped-ram file becomes when it is played as a stream: everything but the pages. */
-import type { MappedRamImage } from '../mapped-ram/image.js';
+import type { StreamConfiguration } from '../stream/configuration.js';
 import { StreamWriter } from '../stream/stream-writer.js';
 
 /** Where the marks stand at which multifd channels and main channel wait for each other. */
@@ -19,11 +19,21 @@ export interface StreamParts {
   closing: Uint8Array;
 }
 
+/** What must be known of a saved VM: a `MappedRamImage` has it. */
+export interface StreamOrigin {
+  readonly configuration: StreamConfiguration;
+  readonly ramSectionId: number;
+  readonly earlySectionBytes: Uint8Array;
+  readonly blocks: readonly { readonly idstr: string; readonly usedLength: number }[];
+  readonly switchoverStart: boolean;
+  readonly tail: { readonly sectionBytes: Uint8Array; readonly descriptionText?: string };
+}
+
 /**
  * @param switchoverStart whether the command SWITCHOVER_START may be sent: QEMU knows it from 10.0 on
  */
 export function streamPartsOf(
-  image: MappedRamImage,
+  image: StreamOrigin,
   { marks, switchoverStart }: { marks: SyncMarks; switchoverStart: boolean },
 ): StreamParts {
   const { ramSectionId, configuration, tail } = image;

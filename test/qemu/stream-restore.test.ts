@@ -2,9 +2,12 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import { describe, test } from 'node:test';
+import { openSavedVm } from '../../src/inside/open-saved-vm.js';
+import { convertToStream } from '../../src/snapshot/convert-stream.js';
 import { type RestoreOptions, restore } from '../../src/snapshot/restore.js';
 import { save } from '../../src/snapshot/save.js';
 import { needs, type QemuName } from '../support/environment.js';
+import { loadStream } from '../support/native-migration.js';
 import { startVm } from '../support/qemu.js';
 
 type Way = Pick<RestoreOptions, 'channels' | 'multifd'>;
@@ -42,3 +45,27 @@ for (const [qemu, machine, ways] of cases) {
     });
   });
 }
+
+describe(
+  'a file saved from QEMU 7.2 and converted to a stream',
+  needs({ qemu: '7.2', guest: 'tiny' }),
+  () => {
+    test('is loaded by QEMU 7.2 alone', async () => {
+      await using source = await startVm({ qemu: '7.2', machine: 'pc' });
+      const file = path.join(source.folder, 'image');
+      const then = 'stop';
+      await save({ vm: source.qmpPath, file, then });
+      const count = source.console.counter;
+      const stream = path.join(source.folder, 'stream');
+      {
+        await using saved = await openSavedVm(file);
+        await convertToStream.convert(saved, { output: stream });
+      }
+      await using destination = await startVm({ qemu: '7.2', machine: 'pc', incoming: true });
+      await loadStream(destination, stream);
+      assert.ok((await destination.console.waitForCounterAbove(-1)) > count);
+      assert.equal(await destination.console.checksum(), source.console.bootChecksum);
+      assert.deepEqual(destination.console.torn, []);
+    });
+  },
+);

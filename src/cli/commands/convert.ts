@@ -4,13 +4,14 @@ import { formatSize } from '../../size.js';
 import { convertToElf } from '../../snapshot/convert-elf.js';
 import { convertToMappedRam } from '../../snapshot/convert-mapped-ram.js';
 import { convertToRaw } from '../../snapshot/convert-raw.js';
+import { convertToStream } from '../../snapshot/convert-stream.js';
 import type { ConvertedFile, ConvertTarget } from '../../snapshot/convert-target.js';
 import { parseOffset } from '../arguments.js';
 import type { CommandDescription } from '../command.js';
 import { visible } from '../format.js';
 
 /** Every form that `--to` takes. */
-const TARGETS: readonly ConvertTarget[] = [convertToMappedRam, convertToRaw, convertToElf];
+const TARGETS: readonly ConvertTarget[] = [convertToMappedRam, convertToStream, convertToRaw, convertToElf];
 
 export const convert: CommandDescription = {
   name: 'convert',
