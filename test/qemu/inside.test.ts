@@ -7,9 +7,10 @@ import { compareSavedVms } from '../../src/inside/compare.js';
 import { devicesNamed, fieldOf } from '../../src/inside/device-fields.js';
 import { openSavedVm } from '../../src/inside/open-saved-vm.js';
 import { convertToElf } from '../../src/snapshot/convert-elf.js';
+import { convertToMappedRam } from '../../src/snapshot/convert-mapped-ram.js';
 import { startBootedVm } from '../support/booted-vm.js';
 import { needs } from '../support/environment.js';
-import { saveMappedRam, saveStream } from '../support/native-migration.js';
+import { loadMappedRam, saveMappedRam, saveStream } from '../support/native-migration.js';
 import { startVm, type TestVm } from '../support/qemu.js';
 
 async function monitor(vm: TestVm, line: string): Promise<string> {
@@ -78,6 +79,23 @@ describe('a saved VM', needs({ qemu: '10.0', guest: 'tiny' }), () => {
     assert.ok(cpu);
     assert.equal(fieldOf(cpu, 'env.eip'), BigInt(`0x${eip}`));
   });
+});
+
+describe('a converted file', needs({ qemu: '10.0', guest: 'tiny' }), () => {
+  for (const form of ['stream', 'mapped-ram'] as const) {
+    test(`from ${form} to mapped-ram is loaded by QEMU, and its guest goes on`, async () => {
+      await using source = await startVm({ machine: 'q35' });
+      await source.stop();
+      const [before, converted] = [path.join(source.folder, 'before'), path.join(source.folder, 'converted')];
+      await (form === 'stream' ? saveStream(source, before) : saveMappedRam(source, before));
+      await using saved = await openSavedVm(before);
+      await convertToMappedRam.convert(saved, { output: converted });
+      await using vm = await startVm({ machine: 'q35', incoming: true });
+      await loadMappedRam(vm, converted);
+      await vm.cont();
+      await vm.console.waitForCounterAbove(source.console.counter);
+    });
+  }
 });
 
 describe('an ELF core', needs({ qemu: '10.0', guest: 'linux', tools: ['gdb'] }), () => {
