@@ -1,8 +1,12 @@
 /** What the page may ask for: the shapes of all request bodies, and the work that each operation means. */
 import * as v from 'valibot';
+import { MapramError } from '../errors.js';
 import { BUILTIN_MACHINE, BUILTIN_ROM } from '../guest/builtin/builtin-guest.js';
 import type { BuiltinGuestOptions } from '../guest/builtin/options.js';
+import { MAX_SOCKET_PATH_BYTES } from '../monitor/socket-address.js';
+import { fork } from '../snapshot/fork.js';
 import { restore } from '../snapshot/restore.js';
+import { planResume, type ResumePlan, resume } from '../snapshot/resume.js';
 import { save } from '../snapshot/save.js';
 import { verify } from '../snapshot/verify.js';
 import type { Directories } from './directories.js';
@@ -51,7 +55,38 @@ const RestoreRequest = v.strictObject({
 
 const VerifyRequest = v.strictObject({ kind: v.literal('verify'), file: v.string(), directIo, channels });
 
-const OperationRequest = v.variant('kind', [SaveRequest, RestoreRequest, VerifyRequest]);
+/** The plan that the page has shown; nothing else is started. */
+const confirmed = v.object({ command: v.array(v.string()), qmp: v.string() });
+
+const ResumeRequest = v.strictObject({
+  kind: v.literal('resume'),
+  file: v.string(),
+  confirmed,
+  /** Where the monitor is to listen; where it did when the VM was saved by default. */
+  qmp: v.optional(v.pipe(v.string(), v.startsWith('/'), v.maxBytes(MAX_SOCKET_PATH_BYTES))),
+  paused: flag,
+  force: flag,
+});
+
+const ForkRequest = v.strictObject({
+  kind: v.literal('fork'),
+  file: v.string(),
+  confirmed,
+  count: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(64)),
+  /** A directory of the list, and the name of a new folder there for the clones; temporary ones by default. */
+  directory: v.optional(v.string()),
+  name: v.optional(v.string()),
+  paused: flag,
+  force: flag,
+});
+
+const OperationRequest = v.variant('kind', [
+  SaveRequest,
+  RestoreRequest,
+  VerifyRequest,
+  ResumeRequest,
+  ForkRequest,
+]);
 
 /** The operations that this version has. */
 export const OPERATION_KINDS = OperationRequest.options.map(({ entries }) => entries.kind.literal);
@@ -92,6 +127,10 @@ export function workFor(body: unknown, things: Things): Work {
       return restoreWork(request, things);
     case 'verify':
       return verifyWork(request, things);
+    case 'resume':
+      return resumeWork(request, things);
+    case 'fork':
+      return forkWork(request, things);
   }
 }
 
@@ -178,6 +217,77 @@ function verifyWork(request: v.InferOutput<typeof VerifyRequest>, { saved, direc
       };
     },
   };
+}
+
+function resumeWork(request: v.InferOutput<typeof ResumeRequest>, { vms, saved }: Things): Work {
+  const { kind, file, confirmed, qmp, ...options } = request;
+  saved.entry(file);
+  return {
+    kind,
+    title: `Resume ${file}`,
+    file,
+    async run({ signal, onWarning }) {
+      await assertConfirmed(file, confirmed);
+      const vm = await resume({
+        file,
+        ...options,
+        ...(qmp === undefined ? {} : { qmp }),
+        signal,
+        onWarning,
+      });
+      // It is not to end with the page.
+      await vm.detach();
+      vms.watch(vm.qmp);
+      return { result: vm.facts };
+    },
+  };
+}
+
+function forkWork(request: v.InferOutput<typeof ForkRequest>, { vms, saved, directories }: Things): Work {
+  const { kind, file, confirmed, directory, name, ...options } = request;
+  saved.entry(file);
+  const folder = directory === undefined ? undefined : directories.file(directory, name ?? '');
+  return {
+    kind,
+    title: `Fork ${file} into ${options.count}`,
+    file,
+    async run({ signal, onWarning }) {
+      await assertConfirmed(file, confirmed);
+      const clones = await fork({
+        file,
+        ...options,
+        ...(folder === undefined ? {} : { directory: folder }),
+        signal,
+        onWarning,
+      });
+      await clones.detach();
+      for (const { qmp } of clones.vms) vms.watch(qmp);
+      const { totalTimeMs } = clones;
+      return {
+        result: { directory: clones.directory, vms: clones.vms.map(({ facts }) => facts), totalTimeMs },
+      };
+    },
+  };
+}
+
+/** What a file would start, for the user to look at: files come from strangers, and this runs a program. */
+export async function launchPlan(file: string): Promise<ResumePlan> {
+  // Whether a disk has changed is for the operation itself to say; `force` here only lets the plan be made.
+  return await planResume({ file, force: true });
+}
+
+async function assertConfirmed(file: string, shown: v.InferOutput<typeof confirmed>): Promise<void> {
+  // A monitor that the file does not name listens at a new place each time.
+  const fingerprint = ({ command, qmp }: typeof shown) =>
+    JSON.stringify(command.map((word) => word.replaceAll(qmp, '<qmp>')));
+  if (fingerprint(await launchPlan(file)) === fingerprint(shown)) return;
+  throw new MapramError(
+    'VM',
+    `starting ${file}: it would not be the command line that was shown; look at it again`,
+    {
+      path: file,
+    },
+  );
 }
 
 async function withVm<T>(vms: VmList, vm: string, { id }: WorkContext, work: () => Promise<T>): Promise<T> {

@@ -15,6 +15,7 @@
  * POST   /TOKEN/api/run-state             cont or stop
  * GET    /TOKEN/api/map?file=FILE         picture of the memory in a file
  * GET    /TOKEN/api/devices?file=FILE     device state in a file
+ * GET    /TOKEN/api/plan?file=FILE        the command line that resuming it would start
  * ```
  *
  * Bodies are JSON. What fails is answered with `{"error":{"code","message"}}`.
@@ -35,6 +36,7 @@ import { readPageFile } from './page-files.js';
 import { RequestError, readJson, send, sendError, sendJson } from './reply.js';
 import {
   DirectoryRequest,
+  launchPlan,
   MonitorRequest,
   OPERATION_KINDS,
   parseRequest,
@@ -309,6 +311,12 @@ export class UiServer implements AsyncDisposable {
       GET: async ({ response, query }) => {
         const { file } = this.#things.saved.entry(required(query, 'file'));
         sendJson(response, 200, await memoryMap(file));
+      },
+    },
+    'api/plan': {
+      GET: async ({ response, query }) => {
+        const { file } = this.#things.saved.entry(required(query, 'file'));
+        sendJson(response, 200, await launchPlan(file));
       },
     },
     'api/devices': {

@@ -49,6 +49,7 @@ const SILENT_MS = 30_000;
 const ASKED_AT_ONCE = 8;
 
 export class VmList implements AsyncDisposable {
+  readonly #places: string[];
   readonly #builtins = new Map<string, Builtin>();
   #entries = new Map<string, VmEntry>();
   /** The last in line for each monitor: mapram itself is never two clients of one. */
@@ -66,10 +67,12 @@ export class VmList implements AsyncDisposable {
    * @param onChange called when `entries` has changed
    */
   constructor(
-    private readonly places: readonly string[],
+    places: readonly string[],
     private readonly everywhere: boolean,
     private readonly onChange: () => void,
-  ) {}
+  ) {
+    this.#places = [...places];
+  }
 
   /** One for each VM: of several monitors the one that is of most use. */
   get entries(): VmEntry[] {
@@ -122,6 +125,12 @@ export class VmList implements AsyncDisposable {
     await builtin?.monitor.close();
   }
 
+  /** Looks at one more socket from now on: that of a VM that was just started. */
+  watch(socket: string): void {
+    if (!this.#places.includes(socket)) this.#places.push(socket);
+    void this.#look({ path: socket });
+  }
+
   /** Looks for VMs and asks each for its state. */
   refresh(): Promise<void> {
     this.#refreshing ??= this.#refresh().finally(() => {
@@ -168,7 +177,7 @@ export class VmList implements AsyncDisposable {
   }
 
   async #refresh(): Promise<void> {
-    const sockets = findSockets(this.places, this.everywhere).filter((socket) => !this.#isStranger(socket));
+    const sockets = findSockets(this.#places, this.everywhere).filter((socket) => !this.#isStranger(socket));
     const present = new Set([...sockets.map(({ path: name }) => name), ...this.#builtins.keys()]);
     for (const address of [...this.#entries.keys()]) {
       if (!present.has(address) && !this.#operations.has(address)) {
@@ -228,7 +237,7 @@ export class VmList implements AsyncDisposable {
 
   /** Whether the user named this very socket. */
   #isNamed(address: string): boolean {
-    return this.#builtins.has(address) || this.places.some((place) => path.resolve(place) === address);
+    return this.#builtins.has(address) || this.#places.some((place) => path.resolve(place) === address);
   }
 
   #isStranger({ path: address }: FoundSocket): boolean {

@@ -6,7 +6,7 @@ import type { CommandDescription } from '../command.js';
 
 export const ui: CommandDescription = {
   name: 'ui',
-  summary: 'a local page that shows VMs and saved files, and saves, restores and verifies them',
+  summary: 'a local page that shows VMs and saved files, and saves, restores, resumes and verifies them',
   declare(command) {
     command
       .argument('[directories...]', 'where saved VMs are and go; the current directory by default')

@@ -52,6 +52,7 @@ const show = {
     byId('saved-empty').hidden = state.saved.length > 0;
     showSaved(bodyOf('saved'), state.saved, {
       vms: () => state.vms,
+      directories: () => state.directories,
       entry: (file) => state.saved.find((entry) => entry.file === file),
       has: (kind) => state.kinds.includes(kind),
     });

@@ -2,12 +2,14 @@
 import { get, post } from './address.js';
 import { openForm, openView } from './dialog.js';
 import { button, element, fill, marked, reconcile, setEnabled } from './elements.js';
-import { checkField, choiceField, transferFields } from './forms.js';
+import { checkField, choiceField, numberField, textField, transferFields } from './forms.js';
 import { memoryMapSummary, memoryMapView } from './memory-map.js';
 import { moment, percent, plural, size } from './text.js';
 
 /** @import { SavedEntry } from '../saved-list.js' */
 /** @import { SavedDevice } from '../saved-devices.js' */
+/** @import { DirectoryEntry } from '../directories.js' */
+/** @import { ResumePlan } from '../../snapshot/resume.js' */
 /** @import { VmEntry } from '../vm-list.js' */
 
 const BUILTIN_MACHINE = 'mapram-builtin-1.0';
@@ -22,6 +24,7 @@ const STATES = {
 /**
  * @typedef {object} SavedContext
  * @property {() => readonly VmEntry[]} vms
+ * @property {() => readonly DirectoryEntry[]} directories
  * @property {(file: string) => SavedEntry | undefined} entry
  * @property {(kind: string) => boolean} has whether this mapram has an operation
  */
@@ -54,6 +57,12 @@ function createRow(file, name, context) {
   const actions = [
     button('Details…', () => openDetails(context.entry(file)), about('Details of')),
     ...(context.has('verify') ? [button('Verify…', () => openVerify(file), about('Verify'))] : []),
+    ...(context.has('resume')
+      ? [button('Resume…', () => openResume(context.entry(file)), about('Resume'))]
+      : []),
+    ...(context.has('fork')
+      ? [button('Fork…', () => openFork(context.entry(file), context.directories()), about('Fork'))]
+      : []),
     button('Restore…', () => openRestore(context.entry(file), context.vms()), about('Restore')),
   ];
   return element(
@@ -269,5 +278,106 @@ function openRestore(entry, vms) {
         ...values(),
         cont: cont.input.checked,
       }),
+  });
+}
+
+/**
+ * Shows what would be started before a form for it is offered.
+ *
+ * @param {SavedEntry | undefined} entry
+ * @param {string} verb
+ * @param {(file: string, plan: ResumePlan, shown: Node[]) => void} offer
+ */
+async function withPlan(entry, verb, offer) {
+  if (entry === undefined) return;
+  const { file, name } = entry;
+  /** @type {ResumePlan} */
+  let plan;
+  try {
+    plan = await get('plan', { file });
+  } catch (error) {
+    openView(`${verb} ${name}`, [
+      element('p', { class: 'bad' }, /** @type {Error} */ (error).message),
+      element('p', {}, 'On the command line more can be given:'),
+      element('pre', { tabindex: 0 }, `mapram ${verb.toLowerCase()} ${file} --help`),
+    ]);
+    return;
+  }
+  offer(file, plan, [
+    element('p', {}, 'The file says how its VM was started. This would be run:'),
+    element('pre', { tabindex: 0, class: 'command' }, plan.command.join(' ')),
+    element('p', { class: 'soft' }, `In ${plan.workingDirectory}. It goes on when mapram ui ends.`),
+    ...plan.warnings.map((warning) => element('p', {}, marked('⚠', warning))),
+  ]);
+}
+
+function launchFields() {
+  const paused = checkField('Paused', false, 'Leave the guest stopped.');
+  const force = checkField(
+    'Force',
+    false,
+    'Although disks have changed since, or others may write to the file.',
+  );
+  return {
+    nodes: [paused.node, force.node],
+    values: () => ({ paused: paused.input.checked, force: force.input.checked }),
+  };
+}
+
+/** @param {SavedEntry | undefined} entry */
+function openResume(entry) {
+  return withPlan(entry, 'Resume', (file, plan, shown) => {
+    const qmp = textField('Monitor socket', plan.qmp, 'Where QMP is to listen.');
+    const { nodes, values } = launchFields();
+    openForm({
+      title: `Resume ${entry?.name}`,
+      submit: 'Resume',
+      content: [...shown, qmp.node, ...nodes],
+      send: () =>
+        post('operations', {
+          kind: 'resume',
+          file,
+          confirmed: { command: plan.command, qmp: plan.qmp },
+          ...(qmp.input.value === plan.qmp ? {} : { qmp: qmp.input.value }),
+          ...values(),
+        }),
+    });
+  });
+}
+
+/**
+ * @param {SavedEntry | undefined} entry
+ * @param {readonly DirectoryEntry[]} directories
+ */
+function openFork(entry, directories) {
+  return withPlan(entry, 'Fork', (file, plan, shown) => {
+    const count = numberField('Clones', 2, { min: 1, max: 64 });
+    const directory = choiceField(
+      'Folders',
+      [['', 'temporary'], ...directories.map(({ path }) => /** @type {const} */ ([path, `in ${path}`]))],
+      'Where each clone gets a folder for its sockets, logs and disks.',
+    );
+    const name = textField(
+      'Name',
+      `${entry?.name.replace(/\.mapram$/, '')}-clones`,
+      'Of the new folder, if it is not temporary.',
+    );
+    const { nodes, values } = launchFields();
+    openForm({
+      title: `Fork ${entry?.name}`,
+      submit: 'Fork',
+      content: [...shown, count.node, directory.node, name.node, ...nodes],
+      send: () =>
+        post('operations', {
+          kind: 'fork',
+          file,
+          confirmed: { command: plan.command, qmp: plan.qmp },
+          count: count.input.valueAsNumber,
+          ...(directory.input.value === ''
+            ? {}
+            : { directory: directory.input.value, name: name.input.value }),
+          ...values(),
+        }),
+    });
   });
 }
