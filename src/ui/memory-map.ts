@@ -21,12 +21,12 @@ export interface BlockMap {
   /** For each cell the share of its pages that have contents, 0 to 100; not 0 when there is any, not 100 unless all have. */
   readonly present: readonly number[];
   /**
-   * For each cell the share of its bytes that are zero for the guest and take room on the disk all the same: pages
-   * that became zero after they were written.
+   * For each cell the share of its pages that are zero for the guest and take room on the disk all the same: they became
+   * zero after they were written, or the file was copied without its holes.
    */
-  readonly stale: readonly number[];
+  readonly unused: readonly number[];
   readonly presentPages: number;
-  readonly stalePages: number;
+  readonly unusedPages: number;
 }
 
 /** Cells of all blocks together, about. */
@@ -53,14 +53,14 @@ function mapBlock(fd: number, block: ImageBlock, cellPages: number): BlockMap {
   const { idstr, usedLength, pagesOffset, pageSize, pageCount, bitmap } = block;
   const cells = Math.ceil(pageCount / cellPages);
   const present = new Float64Array(cells);
-  const stale = new Float64Array(cells);
+  const unused = new Float64Array(cells);
   for (const { first, count } of bitmap.runs(0, pageCount)) spread(present, cellPages, first, count);
   for (const extent of dataExtents(fd, pagesOffset, pagesOffset + usedLength)) {
     // Pages of which only a part is allocated belong to a neighbour's block on the disk.
     const from = Math.ceil((extent.start - pagesOffset) / pageSize);
     const to = Math.floor((extent.end - pagesOffset) / pageSize);
     if (from >= to) continue;
-    for (const { first, count } of bitmap.clearRuns(from, to)) spread(stale, cellPages, first, count);
+    for (const { first, count } of bitmap.clearRuns(from, to)) spread(unused, cellPages, first, count);
   }
   const share = (counts: Float64Array) =>
     Array.from(counts, (count, cell) => percentage(count, Math.min(cellPages, pageCount - cell * cellPages)));
@@ -70,9 +70,9 @@ function mapBlock(fd: number, block: ImageBlock, cellPages: number): BlockMap {
     pagesOffset,
     cellBytes: cellPages * pageSize,
     present: share(present),
-    stale: share(stale),
+    unused: share(unused),
     presentPages: sum(present),
-    stalePages: sum(stale),
+    unusedPages: sum(unused),
   };
 }
 

@@ -5,6 +5,7 @@ import { findSockets } from '../../src/ui/socket-finder.js';
 import { needs } from '../support/environment.js';
 import { startVm, type TestVm } from '../support/qemu.js';
 import { QmpSession } from '../support/qmp-session.js';
+import { launchBrowser, OpenPage } from '../ui/open-page.js';
 import { TestUi } from '../ui/ui-client.js';
 
 const tools = ['setpriv'];
@@ -175,6 +176,54 @@ test(
       }
     } finally {
       for (const clone of clones) await quit(clone);
+    }
+  },
+);
+
+test(
+  'a VM is saved, resumed and forked in a browser, after the command line was shown',
+  needs({ qemu: '10.0', guest: 'tiny', tools: [...tools, 'qemu-img', 'chromium'] }),
+  async () => {
+    await using vm = await startVm({ memory: 'shared-file', extraArgs: ['-name', '<b>guest</b>'] });
+    await using ui = await uiFor(vm);
+    await using browser = await launchBrowser();
+    await using opened = await OpenPage.open(browser, ui);
+    const { page } = opened;
+    await page.getByRole('rowheader', { name: '<b>guest</b>' }).waitFor();
+    await page.getByRole('button', { name: `Save ${vm.qmpPath}` }).click();
+    await page.getByLabel('File name').fill('vm.mapram');
+    await page.getByLabel('Afterwards').selectOption('quit');
+    await page.getByRole('button', { name: 'Save', exact: true }).click();
+    await page.getByText('done').first().waitFor();
+    await vm.exited;
+
+    await page.getByRole('button', { name: 'Resume vm.mapram' }).click();
+    await page
+      .locator('pre.command')
+      .getByText(/-name <b>guest<\/b>/)
+      .waitFor();
+    await opened.assertAccessible();
+    await page.getByRole('button', { name: 'Resume', exact: true }).click();
+    try {
+      const row = page.getByRole('row').filter({ hasText: '<b>guest</b>' });
+      await page.getByRole('listitem').filter({ hasText: 'Resume' }).getByText('done').waitFor();
+      await row.getByText('running').waitFor();
+    } finally {
+      await quit(vm.qmpPath);
+    }
+
+    await page.getByRole('button', { name: 'Fork vm.mapram' }).click();
+    await page.getByLabel('Folders').selectOption(ui.directory);
+    await opened.assertAccessible();
+    await page.getByRole('button', { name: 'Fork', exact: true }).click();
+    await page.getByRole('listitem').filter({ hasText: 'into 2' }).getByText('done').waitFor();
+    try {
+      for (const clone of ['clone-1', 'clone-2']) {
+        await page.getByRole('row').filter({ hasText: clone }).getByText('running').waitFor();
+      }
+    } finally {
+      const { vms } = await state(ui);
+      for (const { address } of vms) if (address.startsWith(ui.directory)) await quit(address);
     }
   },
 );

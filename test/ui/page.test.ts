@@ -2,60 +2,20 @@
 import assert from 'node:assert/strict';
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { after, before, suite, test } from 'node:test';
-import { AxeBuilder } from '@axe-core/playwright';
-import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
+import type { Browser } from 'playwright-core';
 import { writeBuiltinImage } from '../snapshot/builtin-image.js';
-import { needs, programPath } from '../support/environment.js';
+import { needs } from '../support/environment.js';
+import { launchBrowser, OpenPage } from './open-page.js';
 import { TestUi } from './ui-client.js';
 
 const MIB = 2 ** 20;
 /** A name that is markup, and would tell if it were ever taken for it. */
 const HOSTILE = `<img src=x onerror="document.title='hit'"><b>&amp;.mapram`.replaceAll('/', '');
 
-/** A page that keeps note of everything that should not happen. */
-class OpenPage implements AsyncDisposable {
-  readonly troubles: string[] = [];
-
-  private constructor(readonly page: Page) {}
-
-  static async open(browser: Browser, ui: TestUi, options: BrowserContextOptions = {}): Promise<OpenPage> {
-    const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
-    const page = await context.newPage();
-    const opened = new OpenPage(page);
-    // Among these are violations of the content security policy.
-    page.on('console', (message) => {
-      if (['error', 'warning'].includes(message.type())) opened.troubles.push(message.text());
-    });
-    page.on('pageerror', (error) => opened.troubles.push(error.message));
-    page.on('dialog', (dialog) => opened.troubles.push(dialog.message()));
-    page.on('request', (request) => {
-      if (!request.url().startsWith(ui.server.url)) opened.troubles.push(`request to ${request.url()}`);
-    });
-    await page.goto(ui.server.url);
-    await page.getByText('Connected', { exact: true }).waitFor();
-    return opened;
-  }
-
-  /** No fault of WCAG 2.2 AA that axe finds. */
-  async assertAccessible(): Promise<void> {
-    const { violations } = await new AxeBuilder({ page: this.page }).analyze();
-    assert.deepEqual(
-      violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`),
-      [],
-    );
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.page.context().close();
-    assert.deepEqual(this.troubles, []);
-  }
-}
-
 suite('the page in a browser', needs({ tools: ['chromium'] }), () => {
   let browser: Browser;
   before(async () => {
-    // Its sandbox is not to be had by root, nor in containers.
-    browser = await chromium.launch({ executablePath: programPath('chromium'), args: ['--no-sandbox'] });
+    browser = await launchBrowser();
   });
   after(() => browser?.close());
 
@@ -88,7 +48,7 @@ suite('the page in a browser', needs({ tools: ['chromium'] }), () => {
     await page.getByRole('listitem').filter({ hasText: 'Verify' }).getByText('done').waitFor();
 
     await press('Restore first.mapram');
-    await page.getByLabel('Continue').focus();
+    await page.getByRole('checkbox', { name: 'Continue' }).focus();
     await page.keyboard.press('Space');
     await page.keyboard.press('Enter');
     await page.getByRole('row').filter({ hasText: 'builtin:2' }).getByText('running').waitFor();
@@ -176,7 +136,7 @@ suite('the page in a browser', needs({ tools: ['chromium'] }), () => {
     await slider.focus();
     await page.keyboard.press('End');
     await page
-      .getByText(/^0xff000 to 0xfffff, at 0x\w+ in the file, 0 % with contents, 100 % stale$/)
+      .getByText(/^0xff000 to 0xfffff, at 0x\w+ in the file, 0 % with contents, 100 % zero yet on disk$/)
       .waitFor();
     await page.keyboard.press('ArrowLeft');
     await page.getByText(/^0xfe000 to 0xfefff/).waitFor();

@@ -303,8 +303,8 @@ test('the map and the devices of a file', async () => {
   const map = (await ui.ask(`api/map?file=${file}`)).json;
   const [ram] = map.blocks;
   assert.equal(ram.presentPages, normalPages);
-  assert.equal(ram.stalePages, 1);
-  assert.equal(ram.stale[255], 100);
+  assert.equal(ram.unusedPages, 1);
+  assert.equal(ram.unused[255], 100);
   assert.equal(ram.present.length, 256);
   const devices = (await ui.ask(`api/devices?file=${file}`)).json;
   assert.ok(devices.length > 0);

@@ -1,6 +1,6 @@
 /**
- * The picture of a file's memory. Not by colour: what has contents is dark, zero pages are empty, and stale slots are
- * hatched; the slider below tells each place in words.
+ * The picture of a file's memory. Not by colour: what has contents is dark, zero pages are empty, and those that take
+ * room all the same are hatched; the slider below tells each place in words.
  */
 import { element, uniqueId } from './elements.js';
 import { hex, percent, plural, size } from './text.js';
@@ -25,12 +25,12 @@ export function memoryMapView(map) {
  * @param {number} pageSize
  */
 function blockFigure(block, pageSize) {
-  const { idstr, usedLength, presentPages, stalePages } = block;
+  const { idstr, usedLength, presentPages, unusedPages } = block;
   const title = uniqueId('block');
   const words = [
     size(usedLength),
     `${size(presentPages * pageSize)} with contents (${percent(presentPages / (usedLength / pageSize || 1))})`,
-    ...(stalePages === 0 ? [] : [`${size(stalePages * pageSize)} stale`]),
+    ...(unusedPages === 0 ? [] : [`${size(unusedPages * pageSize)} zero yet on disk`]),
   ].join(', ');
   const caption = element('figcaption', { id: title }, element('strong', {}, idstr), ` ${words}`);
   if (block.present.length < 2) return element('figure', {}, caption);
@@ -66,7 +66,7 @@ function blockFigure(block, pageSize) {
  * @param {BlockMap} block
  * @param {number} cell
  */
-function describeCell({ cellBytes, usedLength, present, stale, pagesOffset }, cell) {
+function describeCell({ cellBytes, usedLength, present, unused, pagesOffset }, cell) {
   const start = cell * cellBytes;
   const end = Math.min(usedLength, start + cellBytes) - 1;
   const parts = [
@@ -74,7 +74,7 @@ function describeCell({ cellBytes, usedLength, present, stale, pagesOffset }, ce
     `at ${hex(pagesOffset + start)} in the file`,
     `${present[cell] ?? 0} % with contents`,
   ];
-  if ((stale[cell] ?? 0) > 0) parts.push(`${stale[cell]} % stale`);
+  if ((unused[cell] ?? 0) > 0) parts.push(`${unused[cell]} % zero yet on disk`);
   return parts.join(', ');
 }
 
@@ -98,7 +98,7 @@ function draw(canvas, block, chosen) {
   context.fillStyle = '#8a949c';
   context.fillRect(0, 0, canvas.width, canvas.height);
   block.present.forEach((share, cell) => {
-    drawCell(context, ...at(cell), CELL, share, block.stale[cell] ?? 0);
+    drawCell(context, ...at(cell), CELL, share, block.unused[cell] ?? 0);
   });
   if (chosen === undefined) return;
   const [x, y] = at(chosen);
@@ -116,33 +116,33 @@ function draw(canvas, block, chosen) {
  * @param {number} y
  * @param {number} side
  * @param {number} present
- * @param {number} stale
+ * @param {number} unused
  */
-function drawCell(context, x, y, side, present, stale) {
+function drawCell(context, x, y, side, present, unused) {
   // From light to dark; the faintest is still told from an empty one.
   const light = present === 0 ? 100 : 86 - 0.66 * present;
   context.fillStyle = `hsl(201 60% ${light}%)`;
   context.fillRect(x, y, side, side);
-  if (stale === 0) return;
+  if (unused === 0) return;
   context.fillStyle = present > 50 ? '#fff' : '#000';
   for (let step = 0; step < side; step += 2) context.fillRect(x + step, y + side - 1 - step, 1.5, 1.5);
 }
 
 function legend() {
   const kinds = /** @type {const} */ ([
-    ['zero: not stored', 0, 0],
+    ['zero, not stored', 0, 0],
     ['a few pages with contents', 10, 0],
     ['all pages with contents', 100, 0],
-    ['stale: zero for the guest, yet stored', 0, 100],
+    ['zero, yet takes room on the disk', 0, 100],
   ]);
   return element(
     'ul',
     { class: 'legend' },
-    ...kinds.map(([words, present, stale]) => {
+    ...kinds.map(([words, present, unused]) => {
       const canvas = element('canvas', { width: 24, height: 18, 'aria-hidden': 'true' });
       const context = canvas.getContext('2d');
       for (let x = 0; context && x < 24; x += CELL) {
-        for (let y = 0; y < 18; y += CELL) drawCell(context, x, y, CELL, present, stale);
+        for (let y = 0; y < 18; y += CELL) drawCell(context, x, y, CELL, present, unused);
       }
       return element('li', {}, canvas, words);
     }),

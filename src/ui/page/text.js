@@ -54,7 +54,7 @@ export function moment(iso) {
 }
 
 /**
- * A member of a result as name and text: `allocatedBytes` becomes "allocated" in MiB.
+ * A member of a result as name and text: `totalTimeMs` becomes "total time" in seconds.
  *
  * @param {string} key
  * @param {unknown} value
@@ -63,7 +63,7 @@ export function moment(iso) {
 export function figure(key, value) {
   const words = (/** @type {string} */ text) =>
     text.replaceAll(/([A-Z])/g, (letter) => ` ${letter.toLowerCase()}`);
-  if (typeof value === 'number' && key.endsWith('Bytes')) return [words(key.slice(0, -5)), size(value)];
+  if (typeof value === 'number' && key.endsWith('Bytes')) return [words(key), size(value)];
   if (typeof value === 'number' && key.endsWith('TimeMs'))
     return [`${words(key.slice(0, -6))} time`, duration(value)];
   if (typeof value === 'number' && key.endsWith('Ms')) return [words(key.slice(0, -2)), duration(value)];
