@@ -12,8 +12,13 @@ import type { TranscriptLine } from '../monitor/transcript.js';
 import { needs } from '../support/environment.js';
 import { startVm } from '../support/qemu.js';
 
-/** A command, or a status to wait for. */
-type Step = readonly [command: string, args?: object] | { readonly until: string };
+/** A command, or a status of the migration or of the VM to wait for. */
+type Step =
+  | readonly [command: string, args?: object]
+  | { readonly until: string; readonly of?: 'query-status' };
+
+/** QEMU calls a migration completed a moment before the VM has its last state. */
+const POSTMIGRATE: Step = { until: 'postmigrate', of: 'query-status' };
 
 const capabilities = (states: Record<string, boolean>): Step => [
   'migrate-set-capabilities',
@@ -30,7 +35,7 @@ const SAVE_AND_SAVE_AGAIN: readonly Step[] = [
   ['migrate', { uri: 'file:one.mig' }],
   { until: 'completed' },
   human('info migrate'),
-  ['query-status'],
+  POSTMIGRATE,
   ['migrate', { uri: 'file:two.mig' }],
   ['migrate-continue', { state: 'pre-switchover' }],
   ['migrate_cancel'],
@@ -56,6 +61,7 @@ const PAUSE_AND_CANCEL: readonly Step[] = [
   ['migrate-continue', { state: 'device' }],
   ['migrate-continue', { state: 'pre-switchover' }],
   { until: 'completed' },
+  POSTMIGRATE,
   ['cont'],
   ['stop'],
   ['query-status'],
@@ -63,7 +69,7 @@ const PAUSE_AND_CANCEL: readonly Step[] = [
   { until: 'pre-switchover' },
   ['migrate-continue', { state: 'pre-switchover' }],
   { until: 'completed' },
-  ['query-status'],
+  POSTMIGRATE,
   ['quit'],
 ];
 
@@ -90,7 +96,7 @@ async function record(t: TestContext, steps: readonly Step[]): Promise<Transcrip
       continue;
     }
     for (;;) {
-      const { text, reply } = await send('query-migrate');
+      const { text, reply } = await send(step.of ?? 'query-migrate');
       const { status } = (reply as { return: JsonObject }).return;
       if (status !== step.until) {
         await sleep(20);
