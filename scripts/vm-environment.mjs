@@ -35,6 +35,7 @@ const tools = {
   fincore: 'util-linux-extra',
   fio: 'fio',
   gdb: 'gdb',
+  'mkfs.xfs': 'xfsprogs',
   'qemu-img': 'qemu-utils',
   setpriv: 'util-linux',
   socat: 'socat',

@@ -41,6 +41,8 @@ export interface Native {
   pidfdGetfd(pidfd: number, fd: number, flags: number): number;
   flock(fd: number, operation: number): void;
   fcntl(fd: number, command: number, argument: number): number;
+  /** With an argument that is a structure. */
+  ioctl(fd: number, request: number, argument: Uint8Array): number;
   socketpair(domain: number, type: number, protocol: number, pair: Int32Array): void;
   getsockopt(fd: number, level: number, option: number, value: Uint8Array): number;
   sendmsg(fd: number, message: MessageBuffers, flags: number): number;
@@ -141,6 +143,7 @@ function loadNative(): Native {
   const memfdCreate = declare('memfd_create', 'int', ['str', 'uint']);
   const flock = declare('flock', 'int', ['int', 'int']);
   const fcntl = declare('fcntl', 'int', ['int', 'int', 'long']);
+  const ioctl = declare('ioctl', 'int', ['int', 'ulong', 'void *']);
   const socketpair = declare('socketpair', 'int', ['int', 'int', 'int', 'void *']);
   const getsockopt = declare('getsockopt', 'int', ['int', 'int', 'int', 'void *', 'void *']);
   const sendmsg = declare('sendmsg', 'int64_t', ['int', 'void *', 'int']);
@@ -192,6 +195,7 @@ function loadNative(): Native {
     pidfdGetfd: (pidfd, fd, flags) => pidfdGetfd(SYS.pidfdGetfd, pidfd, fd, flags),
     flock: (fd, operation) => void flock(fd, operation),
     fcntl: (fd, command, argument) => fcntl(fd, command, argument),
+    ioctl: (fd, request, argument) => ioctl(fd, request, argument),
     socketpair: (domain, type, protocol, pair) => void socketpair(domain, type, protocol, pair),
     getsockopt(fd, level, option, value) {
       const length = Buffer.alloc(4);

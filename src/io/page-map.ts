@@ -12,6 +12,11 @@ export const PageOrigin = {
   PRIVATE: 2,
 } as const;
 
+/** Bytes of a page of memory here: what one entry of a page map stands for. */
+export function pageMapUnit(): number {
+  return native().pageSize;
+}
+
 /** Bytes of an entry of /proc/PID/pagemap, and of the part that is read at once. */
 const ENTRY_BYTES = 8;
 const CHUNK_BYTES = 4 * 2 ** 20;

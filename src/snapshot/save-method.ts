@@ -7,8 +7,9 @@ import { isIgnoredWhenShared } from '../guest/qemu/shared-ram.js';
  * - `shared`: mapram copies the RAM out of the file behind it; QEMU sends the device state. Any QEMU, stopped guest.
  * - `native`: QEMU 9.1 or later writes the file itself with mapped-ram, multifd and direct-io.
  * - `stream`: mapram receives QEMU's stream and places its pages. Any QEMU, any memory.
+ * - `incremental`: of a VM that was resumed from a file, only what has changed since is taken from its memory. Stopped guest.
  */
-export const SAVE_METHODS = ['shared', 'native', 'stream'] as const;
+export const SAVE_METHODS = ['shared', 'native', 'stream', 'incremental'] as const;
 
 export type SaveMethod = (typeof SAVE_METHODS)[number];
 
@@ -38,13 +39,24 @@ export const NATIVE_SINCE = [9, 1] as const;
 const SMALL_BLOCK = 64 << 20;
 
 /**
- * Takes the first of these that fits: `shared`, which no stream or bitmap of QEMU's slows down; `native`, where QEMU
+ * Takes the first of these that fits: `incremental`, for a stopped save of a resumed VM; `shared`, which no stream or bitmap of QEMU's slows down; `native`, where QEMU
  * writes with O_DIRECT; `stream`.
  *
+ * @param base the file that the VM was resumed from, if it was
  * @throws MapramError `UNSUPPORTED` when the VM cannot be saved the way that was asked for
  */
-export async function chooseMethod(vm: QemuVm, wishes: MethodWishes): Promise<MethodChoice> {
+export async function chooseMethod(
+  vm: QemuVm,
+  wishes: MethodWishes,
+  base?: { path: string },
+): Promise<MethodChoice> {
   const { method, streamOnly } = wishes;
+  if (method === 'incremental' || method === 'auto') {
+    const problem = streamOnly ?? whyNotIncremental(wishes, base);
+    const reason = method === 'auto' ? `the RAM of the VM is a copy of ${base?.path}` : 'asked for';
+    if (problem === undefined) return { method: 'incremental', reason };
+    if (method === 'incremental') throw refusal(vm, method, `${problem}; use another method`);
+  }
   if (method === 'stream') return { method, reason: 'asked for' };
   if (method === 'auto' && streamOnly !== undefined) return { method: 'stream', reason: streamOnly };
   const shared = streamOnly ?? (await whyNotShared(vm, wishes));
@@ -75,6 +87,12 @@ function refusal(vm: QemuVm, method: SaveMethod, problem: string): MapramError {
       path: vm.address,
     },
   );
+}
+
+function whyNotIncremental({ live }: MethodWishes, base: { path: string } | undefined): string | undefined {
+  if (base === undefined)
+    return 'its RAM is not that of a mapped-ram file, or its process cannot be looked into';
+  return live ? 'only a stopped guest is saved that way' : undefined;
 }
 
 function whyNotNative(vm: QemuVm): string | undefined {

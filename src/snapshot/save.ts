@@ -12,10 +12,12 @@ import { recordLaunch } from '../launch/launch-record.js';
 import type { Manifest } from '../manifest/manifest.js';
 import { type SealOptions, sealImage } from '../manifest/seal.js';
 import { readSigningKey } from '../manifest/signature.js';
+import { BaseSnapshot } from '../migration/base-snapshot.js';
 import { GuestSource } from '../migration/guest-source.js';
 import { type LiveLimits, liveParameters } from '../migration/live-limits.js';
 import { MigrationFile } from '../migration/migration-file.js';
 import { OutgoingMigration, type OutgoingResult } from '../migration/outgoing.js';
+import { type CopiedFigures, QemuCopiedSource } from '../migration/qemu-copied-source.js';
 import { saveNatively } from '../migration/qemu-native-save.js';
 import { QemuSharedSource } from '../migration/qemu-shared-source.js';
 import { QemuStreamSource, type StreamMode } from '../migration/qemu-stream-source.js';
@@ -98,6 +100,8 @@ export interface SaveResult {
   signed: boolean;
   /** Absent for the builtin guest. */
   qemuVersion?: string;
+  /** Of an incremental save: the file it builds upon, and what is new. */
+  base?: CopiedFigures;
   /** State of the VM afterwards. */
   runState: string;
 }
@@ -190,14 +194,19 @@ async function saveQemu(run: SaveRun, vm: QemuVm, startedAt: number): Promise<Sa
   const { options, target, choice } = run;
   await assertNotAbandoned(vm);
   const runStateBefore = await vm.assertCanMigrate();
-  const { method, reason } = await chooseMethod(vm, methodWishes(run));
+  await using base = await BaseSnapshot.find(vm);
+  const { method, reason } = await chooseMethod(vm, methodWishes(run), base);
   await assertSpace(target, await memoryInUse(vm));
   const { file, partPath } = target;
   await using guard = await SaveGuard.start(vm, { file, partPath, runState: runStateBefore });
+  const copied = method === 'incremental' && base ? new QemuCopiedSource(vm, base) : undefined;
   const saved =
     method === 'native'
       ? await saveQemuNatively(run, vm)
-      : await saveThroughEngine(run, method === 'shared' ? new QemuSharedSource(vm) : streamSource(run, vm));
+      : await saveThroughEngine(
+          run,
+          copied ?? (method === 'shared' ? new QemuSharedSource(vm) : streamSource(run, vm)),
+        );
   const facts = { runState: runStateBefore, qemu: vm.versionText, ...launchOf(vm) };
   const result = await finish(run, saved, { facts }, async () => {
     const then = options.then ?? (runStateBefore === 'running' ? 'cont' : 'stop');
@@ -219,6 +228,7 @@ async function saveQemu(run: SaveRun, vm: QemuVm, startedAt: number): Promise<Sa
     totalTimeMs: Math.round(performance.now() - startedAt),
     synced: true,
     qemuVersion: vm.versionText,
+    ...(copied ? { base: copied.figures } : {}),
   };
 }
 

@@ -29,7 +29,7 @@ import { saveMappedRam } from '../support/native-migration.js';
 import { sha256 } from '../support/probes.js';
 import { startVm, type TestVm, type VmOptions } from '../support/qemu.js';
 import { QmpSession } from '../support/qmp-session.js';
-import { commandIn, consoleIn, dumpMemory, processesWith } from '../support/resumed-guest.js';
+import { assertMemoryIsThatOf, commandIn, consoleIn, processesWith } from '../support/resumed-guest.js';
 
 let folder: string;
 let names = 0;
@@ -85,21 +85,6 @@ async function assertGoesOn(
   }
   assert.deepEqual(processesWith(file), []);
   assert.equal(await sha256(file), before);
-}
-
-/** All that the guest can see of its main memory, against what the file says. */
-async function assertMemoryIsThatOf(file: string, qmp: string): Promise<void> {
-  await using image = await MappedRamImage.open(file);
-  const block = image.blocks.find(({ idstr }) => idstr === 'pc.ram');
-  assert.ok(block);
-  const memory = await dumpMemory(qmp, path.join(folder, 'memory'), block.usedLength);
-  for (let first = 0; first < block.pageCount; first += 256) {
-    // From 0xa0000 to 1 MiB the guest sees video memory and firmware instead.
-    if (first * 4096 < 2 ** 20) continue;
-    const expected = await image.readPages(block, first, Math.min(256, block.pageCount - first));
-    const found = memory.subarray(first * 4096, first * 4096 + expected.byteLength);
-    assert.ok(found.equals(expected), `memory differs in pages ${first} to ${first + 256}`);
-  }
 }
 
 /** Writes garbage into slots of zero pages, as a live save may leave it. Gives their number. */

@@ -1,6 +1,8 @@
 /** What tests do with VMs that the code under test has started from a file. */
-import { readdirSync, readFileSync } from 'node:fs';
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
+import { MappedRamImage } from '../../src/mapped-ram/image.js';
 import type { TestVm } from './qemu.js';
 import { QmpSession } from './qmp-session.js';
 import { SerialConsole } from './serial-console.js';
@@ -15,14 +17,32 @@ export async function consoleIn(folder: string): Promise<SerialConsole> {
   return await SerialConsole.open(path.join(folder, 'serial.sock'));
 }
 
-/** QEMU's own dump of guest-physical memory, over a QMP socket that nobody else uses. */
-export async function dumpMemory(qmp: string, file: string, length: number): Promise<Buffer> {
+/** All that the guest can see of its main memory, over a QMP socket that nobody else uses, against what the file says. */
+export async function assertMemoryIsThatOf(
+  file: string,
+  qmp: string,
+  options: { offset?: number } = {},
+): Promise<void> {
+  await using image = await MappedRamImage.open(file, options);
+  const block = image.block('pc.ram');
+  assert.ok(block);
+  const memory = await dumpMemory(qmp, `${file}.memory`, block.usedLength);
+  // From 0xa0000 to 1 MiB the guest sees video memory and firmware instead.
+  for (let first = 256; first < block.pageCount; first += 256) {
+    const expected = await image.readPages(block, first, Math.min(256, block.pageCount - first));
+    const found = memory.subarray(first * 4096, first * 4096 + expected.byteLength);
+    assert.ok(found.equals(expected), `memory differs in pages ${first} to ${first + 256}`);
+  }
+}
+
+async function dumpMemory(qmp: string, file: string, length: number): Promise<Buffer> {
   const session = await QmpSession.open(qmp);
   try {
     await session.execute('pmemsave', { val: 0, size: length, filename: file });
     return readFileSync(file);
   } finally {
     session.close();
+    rmSync(file, { force: true });
   }
 }
 

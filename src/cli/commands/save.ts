@@ -15,7 +15,7 @@ import {
   type VmAddress,
 } from '../arguments.js';
 import type { CommandDescription, Options } from '../command.js';
-import { formatDuration, properties } from '../format.js';
+import { formatDuration, plural, properties } from '../format.js';
 import { openVm } from '../vm-argument.js';
 
 export const save: CommandDescription = {
@@ -30,7 +30,7 @@ export const save: CommandDescription = {
       .addOption(
         new Option(
           '--method <method>',
-          'shared: mapram copies the RAM of a stopped VM; native: QEMU 9.1+ writes the file; stream: any QEMU sends it',
+          'shared: mapram copies the RAM of a stopped VM; native: QEMU 9.1+ writes the file; stream: any QEMU sends it; incremental: what a resumed VM has changed',
         )
           .choices(['auto', ...SAVE_METHODS])
           .default('auto'),
@@ -124,12 +124,18 @@ function liveOf({ live, downtimeLimit, autoConverge, maxTime, onTimeout }: Optio
   return false;
 }
 
+function describeBase({ changedPages, shared }: NonNullable<SaveResult['base']>): string {
+  const others = shared ? 'the others are shared with it' : 'the others were copied';
+  return `${plural(changedPages, 'page')} taken from the VM, ${others}`;
+}
+
 function describe(result: SaveResult): string {
   const { normalBytes, duplicatePages, ramBytes, totalTimeMs } = result;
   const rate = totalTimeMs > 0 ? ` (${formatSize(Math.round((normalBytes / totalTimeMs) * 1000))}/s)` : '';
   return properties([
     ['saved', `${result.file}, ${formatSize(result.allocatedBytes)} on disk`],
     ['method', `${result.method}: ${result.methodReason}`],
+    ...(result.base === undefined ? [] : [['base', describeBase(result.base)] as const]),
     ['direct I/O', `${result.directIo ? 'on' : 'off'}: ${result.directIoReason}`],
     ['channels', String(result.channels)],
     [

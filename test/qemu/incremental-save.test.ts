@@ -1,0 +1,195 @@
+/** Saving a VM that runs from a file: what it has not changed is taken from there. */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { MapramError } from '../../src/errors.js';
+import { MappedRamImage } from '../../src/mapped-ram/image.js';
+import { resume } from '../../src/snapshot/resume.js';
+import type { ResumedVm } from '../../src/snapshot/resumed-vm.js';
+import { type SaveOptions, type SaveResult, save } from '../../src/snapshot/save.js';
+import { verify } from '../../src/snapshot/verify.js';
+import { needs } from '../support/environment.js';
+import { saveMappedRam } from '../support/native-migration.js';
+import { sha256 } from '../support/probes.js';
+import { startVm } from '../support/qemu.js';
+import { assertMemoryIsThatOf, consoleIn } from '../support/resumed-guest.js';
+
+describe('an incremental save', needs({ qemu: '10.0', guest: 'tiny' }), () => {
+  let folder: string;
+  let base: string;
+  let command: readonly string[];
+  let source: string;
+  let counter: number;
+  let bootChecksum: string | undefined;
+  let folders = 0;
+
+  before(async () => {
+    folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-incremental-'));
+    base = path.join(folder, 'base.mapram');
+    await using vm = await startVm();
+    await saveMappedRam(vm, base);
+    command = vm.commandLine;
+    source = vm.folder;
+    counter = vm.console.counter;
+    bootChecksum = vm.console.bootChecksum;
+  });
+  after(() => rmSync(folder, { recursive: true, force: true }));
+
+  async function resumeFrom(file: string): Promise<{ vm: ResumedVm; sockets: string }> {
+    folders += 1;
+    const sockets = path.join(folder, String(folders));
+    mkdirSync(sockets);
+    const moved = command.map((word) => word.replaceAll(source, sockets));
+    return { vm: await resume({ file, command: moved }), sockets };
+  }
+
+  async function saveAgain(
+    qmp: string,
+    file: string,
+    options: Partial<SaveOptions> = {},
+  ): Promise<SaveResult> {
+    return await save({ vm: qmp, file, onWarning() {}, ...options });
+  }
+
+  /** Lets the guest change something, saves it, and lets a guest from the new file check itself. */
+  async function assertSavesAgain(file: string, options: Partial<SaveOptions> = {}): Promise<SaveResult> {
+    const from = await resumeFrom(base);
+    await using vm = from.vm;
+    const console = await consoleIn(from.sockets);
+    await console.waitForCounterAbove(counter + 10);
+    const result = await saveAgain(vm.qmp, file, options);
+    assert.equal(result.method, 'incremental');
+    assert.equal(result.runState, 'running');
+    await console.waitForCounterAbove();
+    assert.deepEqual(console.torn, []);
+    console.close();
+    await vm.end();
+
+    const again = await resumeFrom(file);
+    await using second = again.vm;
+    assert.equal(second.facts.runState, 'running');
+    const secondConsole = await consoleIn(again.sockets);
+    await secondConsole.waitForCounterAbove(counter + 10);
+    assert.equal(await secondConsole.checksum(), bootChecksum);
+    await secondConsole.waitForCounterAbove();
+    assert.deepEqual(secondConsole.torn, []);
+    secondConsole.close();
+    return result;
+  }
+
+  test('holds the whole guest, of which it wrote what had changed', async () => {
+    const untouched = await sha256(base);
+    const file = path.join(folder, 'second.mapram');
+    const result = await assertSavesAgain(file);
+    assert.equal(result.base?.file, base);
+    const { changedPages = 0 } = result.base ?? {};
+    assert.ok(changedPages > 0 && changedPages < result.normalPages / 2, `${changedPages} pages`);
+    assert.equal(await sha256(base), untouched);
+    assert.deepEqual((await verify({ file })).problems, []);
+    await using image = await MappedRamImage.open(file);
+    assert.deepEqual(image.problems, []);
+    assert.ok(image.devices.every(({ delimitedBy }) => delimitedBy === 'description'));
+  });
+
+  test('holds exactly the memory of a stopped guest, also through the page cache and at an offset', async () => {
+    const { vm, sockets } = await resumeFrom(base);
+    await using running = vm;
+    const console = await consoleIn(sockets);
+    await console.waitForCounterAbove(counter + 5);
+    console.close();
+    const file = path.join(folder, 'stopped.mapram');
+    const result = await saveAgain(running.qmp, file, { ['then']: 'stop', directIo: 'off', offset: 8192 });
+    assert.equal(result.method, 'incremental');
+    assert.equal(result.runState, 'paused');
+    await assertMemoryIsThatOf(file, running.qmp, { offset: 8192 });
+  });
+
+  test('does not need the name of the base any more', async () => {
+    const copy = path.join(folder, 'copy.mapram');
+    execFileSync('cp', ['--sparse=always', base, copy]);
+    const { vm, sockets } = await resumeFrom(copy);
+    await using running = vm;
+    unlinkSync(copy);
+    const console = await consoleIn(sockets);
+    await console.waitForCounterAbove(counter + 2);
+    console.close();
+    const { method } = await saveAgain(running.qmp, path.join(folder, 'orphan.mapram'));
+    assert.equal(method, 'incremental');
+  });
+
+  test('is refused for a VM that was not resumed from a file', async () => {
+    await using vm = await startVm();
+    const file = path.join(folder, 'refused.mapram');
+    await assert.rejects(
+      saveAgain(vm.qmpPath, file, { method: 'incremental' }),
+      (error) =>
+        error instanceof MapramError &&
+        error.code === 'UNSUPPORTED' &&
+        /not that of a mapped-ram file/.test(error.message),
+    );
+  });
+
+  test('leaves the guest running when it is cancelled', async () => {
+    const { vm, sockets } = await resumeFrom(base);
+    await using running = vm;
+    const cancel = new AbortController();
+    const file = path.join(folder, 'cancelled.mapram');
+    const saving = saveAgain(running.qmp, file, {
+      signal: cancel.signal,
+      onProgress: () => cancel.abort(),
+    });
+    await assert.rejects(saving);
+    const console = await consoleIn(sockets);
+    await console.waitForCounterAbove(counter + 2);
+    assert.deepEqual(console.torn, []);
+    console.close();
+  });
+
+  describe('on XFS', needs({ tools: ['mkfs.xfs'] }), () => {
+    let mount: string | undefined;
+
+    before(() => {
+      const disk = path.join(folder, 'xfs.img');
+      const point = path.join(folder, 'xfs');
+      writeFileSync(disk, '');
+      truncateSync(disk, 400 << 20);
+      mkdirSync(point);
+      try {
+        execFileSync('mkfs.xfs', ['-q', disk]);
+        execFileSync('mount', ['-o', 'loop', disk, point], { stdio: 'pipe' });
+        mount = point;
+      } catch {
+        // Not root, or in a container: there is no XFS to try.
+      }
+    });
+    after(() => {
+      if (mount !== undefined) execFileSync('umount', [mount]);
+    });
+
+    test('shares what has not changed', async (t) => {
+      if (mount === undefined) return t.skip('no XFS can be mounted here');
+      const shared = path.join(mount, 'base.mapram');
+      execFileSync('cp', ['--sparse=always', base, shared]);
+      const free = () =>
+        Number(
+          execFileSync('df', ['--output=avail', '-B1', mount as string], { encoding: 'utf8' }).split('\n')[1],
+        );
+      const usual = base;
+      base = shared;
+      try {
+        execFileSync('sync', ['-f', mount]);
+        const before = free();
+        const { base: figures, normalBytes } = await assertSavesAgain(path.join(mount, 'second.mapram'));
+        assert.equal(figures?.shared, true);
+        execFileSync('sync', ['-f', mount]);
+        const taken = before - free();
+        assert.ok(taken < normalBytes / 2, `${taken} of ${normalBytes} bytes`);
+      } finally {
+        base = usual;
+      }
+    });
+  });
+});
