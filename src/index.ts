@@ -1,35 +1,92 @@
 /** mapram: save, load and inspect QEMU virtual machines through mapped-ram files with direct I/O. */
-export { MapramError, type MapramErrorCode } from './errors.js';
+
+export { MapramError, type MapramErrorCode, type MapramErrorDetails } from './errors.js';
 export { BuiltinGuest } from './guest/builtin/builtin-guest.js';
 export type { BuiltinGuestOptions } from './guest/builtin/options.js';
-export {
-  type CompareOptions,
-  type Comparison,
-  compareSavedVms,
-} from './inside/compare.js';
+export { type CompareOptions, type Comparison, compareSavedVms } from './inside/compare.js';
+export { type DeviceValue, deviceValues } from './inside/device-values.js';
 export { equalChunksOf } from './inside/equal-chunks.js';
 export { type MemoryPicture, pictureOf } from './inside/memory-picture.js';
 export { type OpenOptions, openSavedVm } from './inside/open-saved-vm.js';
 export type { SavedBlock, SavedVm } from './inside/saved-vm.js';
 export { type DirectIoProbe, probeDirectIo } from './io/direct-io-probe.js';
 export type { DirectIoMode } from './io/open-direct.js';
+export type { Manifest } from './manifest/manifest.js';
+export { PageBitmap, type PageRun } from './mapped-ram/bitmap.js';
+export { type ByteSource, FileSource, MemorySource } from './mapped-ram/byte-source.js';
 export { checkImage, type ImageProblem } from './mapped-ram/check-image.js';
+export { GuestMap, type GuestRegion } from './mapped-ram/guest-map.js';
+export { readGuestMemory } from './mapped-ram/guest-memory.js';
 export { type ImageBlock, type ImageOpenOptions, MappedRamImage } from './mapped-ram/image.js';
+export { ImageWriter, type ImageWriterBlock, type ImageWriterOptions } from './mapped-ram/image-writer.js';
+export { type BlockLayout, type BlockShape, layoutBlocks } from './mapped-ram/layout.js';
+export type { LiveLimits } from './migration/live-limits.js';
+export type { MigrationBackend } from './monitor/backend.js';
 export { BuiltinBackend, type BuiltinBackendOptions } from './monitor/builtin-backend.js';
 export { Monitor, type MonitorEvent, type MonitorSetup } from './monitor/monitor.js';
 export { type FrontOptions, monitorInFrontOf } from './monitor/open-monitor.js';
-export { QmpClient, type QmpConnectOptions, type QmpExecuteOptions } from './monitor/qmp-client.js';
-export { QmpError } from './monitor/qmp-error.js';
+export {
+  QmpClient,
+  type QmpConnectOptions,
+  type QmpEventsOptions,
+  type QmpExecuteOptions,
+} from './monitor/qmp-client.js';
+export { QmpError, type QmpErrorClass } from './monitor/qmp-error.js';
+export type { StreamCompression } from './multifd/payload-decoder.js';
 export { effectiveDirectIo } from './options/direct-io.js';
-export type { MigrationCapabilities } from './options/migration-capabilities.js';
-export type { MigrationParameters } from './options/migration-parameters.js';
+export {
+  type CapabilityName,
+  defaultCapabilities,
+  MIGRATION_CAPABILITIES,
+  type MigrationCapabilities,
+} from './options/migration-capabilities.js';
+export { MigrationOptions } from './options/migration-options.js';
+export {
+  defaultParameters,
+  MIGRATION_PARAMETERS,
+  type MigrationParameters,
+  type ParameterName,
+} from './options/migration-parameters.js';
 export { type ProfileName, type QemuProfile, qemuProfile } from './options/qemu-profile.js';
-export type { ProgressEvent } from './progress.js';
+export type { ChannelProgress, ProgressEvent } from './progress.js';
 export type { CloneOptions } from './snapshot/clone-factory.js';
 export { ClonePool, type ClonePoolHealth, type ClonePoolOptions } from './snapshot/clone-pool.js';
+export { convertToElf } from './snapshot/convert-elf.js';
+export { convertToMappedRam } from './snapshot/convert-mapped-ram.js';
+export { convertToRaw } from './snapshot/convert-raw.js';
+export type { Conversion, ConvertedFile, ConvertOptions, ConvertTarget } from './snapshot/convert-target.js';
 export { ForkedVms, type ForkOptions, fork } from './snapshot/fork.js';
+export {
+  type InspectedBlock,
+  type InspectedDevice,
+  type Inspection,
+  type InspectOptions,
+  inspect,
+} from './snapshot/inspect.js';
+export type { LaunchOptions } from './snapshot/launch-plan.js';
 export { type RestoreOptions, type RestoreResult, restore } from './snapshot/restore.js';
 export { planResume, type ResumeOptions, type ResumePlan, resume } from './snapshot/resume.js';
 export { ResumedVm, type ResumedVmFacts } from './snapshot/resumed-vm.js';
 export { type SaveOptions, type SaveResult, save } from './snapshot/save.js';
-export { type DecodedDevice, type DecodedField, decodeDevice } from './stream/device-decoder.js';
+export type { SaveMethod } from './snapshot/save-method.js';
+export { type VerifyOptions, type VerifyProblem, type VerifyResult, verify } from './snapshot/verify.js';
+export type { StreamConfiguration } from './stream/configuration.js';
+export {
+  type DecodedDevice,
+  type DecodedField,
+  type DecodedStruct,
+  type DecodedValue,
+  decodeDevice,
+} from './stream/device-decoder.js';
+export {
+  type DeviceSection,
+  type SplitOptions,
+  type StreamTail,
+  splitTail,
+} from './stream/device-sections.js';
+export { decodeLibvirtHeader, type LibvirtHeader } from './stream/libvirt-header.js';
+export type { StreamEvent } from './stream/stream-event.js';
+export { StreamParser, type StreamParserOptions } from './stream/stream-parser.js';
+export { readStream, readStreamSync } from './stream/stream-reader.js';
+export { type SectionOpening, StreamWriter } from './stream/stream-writer.js';
+export { type DeviceDescription, parseVmDescription, type VmDescription } from './stream/vmdescription.js';
