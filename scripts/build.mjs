@@ -1,6 +1,7 @@
-// Builds the package: type-checks src and writes dist (JavaScript, declarations), then marks the command executable.
+// Builds the package: type-checks src and writes dist (JavaScript, declarations, manual page), then marks the command
+// executable.
 import { spawnSync } from 'node:child_process';
-import { chmodSync, rmSync } from 'node:fs';
+import { chmodSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 
@@ -15,4 +16,9 @@ const { status } = spawnSync(process.execPath, [tsc, '-p', path.join(root, 'tsco
   stdio: 'inherit',
 });
 if (status !== 0) process.exit(status ?? 1);
+const built = (name) => import(path.join(root, 'dist', 'cli', name));
+const [{ commandTree }, { manPage }, { createProgram }, { COMMANDS }] = await Promise.all(
+  ['command-tree.js', 'man-page.js', 'program.js', 'registry.js'].map(built),
+);
+writeFileSync(path.join(root, 'dist', 'mapram.1'), manPage(commandTree(createProgram(COMMANDS))));
 chmodSync(path.join(root, 'dist', 'cli', 'main.js'), 0o755);

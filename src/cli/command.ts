@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { ProgressEvent } from '../progress.js';
+import type { Log } from './log.js';
 
 /**
  * One command of the command line. A file in `commands/` exports one of these and `registry.ts` lists it; parsing,
@@ -26,10 +27,14 @@ export type Options = Readonly<Record<string, any>>;
 
 /** What a command gets from the frame. */
 export interface CommandContext {
+  /** The whole command line, for commands that are about it. */
+  readonly program: Command;
   /** Fires at the first ^C, SIGTERM or SIGHUP: undo what was begun and throw; its reason is a CANCELLED error. */
   readonly signal: AbortSignal;
   /** True with `--json`: stdout then belongs to JSON lines. */
   readonly json: boolean;
+  /** Writes a record of the structured log; nothing without `--log`. */
+  readonly log: Log;
   /** Shows how far it is: a bar on a terminal, JSON lines with `--json`, otherwise nothing. */
   progress(event: ProgressEvent): void;
   /** One warning line on stderr; with `--json` also one object on stdout. */

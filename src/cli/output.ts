@@ -1,6 +1,7 @@
 import type { MapramErrorCode } from '../errors.js';
 import type { ProgressEvent } from '../progress.js';
 import { toJsonLine } from './json.js';
+import { type Log, scalarsOf } from './log.js';
 import { ProgressBar } from './progress-bar.js';
 
 const JSON_PROGRESS_MS = 100;
@@ -15,7 +16,8 @@ export interface Failure {
 }
 
 /**
- * Everything a command writes. Failures and warnings always go to stderr, each as one line that begins with `mapram: `.
+ * Everything a command writes. Failures and warnings always go to stderr, each as one line that begins with `mapram: `, or
+ * as records of the structured log where that was asked for.
  *
  * With `--json` stdout carries one object a line, told apart by its first key, whose value is the command's name:
  * `{"progress":…}`, `{"ready":…}` and `{"warning":…,"message":…}` any number of times, then one `{"result":…}` as the last line, which
@@ -23,21 +25,25 @@ export interface Failure {
  */
 export class Output {
   readonly #json: boolean;
+  readonly #log: Log | undefined;
   readonly #bar: ProgressBar | undefined;
   #progressAt = Number.NEGATIVE_INFINITY;
   #progressPhase = '';
 
   constructor(
     readonly command: string,
-    options: { json: boolean },
+    options: { json: boolean /** Gets what would go to stderr. */; log?: Log },
   ) {
     this.#json = options.json;
+    this.#log = options.log;
     const terminal = process.stderr.isTTY && process.env.TERM !== 'dumb';
-    if (!options.json && terminal) this.#bar = new ProgressBar(process.stderr, process.env);
+    if (!options.json && terminal && options.log === undefined)
+      this.#bar = new ProgressBar(process.stderr, process.env);
   }
 
   progress(event: ProgressEvent): void {
     this.#bar?.show(event);
+    this.#log?.('debug', 'progress', scalarsOf(event));
     if (!this.#json) return;
     const now = performance.now();
     const finished = event.totalBytes > 0 && event.bytes >= event.totalBytes;
@@ -49,7 +55,8 @@ export class Output {
 
   warn(message: string): void {
     this.#bar?.clear();
-    process.stderr.write(`mapram: warning: ${oneLine(message)}\n`);
+    if (this.#log) this.#log('warn', oneLine(message));
+    else process.stderr.write(`mapram: warning: ${oneLine(message)}\n`);
     if (this.#json) this.#line({ warning: this.command, message: oneLine(message) });
   }
 
@@ -72,12 +79,15 @@ export class Output {
 
   /** Why the exit code is 1 although there is a result. */
   verdict(message: string): void {
-    process.stderr.write(`mapram: ${message}\n`);
+    if (this.#log) this.#log('error', message);
+    else process.stderr.write(`mapram: ${message}\n`);
   }
 
   failure(failure: Failure): void {
     this.#bar?.clear();
-    process.stderr.write(`mapram: ${failure.message}\n`);
+    const { message, ...details } = failure;
+    if (this.#log) this.#log('error', message, details);
+    else process.stderr.write(`mapram: ${message}\n`);
     if (this.#json) this.#line({ result: this.command, error: failure });
   }
 

@@ -1,8 +1,9 @@
 import { createRequire } from 'node:module';
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
 import { errorReason, MapramError } from '../errors.js';
 import { Cancellation } from './cancellation.js';
-import type { CommandDescription } from './command.js';
+import type { CommandDescription, Options } from './command.js';
+import { createLog, LOG_FORMATS, LOG_LEVELS, type Log, scalarsOf } from './log.js';
 import { type Failure, Output, oneLine } from './output.js';
 
 /** The process exit codes of every command. */
@@ -21,6 +22,28 @@ export async function runProgram(
 ): Promise<ExitCode> {
   for (const stream of [process.stdout, process.stderr]) stream.on('error', ignoreMissingReader);
   let exitCode: ExitCode = EXIT.good;
+  const program = createProgram(commands, async (description, command) => {
+    exitCode = await runCommand(description, command);
+  });
+  try {
+    await program.parseAsync(argv, { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    exitCode = error.exitCode === 0 ? EXIT.good : usageFailure(commands, argv, error);
+  }
+  await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
+  return exitCode;
+}
+
+/**
+ * The command line as commander knows it: what help, completion and the manual page are made from.
+ *
+ * @param run called with the command that was asked for, once its arguments are parsed
+ */
+export function createProgram(
+  commands: readonly CommandDescription[],
+  run: (description: CommandDescription, command: Command) => Promise<void> = async () => {},
+): Command {
   const program = new Command('mapram')
     .description(
       'Save, load, resume, fork and inspect QEMU virtual machines: mapped-ram files with direct I/O.',
@@ -35,18 +58,20 @@ export async function runProgram(
     command.description(`${description.summary[0]?.toUpperCase()}${description.summary.slice(1)}.`);
     description.declare(command);
     command.option('--json', 'machine-readable: progress and result as JSON lines on stdout');
-    command.action(async () => {
-      exitCode = await runCommand(description, command.processedArgs, command.opts());
-    });
+    command
+      .addOption(
+        new Option('--log <format>', 'a structured log on stderr instead of single lines').choices(
+          LOG_FORMATS,
+        ),
+      )
+      .addOption(
+        new Option('--log-level <level>', 'with --log: the least level to write')
+          .choices(LOG_LEVELS)
+          .default('info'),
+      );
+    command.action(() => run(description, command));
   }
-  try {
-    await program.parseAsync(argv, { from: 'user' });
-  } catch (error) {
-    if (!(error instanceof CommanderError)) throw error;
-    exitCode = error.exitCode === 0 ? EXIT.good : usageFailure(commands, argv, error);
-  }
-  await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
-  return exitCode;
+  return program;
 }
 
 /** Waits until a pipe has taken what was written: the process ends right after this. */
@@ -61,24 +86,28 @@ function ignoreMissingReader(error: NodeJS.ErrnoException): void {
   if (error.code !== 'EPIPE') throw error;
 }
 
-async function runCommand(
-  description: CommandDescription,
-  args: readonly unknown[],
-  options: Record<string, unknown>,
-): Promise<ExitCode> {
+async function runCommand(description: CommandDescription, command: Command): Promise<ExitCode> {
+  const options = command.opts();
   const json = options.json === true;
-  const output = new Output(description.name, { json });
+  const log = logOf(description.name, options);
+  const output = new Output(description.name, { json, ...(log === undefined ? {} : { log }) });
+  const startedAt = performance.now();
   using cancellation = new Cancellation(description.name);
+  log?.('info', 'started');
   try {
-    const result = await description.run(args, options, {
+    const result = await description.run(command.processedArgs, options, {
+      program: command.parent ?? command,
       signal: cancellation.signal,
       json,
+      log: log ?? (() => {}),
       progress: (event) => output.progress(event),
       warn: (message) => output.warn(message),
       print: (line) => output.print(line),
       ready: (fields, line) => output.ready(fields, line),
     });
     output.result(result.fields, result.text);
+    const durationMs = Math.round(performance.now() - startedAt);
+    log?.('info', 'finished', { ...scalarsOf(result.fields), durationMs });
     if (result.failed === undefined) return EXIT.good;
     output.verdict(oneLine(result.failed));
     return EXIT.failed;
@@ -90,6 +119,16 @@ async function runCommand(
     if (process.env.MAPRAM_DEBUG && error instanceof Error) process.stderr.write(`${error.stack}\n`);
     return failure.code === 'USAGE' ? EXIT.usage : EXIT.failed;
   }
+}
+
+function logOf(command: string, options: Options): Log | undefined {
+  if (options.log === undefined) return undefined;
+  return createLog({
+    command,
+    format: options.log,
+    level: options.logLevel,
+    write: (line) => process.stderr.write(`${line}\n`),
+  });
 }
 
 function describeFailure(command: string, error: unknown): Failure {

@@ -1,4 +1,5 @@
 import type { CommandDescription } from './command.js';
+import { completion } from './commands/completion.js';
 import { convert } from './commands/convert.js';
 import { demo } from './commands/demo.js';
 import { diff } from './commands/diff.js';
@@ -9,6 +10,7 @@ import { monitor } from './commands/monitor.js';
 import { restore } from './commands/restore.js';
 import { resume } from './commands/resume.js';
 import { save } from './commands/save.js';
+import { schema } from './commands/schema.js';
 import { ui } from './commands/ui.js';
 import { verify } from './commands/verify.js';
 
@@ -26,4 +28,6 @@ export const COMMANDS: readonly CommandDescription[] = [
   demo,
   monitor,
   doctor,
+  completion,
+  schema,
 ];

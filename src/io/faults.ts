@@ -9,6 +9,7 @@
  */
 import { constants } from 'node:os';
 import { getEnvironmentData, setEnvironmentData } from 'node:worker_threads';
+import { type CallTarget, isTracing, traceCall } from './call-trace.js';
 import { systemError } from './system-error.js';
 
 /** The kinds that are told apart. Zeroing a range by punching counts as `punch`, both sync calls as `sync`. */
@@ -84,8 +85,11 @@ export function installFaults(faults: Fault[]): InstalledFaults {
 /**
  * Announces a call of `length` bytes (0 where that means nothing). Returns how many bytes may be moved; throws
  * the planned error, as the system call would.
+ *
+ * @param target what the call is about, asked for only when calls are traced
  */
-export function admit(call: IoCall, length = 0): number {
+export function admit(call: IoCall, length = 0, target?: () => CallTarget): number {
+  if (isTracing) traceCall(call, length, target?.() ?? {});
   return plan === undefined ? length : consult(plan, call, length);
 }
 

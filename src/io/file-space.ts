@@ -32,7 +32,7 @@ function fallocate(
   offset: number,
   length: number,
 ): boolean {
-  admit(call);
+  admit(call, length, () => ({ fd, position: offset }));
   try {
     native().fallocate(fd, mode, offset, length);
     return true;
@@ -44,7 +44,7 @@ function fallocate(
 
 /** Sets the size of a file; what is cut off is lost, what is added is a hole. */
 export function truncateFile(fd: number, length: number): void {
-  admit('truncate');
+  admit('truncate', length, () => ({ fd }));
   ftruncateSync(fd, length);
 }
 

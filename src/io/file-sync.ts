@@ -9,7 +9,7 @@ const fsyncAsync = promisify(fsync);
 
 /** Waits until a file's data, and the metadata needed to read it back, are on the disk. Covers O_DIRECT writes too: their extents and the disk's cache are flushed by nothing else. */
 export async function syncFileData(fd: number): Promise<void> {
-  admit('sync');
+  admit('sync', 0, () => ({ fd }));
   await fdatasyncAsync(fd);
 }
 
@@ -17,7 +17,7 @@ export async function syncFileData(fd: number): Promise<void> {
 export async function syncDirectoryOf(file: string): Promise<void> {
   const fd = openFile(path.dirname(file), constants.O_RDONLY | constants.O_DIRECTORY);
   try {
-    admit('sync');
+    admit('sync', 0, () => ({ fd }));
     await fsyncAsync(fd);
   } finally {
     closeFile(fd);

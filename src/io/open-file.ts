@@ -6,7 +6,7 @@ export const PRIVATE_FILE_MODE = 0o600;
 
 /** `open(2)`; close-on-exec is set. `flags` are those of `fs.constants`. */
 export function openFile(path: string, flags: number, mode: OpenMode = PRIVATE_FILE_MODE): number {
-  admit('open');
+  admit('open', 0, () => ({ path: `${path} flags 0o${flags.toString(8)}` }));
   return openSync(path, flags, mode);
 }
 
@@ -20,6 +20,6 @@ export function closeFile(fd: number): void {
   try {
     closeSync(fd);
   } finally {
-    admit('close');
+    admit('close', 0, () => ({ fd }));
   }
 }

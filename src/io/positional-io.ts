@@ -24,7 +24,13 @@ export function writeFully(fd: number, data: Uint8Array, position: number): void
 function writeSome(fd: number, data: Uint8Array, offset: number, position: number): number {
   for (;;) {
     try {
-      return writeSync(fd, data, offset, admit('write', data.length - offset), position);
+      return writeSync(
+        fd,
+        data,
+        offset,
+        admit('write', data.length - offset, () => ({ fd, position })),
+        position,
+      );
     } catch (error) {
       retryOrThrow(error);
     }
@@ -48,7 +54,13 @@ export function readFully(fd: number, data: Uint8Array, position: number): numbe
 function readSome(fd: number, data: Uint8Array, offset: number, position: number): number {
   for (;;) {
     try {
-      return readSync(fd, data, offset, admit('read', data.length - offset), position);
+      return readSync(
+        fd,
+        data,
+        offset,
+        admit('read', data.length - offset, () => ({ fd, position })),
+        position,
+      );
     } catch (error) {
       // After the unaligned end of a file a direct read cannot go on at an aligned place: the kernel says
       // EINVAL where a buffered read would give 0.

@@ -34,7 +34,7 @@ export async function writeFully(
 }
 
 async function writeOnce(fd: number, bytes: Uint8Array, from: number, position: number): Promise<number> {
-  const length = admit('write', bytes.byteLength - from);
+  const length = admit('write', bytes.byteLength - from, () => ({ fd, position }));
   return new Promise((resolve, reject) => {
     write(fd, bytes, from, length, position, (error, written) => {
       if (error) reject(error);

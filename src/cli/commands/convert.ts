@@ -30,7 +30,11 @@ export const convert: CommandDescription = {
       .option('--offset <bytes>', 'where the stream of IN starts, for a file saved with offset=', parseOffset)
       .addHelpText(
         'after',
-        `\nForms:\n${TARGETS.map(({ name, summary }) => `  ${name.padEnd(12)}${summary}`).join('\n')}`,
+        `\nForms:\n${TARGETS.map(({ name, summary }) => `  ${name.padEnd(12)}${summary}`).join('\n')}
+
+Examples:
+  mapram convert vm.mapram vm.core --to elf
+  mapram convert vm.mapram ram --to raw`,
       );
   },
   async run([input, output], { to, block, force, offset }, { signal, progress, warn }) {

@@ -30,7 +30,12 @@ export const demo: CommandDescription = {
       .addOption(directIoOption())
       .addHelpText(
         'after',
-        '\nNeeds no QEMU, 300 MiB of disk and 600 MiB of memory for a few seconds, and leaves nothing behind.',
+        `
+Needs no QEMU, 300 MiB of disk and 600 MiB of memory for a few seconds, and leaves nothing behind.
+
+Examples:
+  mapram demo
+  mapram demo /var/tmp --direct-io on`,
       );
   },
   async run([directory], { directIo }, context) {

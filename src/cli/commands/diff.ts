@@ -27,7 +27,14 @@ export const diff: CommandDescription = {
       .option('--html <path>', 'write a page with a map of what differs')
       .option('--force', 'with --html: replace an existing file')
       .option('--offset-before <bytes>', 'where the stream of the first file starts', parseOffset)
-      .option('--offset-after <bytes>', 'where the stream of the second file starts', parseOffset);
+      .option('--offset-after <bytes>', 'where the stream of the second file starts', parseOffset)
+      .addHelpText(
+        'after',
+        `
+Examples:
+  mapram diff yesterday.mapram today.mapram
+  mapram diff --exit-code vm.mapram copy.mapram && echo the same`,
+      );
   },
   async run([beforePath, afterPath], options, { signal, progress }) {
     const open = (path: unknown, offset: number | undefined): Promise<SavedVm> =>

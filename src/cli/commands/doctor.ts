@@ -24,7 +24,12 @@ export const doctor: CommandDescription = {
       .option('--rescue', 'continue VMs that a save which died has left stopped');
     command.addHelpText(
       'after',
-      '\nTries the directory with a file of at most 256 MiB, which has no name and is removed again. Exit code 1 when something will not work.',
+      `
+Tries the directory with a file of at most 256 MiB, which has no name and is removed again. Exit code 1 when something will not work.
+
+Examples:
+  mapram doctor
+  mapram doctor /var/lib/vm --json`,
     );
   },
   async run([directory], { clean, rescue }, { signal, progress }) {

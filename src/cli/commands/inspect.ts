@@ -29,7 +29,15 @@ export const inspect: CommandDescription = {
       .option('--map', 'show a picture of memory: what is zero, text, code, dense, stale')
       .option('--html <path>', 'write a page with a zoomable map, blocks and devices')
       .option('--force', 'with --html: replace an existing file')
-      .option('--offset <bytes>', 'where the stream starts, for a file saved with offset=', parseOffset);
+      .option('--offset <bytes>', 'where the stream starts, for a file saved with offset=', parseOffset)
+      .addHelpText(
+        'after',
+        `
+Examples:
+  mapram inspect vm.mapram
+  mapram inspect --device virtio-net vm.mapram
+  mapram inspect --json vm.mapram | jq '.blocks[] | {idstr, usedLength}'`,
+      );
   },
   async run([file], { devices, device, map, html, force, offset }, { signal, progress }) {
     const options = { signal, onProgress: progress };

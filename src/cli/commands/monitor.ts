@@ -2,11 +2,13 @@ import { type Command, Option } from 'commander';
 import { MapramError } from '../../errors.js';
 import { BuiltinGuest } from '../../guest/builtin/builtin-guest.js';
 import { parseBuiltinOptions } from '../../guest/builtin/options.js';
+import { MetricsServer } from '../../metrics/metrics-server.js';
+import { MigrationMetrics } from '../../metrics/migration-metrics.js';
 import { BuiltinBackend } from '../../monitor/builtin-backend.js';
 import { StreamChannel } from '../../monitor/client-channel.js';
 import { Monitor } from '../../monitor/monitor.js';
 import { monitorInFrontOf } from '../../monitor/open-monitor.js';
-import { formatSocketAddress } from '../../monitor/socket-address.js';
+import { formatSocketAddress, parseSocketAddress } from '../../monitor/socket-address.js';
 import { PROFILE_NAMES, type ProfileName, qemuProfile } from '../../options/qemu-profile.js';
 import { parseVmAddress, VM_HELP, type VmAddress } from '../arguments.js';
 import type { CommandContext, CommandDescription, CommandResult } from '../command.js';
@@ -14,6 +16,7 @@ import type { CommandContext, CommandDescription, CommandResult } from '../comma
 interface MonitorOptions {
   readonly qmp?: string;
   readonly hmp?: string;
+  readonly metrics?: string;
   readonly speakAs: ProfileName;
   readonly paused: boolean;
   readonly incoming: boolean;
@@ -31,6 +34,7 @@ function declare(command: Command): void {
     .argument('<vm>', VM_HELP, parseVmAddress)
     .option('--qmp <socket>', 'serve QMP there: a path, or tcp:HOST:PORT (loopback without HOST)')
     .option('--hmp <socket>', 'serve the human monitor there, or on this terminal: stdio')
+    .option('--metrics <address>', 'serve figures for Prometheus over HTTP there: tcp:HOST:PORT')
     .addOption(
       new Option('--speak-as <version>', 'which QEMU the builtin guest speaks as')
         .choices([...PROFILE_NAMES])
@@ -41,6 +45,10 @@ function declare(command: Command): void {
     .addHelpText(
       'after',
       `
+Examples:
+  mapram monitor /run/vm.qmp --qmp /run/vm-front.qmp
+  mapram monitor builtin:size=256M --qmp guest.qmp --hmp guest.hmp
+
 Try it by hand:
   mapram monitor builtin --hmp stdio
   (qemu) migrate_set_capability mapped-ram on
@@ -60,7 +68,14 @@ async function run(vm: VmAddress, options: MonitorOptions, context: CommandConte
   }
   context.signal.throwIfAborted();
   await using opened = await openMonitor(vm, options, context);
-  const listening: { qmp?: string; hmp?: string } = {};
+  const listening: { qmp?: string; hmp?: string; metrics?: string } = {};
+  using _logged = logMigrations(opened, context);
+  await using served =
+    options.metrics === undefined ? undefined : await serveMetrics(opened, options.metrics);
+  if (served !== undefined) {
+    listening.metrics = served.url;
+    context.print(`metrics on ${served.url}`);
+  }
   if (qmp !== undefined) {
     listening.qmp = (await opened.listenQmp(qmp)).address;
     context.print(`QMP on ${listening.qmp}`);
@@ -81,6 +96,31 @@ async function run(vm: VmAddress, options: MonitorOptions, context: CommandConte
   }
   if (opened.failure !== undefined) throw opened.failure;
   return { fields: listening, text: '' };
+}
+
+/** Each change of a migration's status is a record of the log. */
+function logMigrations({ backend }: Monitor, { log }: CommandContext): Disposable {
+  const unsubscribe = backend.subscribe(({ event, data = {} }) => {
+    if (event === 'MIGRATION') log('info', 'migration', data);
+  });
+  return { [Symbol.dispose]: unsubscribe };
+}
+
+async function serveMetrics(monitor: Monitor, text: string): Promise<{ url: string } & AsyncDisposable> {
+  const address = parseSocketAddress(text);
+  if ('path' in address) throw new MapramError('USAGE', 'monitor: --metrics takes tcp:HOST:PORT');
+  const metrics = new MigrationMetrics(monitor);
+  try {
+    const server = await MetricsServer.open(address.host, address.port, () => metrics.collect());
+    const close = async () => {
+      await server[Symbol.asyncDispose]();
+      metrics[Symbol.dispose]();
+    };
+    return { url: server.url, [Symbol.asyncDispose]: close };
+  } catch (error) {
+    metrics[Symbol.dispose]();
+    throw error;
+  }
 }
 
 async function openMonitor(

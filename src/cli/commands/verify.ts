@@ -18,7 +18,12 @@ export const verify: CommandDescription = {
       .option('--offset <bytes>', 'where the stream starts, for a file saved with offset=', parseOffset)
       .addHelpText(
         'after',
-        '\nExit code 1 when something is wrong. Files of other programs have no checksums: only their structure is checked.',
+        `
+Exit code 1 when something is wrong. Files of other programs have no checksums: only their structure is checked.
+
+Examples:
+  mapram verify vm.mapram
+  mapram verify --require-signature backup.pub vm.mapram`,
       );
   },
   async run([file], { directIo, channels, structure, requireSignature, offset }, { signal, progress, warn }) {

@@ -1,0 +1,23 @@
+import { Argument } from 'commander';
+import type { CommandDescription } from '../command.js';
+import { commandTree } from '../command-tree.js';
+import { completionScript, SHELLS, type Shell } from '../completion.js';
+
+export const completion: CommandDescription = {
+  name: 'completion',
+  summary: 'print a script that completes commands and options in a shell',
+  declare(command) {
+    command.addArgument(new Argument('<shell>', 'the shell').choices(SHELLS)).addHelpText(
+      'after',
+      `
+Examples:
+  source <(mapram completion bash)
+  mapram completion zsh > ~/.zsh/completions/_mapram
+  mapram completion fish > ~/.config/fish/completions/mapram.fish`,
+    );
+  },
+  async run([shell], _options, { program }) {
+    const script = completionScript(shell as Shell, commandTree(program));
+    return { fields: { shell, script }, text: script.trimEnd() };
+  },
+};

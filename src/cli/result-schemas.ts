@@ -1,0 +1,369 @@
+/**
+ * The shapes of what every command writes with `--json`: the one source of the JSON Schemas that `mapram schema` prints. The
+ * compiler holds each against the type of the command's result; tests hold them against real output.
+ */
+import * as v from 'valibot';
+import type { DirectoryCheck, SpeedTrial } from '../doctor/directory-check.js';
+import type { Finding } from '../doctor/finding.js';
+import type { HostCheck } from '../doctor/host-check.js';
+import type { Mount } from '../doctor/mounts.js';
+import type { QemuInstallation } from '../doctor/qemu-installations.js';
+import type { Comparison } from '../inside/compare.js';
+import type { BlockComparison, DifferentRange } from '../inside/compare-memory.js';
+import type { DirectIoProbe } from '../io/direct-io-probe.js';
+import type { GuestRegion } from '../mapped-ram/guest-map.js';
+import type { ChannelProgress, ProgressEvent } from '../progress.js';
+import type { ConvertedFile } from '../snapshot/convert-target.js';
+import type { InspectedBlock, InspectedDevice, Inspection } from '../snapshot/inspect.js';
+import { LOAD_METHODS, type RestoreResult } from '../snapshot/restore.js';
+import type { ResumePlan } from '../snapshot/resume.js';
+import type { ResumedVmFacts } from '../snapshot/resumed-vm.js';
+import type { SaveResult } from '../snapshot/save.js';
+import { SAVE_METHODS } from '../snapshot/save-method.js';
+import type { VerifyProblem, VerifyResult } from '../snapshot/verify.js';
+
+/** An object with a member for each of `T`, no more and no less. */
+type EntriesOf<T> = { [Key in keyof T]-?: v.GenericSchema<unknown, Exclude<T[Key], undefined>> };
+
+function shape<T>() {
+  return <const Entries extends EntriesOf<T>>(entries: Entries) => v.strictObject(entries);
+}
+
+const text = v.string();
+const flag = v.boolean();
+const texts = v.array(text);
+const count = v.pipe(v.number(), v.integer(), v.minValue(0));
+const bytes = v.pipe(count, v.description('bytes'));
+const rate = v.pipe(v.number(), v.minValue(0), v.description('bytes a second'));
+const ms = v.pipe(v.number(), v.minValue(0), v.description('milliseconds'));
+/** A value of a device. Integers may have 64 bits: read them with a parser that keeps all digits. */
+const deviceValue = v.union([flag, v.number(), text, v.null()]);
+
+const saveResult = shape<SaveResult>()({
+  file: text,
+  method: v.picklist([...SAVE_METHODS, 'builtin']),
+  methodReason: text,
+  directIo: v.pipe(flag, v.description('whether O_DIRECT was really used')),
+  directIoReason: text,
+  channels: count,
+  ramBytes: bytes,
+  normalPages: count,
+  duplicatePages: v.pipe(count, v.description('zero pages, which take no place')),
+  normalBytes: bytes,
+  fileBytes: bytes,
+  allocatedBytes: bytes,
+  totalTimeMs: ms,
+  downtimeMs: ms,
+  synced: flag,
+  id: text,
+  checksums: v.picklist(['xxh64', 'sha256-128', 'none']),
+  signed: flag,
+  qemuVersion: v.exactOptional(text),
+  runState: text,
+});
+
+const restoreResult = shape<RestoreResult>()({
+  file: text,
+  method: v.picklist([...LOAD_METHODS, 'builtin']),
+  methodReason: text,
+  totalTimeMs: ms,
+  directIo: flag,
+  directIoReason: text,
+  channels: count,
+  normalPages: count,
+  runState: text,
+});
+
+const vm = shape<ResumedVmFacts>()({
+  pid: count,
+  qmp: text,
+  loadTimeMs: ms,
+  totalTimeMs: ms,
+  runState: text,
+});
+
+const block = shape<InspectedBlock>()({
+  idstr: text,
+  usedLength: bytes,
+  pagesOffset: v.exactOptional(bytes),
+  bitmapOffset: v.exactOptional(bytes),
+  normalPages: count,
+  stalePages: v.exactOptional(count),
+});
+
+const device = v.strictObject({
+  ...shape<Omit<InspectedDevice, 'state' | 'data'>>()({
+    idstr: text,
+    instanceId: count,
+    version: count,
+    length: bytes,
+    position: bytes,
+  }).entries,
+  fields: v.exactOptional(v.record(text, v.unknown())),
+  data: v.exactOptional(v.pipe(text, v.description('hexadecimal'))),
+});
+
+const inspection = v.strictObject({
+  ...shape<Omit<Inspection, 'devices'>>()({
+    file: text,
+    container: v.picklist(['qemu', 'libvirt']),
+    form: v.picklist(['mapped-ram', 'stream']),
+    offset: bytes,
+    compression: v.exactOptional(text),
+    domainXml: v.exactOptional(text),
+    machine: text,
+    capabilities: texts,
+    pageSize: bytes,
+    complete: flag,
+    fileBytes: bytes,
+    allocatedBytes: bytes,
+    ramBytes: bytes,
+    guestRegions: v.array(
+      shape<GuestRegion>()({ idstr: text, start: bytes, length: bytes, blockOffset: bytes }),
+    ),
+    unplaced: texts,
+    normalPages: count,
+    rounds: count,
+    blocks: v.array(block),
+    manifest: v.unknown(),
+    problems: texts,
+  }).entries,
+  devices: v.array(device),
+  map: v.exactOptional(v.record(text, v.unknown())),
+  html: v.exactOptional(text),
+});
+
+const verifyProblem = shape<VerifyProblem>()({
+  kind: v.picklist([
+    'incomplete',
+    'header',
+    'alignment',
+    'bitmap',
+    'truncated',
+    'device',
+    'trailing',
+    'manifest',
+    'contents',
+    'unreadable',
+    'signature',
+  ]),
+  where: text,
+  message: text,
+  offset: v.exactOptional(bytes),
+  guestAddress: v.exactOptional(count),
+  length: v.exactOptional(bytes),
+});
+
+const verifyResult = shape<VerifyResult>()({
+  file: text,
+  ok: flag,
+  id: v.exactOptional(text),
+  createdAt: v.exactOptional(text),
+  problems: v.array(verifyProblem),
+  notes: texts,
+  checkedBytes: bytes,
+  signature: v.picklist(['none', 'invalid', 'valid', 'trusted']),
+  directIo: flag,
+  channels: count,
+  totalTimeMs: ms,
+});
+
+const range = shape<DifferentRange>()({
+  offset: bytes,
+  length: bytes,
+  guestAddress: v.exactOptional(count),
+});
+
+const comparison = v.strictObject({
+  before: text,
+  after: text,
+  ...shape<Omit<Comparison, 'devices'>>()({
+    equal: flag,
+    machine: v.strictObject({ before: text, after: text }),
+    complete: v.strictObject({ before: flag, after: flag }),
+    differentPages: count,
+    differentBytes: bytes,
+    blocks: v.array(
+      shape<BlockComparison>()({
+        idstr: text,
+        status: v.picklist(['equal', 'different', 'only-before', 'only-after']),
+        usedLengthBefore: v.exactOptional(bytes),
+        usedLengthAfter: v.exactOptional(bytes),
+        differentPages: count,
+        differentBytes: bytes,
+        ranges: v.array(range),
+      }),
+    ),
+    readBytes: bytes,
+  }).entries,
+  devices: v.array(
+    v.strictObject({
+      idstr: text,
+      instanceId: count,
+      status: v.picklist(['different', 'only-before', 'only-after']),
+      changes: v.array(
+        v.strictObject({
+          path: text,
+          type: text,
+          before: v.exactOptional(deviceValue),
+          after: v.exactOptional(deviceValue),
+        }),
+      ),
+    }),
+  ),
+  problems: texts,
+});
+
+const conversion = v.strictObject({
+  input: text,
+  output: text,
+  to: text,
+  files: v.array(
+    shape<ConvertedFile>()({
+      file: text,
+      fileBytes: bytes,
+      allocatedBytes: bytes,
+      block: v.exactOptional(text),
+    }),
+  ),
+  notes: texts,
+});
+
+const directIoProbe = shape<DirectIoProbe>()({
+  supported: flag,
+  memoryAlignment: bytes,
+  offsetAlignment: bytes,
+  how: v.picklist(['statx', 'probe']),
+  reason: v.exactOptional(text),
+});
+
+const diagnosis = v.strictObject({
+  host: shape<HostCheck>()({
+    kernel: text,
+    architecture: text,
+    cpus: count,
+    memoryTotal: bytes,
+    memoryAvailable: bytes,
+    sharedMemoryFree: v.exactOptional(bytes),
+    node: text,
+    native: v.strictObject({ works: flag, library: text, problem: v.exactOptional(text) }),
+    kvm: v.picklist(['usable', 'denied', 'absent']),
+  }),
+  qemus: v.array(
+    v.union([
+      shape<QemuInstallation>()({
+        path: text,
+        aliases: texts,
+        version: text,
+        package: text,
+        kvm: flag,
+        mappedRam: flag,
+        directIo: flag,
+        multifd: flag,
+        ignoreShared: flag,
+      }),
+      v.strictObject({ path: text, aliases: texts, problem: text }),
+    ]),
+  ),
+  directory: shape<DirectoryCheck>()({
+    path: text,
+    mount: v.exactOptional(shape<Mount>()({ mountPoint: text, type: text, source: text })),
+    freeBytes: bytes,
+    directIo: directIoProbe,
+    preallocation: flag,
+    speed: v.exactOptional(shape<SpeedTrial>()({ bytes, direct: flag, writeRate: rate, readRate: rate })),
+  }),
+  leftBehind: v.strictObject({
+    parts: v.array(v.looseObject({ removed: flag })),
+    vms: v.array(v.strictObject({ address: text, file: text, rescued: flag })),
+  }),
+  findings: v.array(
+    shape<Finding>()({ level: v.picklist(['good', 'note', 'bad']), subject: text, message: text }),
+  ),
+});
+
+const demonstration = v.strictObject({
+  directory: text,
+  save: saveResult,
+  cachedShare: v.pipe(v.number(), v.minValue(0)),
+  inspect: v.strictObject({ blocks: v.array(block), normalPages: count, complete: flag }),
+  restore: restoreResult,
+  ticks: v.strictObject({ saved: count, loaded: count, afterwards: count }),
+  memoryChecksum: text,
+  totalTimeMs: ms,
+});
+
+/** The members of a command's last line, beside `result`. Several where options ask for different things. */
+const RESULTS = {
+  save: [saveResult],
+  restore: [restoreResult],
+  resume: [
+    v.strictObject({ vms: v.array(vm), totalTimeMs: ms }),
+    shape<ResumePlan>()({ command: texts, workingDirectory: text, qmp: text, warnings: texts }),
+  ],
+  fork: [v.strictObject({ vms: v.array(vm), totalTimeMs: ms, directory: text })],
+  inspect: [inspection],
+  verify: [verifyResult],
+  diff: [comparison],
+  convert: [conversion],
+  demo: [demonstration],
+  ui: [v.strictObject({})],
+  monitor: [
+    v.strictObject({
+      qmp: v.exactOptional(text),
+      hmp: v.exactOptional(text),
+      metrics: v.exactOptional(text),
+    }),
+  ],
+  doctor: [diagnosis],
+  completion: [v.strictObject({ shell: text, script: text })],
+  schema: [v.strictObject({ schema: v.record(text, v.unknown()) })],
+} as const;
+
+export type DescribedCommand = keyof typeof RESULTS;
+export const DESCRIBED_COMMANDS = Object.keys(RESULTS) as DescribedCommand[];
+
+const progress = shape<ProgressEvent>()({
+  phase: text,
+  bytes,
+  totalBytes: bytes,
+  pages: count,
+  rate,
+  remainingMs: v.exactOptional(ms),
+  channels: v.exactOptional(v.array(shape<ChannelProgress>()({ id: count, bytes, rate }))),
+});
+
+const failure = v.strictObject({
+  code: text,
+  message: text,
+  path: v.exactOptional(text),
+  offset: v.exactOptional(bytes),
+});
+
+/** Any line that a command writes to stdout with `--json`. */
+export function lineSchema(name: DescribedCommand): v.GenericSchema {
+  const results = RESULTS[name].map(({ entries }) => v.strictObject({ result: v.literal(name), ...entries }));
+  return v.union([
+    v.pipe(
+      v.strictObject({ progress: v.literal(name), ...progress.entries }),
+      v.description('any number of times'),
+    ),
+    v.pipe(
+      v.strictObject({ warning: v.literal(name), message: text }),
+      v.description('any number of times; on stderr as well'),
+    ),
+    ...(name === 'ui'
+      ? [
+          v.pipe(
+            v.strictObject({ ready: v.literal(name), url: text }),
+            v.description('once, when it can be opened'),
+          ),
+        ]
+      : []),
+    ...results.map((result) => v.pipe(result, v.description('the last line'))),
+    v.pipe(
+      v.strictObject({ result: v.literal(name), error: failure }),
+      v.description('the last line after a failure'),
+    ),
+  ]);
+}

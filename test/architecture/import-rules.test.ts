@@ -1,0 +1,165 @@
+/** Keeps the rooms of docs/architecture.md apart: imports between the folders of src point downwards only. */
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { describe, test } from 'node:test';
+import { repositoryRoot } from '../support/environment.js';
+
+/**
+ * The rooms, top to bottom, a row for each level. A room may import from rooms of lower levels, and from those of its own
+ * level that `NEIGHBOURS` names.
+ */
+const LEVELS: readonly (readonly string[])[] = [
+  ['index'],
+  ['cli'],
+  ['ui'],
+  ['snapshot', 'doctor', 'metrics'],
+  ['monitor'],
+  ['migration'],
+  ['guest', 'manifest', 'inside', 'launch'],
+  ['qmp'],
+  ['multifd'],
+  ['mapped-ram'],
+  ['io', 'options', 'stream'],
+  ['size', 'progress', 'errors'],
+];
+
+/** Rooms of one level that know each other, in this direction. */
+const NEIGHBOURS: readonly string[] = [
+  'manifest → launch',
+  'inside → manifest',
+  'guest → launch',
+  'doctor → snapshot',
+];
+
+/** Imports that point upwards and are to be mended; nothing may be added here. */
+const KNOWN_VIOLATIONS: readonly string[] = [
+  'guest/qemu/qemu-vm → migration/migration-state',
+  'guest/qemu/qemu-vm → monitor/qmp-client',
+  'guest/qemu/qemu-vm → monitor/qmp-commands',
+  'guest/qemu/qemu-vm → monitor/qmp-error',
+  'manifest/image-digests → migration/progress',
+];
+
+/** Rooms that do no input or output of any kind: bytes in, values out. */
+const PURE = ['stream', 'options'];
+/** Modules of Node that do. */
+const IO_MODULES = /^node:(?:fs|net|http|https|child_process|worker_threads|dgram|tls)(?:\/|$)/;
+
+interface Import {
+  readonly from: string;
+  /** A file of src without its extension, or the name of a package. */
+  readonly to: string;
+  readonly internal: boolean;
+  /** What is imported, as written. */
+  readonly names: string;
+  /** Whether the module is loaded with the file: not for types, nor for a worker's file. */
+  readonly loads: boolean;
+}
+
+const source = path.join(repositoryRoot, 'src');
+const files = (readdirSync(source, { recursive: true }) as string[]).filter((name) => name.endsWith('.ts'));
+const imports = files.flatMap(importsOf);
+
+function importsOf(file: string): Import[] {
+  const text = readFileSync(path.join(source, file), 'utf8').replaceAll(/^\s*(?:\/\/|\*|\/\*).*$/gm, '');
+  const pattern =
+    /(?:^(?:import|export)\s+([^;']*?)\s*from\s*|^import\s*|\b(import\(|new URL\()\s*)'([^']+)'/gm;
+  return [...text.matchAll(pattern)].map(([, names = '', call, to = '']) => {
+    const internal = to.startsWith('.');
+    const target = internal ? path.join(path.dirname(file), to).replace(/\.js$/, '') : to;
+    const loads = call === undefined && !names.startsWith('type ');
+    return { from: file.replace(/\.ts$/, ''), to: target, internal, names, loads };
+  });
+}
+
+function roomOf(file: string): string {
+  return file.split('/')[0] as string;
+}
+
+function levelOf(room: string): number {
+  return LEVELS.findIndex((rooms) => rooms.includes(room));
+}
+
+test('every folder of src is a room with a place', () => {
+  const rooms = new Set(files.map((file) => roomOf(file.replace(/\.ts$/, ''))));
+  assert.deepEqual(
+    [...rooms].filter((room) => levelOf(room) < 0),
+    [],
+    'give new rooms a level here and a row in docs/architecture.md',
+  );
+});
+
+test('docs/architecture.md has a row for every folder', () => {
+  const page = readFileSync(path.join(repositoryRoot, 'docs', 'architecture.md'), 'utf8');
+  const folders = new Set(files.filter((file) => file.includes('/')).map(roomOf));
+  assert.deepEqual(
+    [...folders].filter((folder) => !page.includes(`\`src/${folder}\``)),
+    [],
+  );
+});
+
+test('imports between rooms point downwards', () => {
+  const upwards = imports
+    .filter(({ internal }) => internal)
+    .map(({ from, to }) => ({ from, to, rooms: [roomOf(from), roomOf(to)] as [string, string] }))
+    .filter(({ rooms: [above, below] }) => above !== below && levelOf(above) >= levelOf(below))
+    .filter(({ rooms: [above, below] }) => !NEIGHBOURS.includes(`${above} → ${below}`))
+    .map(({ from, to }) => `${from} → ${to}`);
+  assert.deepEqual([...new Set(upwards)].sort(), [...KNOWN_VIOLATIONS].sort());
+});
+
+test('no file imports itself in a circle', () => {
+  const targets = new Map<string, string[]>();
+  for (const { from, to, internal, loads } of imports) {
+    if (internal && loads) targets.set(from, [...(targets.get(from) ?? []), to]);
+  }
+  const done = new Set<string>();
+  const circles: string[] = [];
+  const visit = (file: string, trail: readonly string[]) => {
+    const start = trail.indexOf(file);
+    if (start >= 0) circles.push([...trail.slice(start), file].join(' → '));
+    if (start >= 0 || done.has(file)) return;
+    for (const target of targets.get(file) ?? []) visit(target, [...trail, file]);
+    done.add(file);
+  };
+  for (const file of targets.keys()) visit(file, []);
+  assert.deepEqual(circles, []);
+});
+
+describe('what a room must not know', () => {
+  const foreign = imports.filter(({ internal }) => !internal);
+
+  test('only src/io/native calls functions of the system library', () => {
+    const users = foreign.filter(({ to }) => to === 'koffi').map(({ from }) => from);
+    assert.ok(
+      users.every((file) => file === 'io/native'),
+      users.join(', '),
+    );
+  });
+
+  for (const room of PURE) {
+    test(`${room} neither reads nor writes anything`, () => {
+      const users = foreign
+        .filter(({ from, to }) => roomOf(from) === room && IO_MODULES.test(to))
+        // A number of the platform, such as O_DIRECT, is a fact and no access.
+        .filter(({ names }) => names !== '{ constants }');
+      assert.deepEqual(users, []);
+    });
+  }
+
+  test('only src/cli knows the command line library and the terminal', () => {
+    const users = foreign.filter(
+      ({ from, to }) => /^(?:commander|log-update)$/.test(to) && roomOf(from) !== 'cli',
+    );
+    assert.deepEqual(users, []);
+  });
+
+  test('only packages that are dependencies are imported', () => {
+    const { dependencies } = JSON.parse(readFileSync(path.join(repositoryRoot, 'package.json'), 'utf8'));
+    const unknown = foreign.filter(
+      ({ to }) => !to.startsWith('node:') && !to.startsWith('mapram/') && !(to in dependencies),
+    );
+    assert.deepEqual(unknown, []);
+  });
+});

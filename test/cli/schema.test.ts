@@ -1,0 +1,64 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { after, test } from 'node:test';
+import { Ajv2020 } from 'ajv/dist/2020.js';
+import { COMMANDS } from '../../src/cli/registry.js';
+import { DESCRIBED_COMMANDS } from '../../src/cli/result-schemas.js';
+import { type CliRun, runCli } from './run-cli.js';
+
+const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-schema-'));
+after(() => rmSync(root, { recursive: true }));
+const file = path.join(root, 'vm.mapram');
+const second = path.join(root, 'second.mapram');
+const guest = 'builtin:size=16M';
+
+/** Whether each line fits the published schema of its command. */
+async function validatorOf(name: string) {
+  const { code, stdout } = await runCli(['schema', name]);
+  assert.equal(code, 0);
+  return new Ajv2020({ strict: true, allErrors: true, allowUnionTypes: true }).compile(JSON.parse(stdout));
+}
+
+async function assertFits(args: readonly string[], expectedCode = 0): Promise<CliRun> {
+  const run = await runCli([...args, '--json'], { env: { PATH: root } });
+  assert.equal(run.code, expectedCode, run.stderr);
+  const validate = await validatorOf(args[0] as string);
+  for (const line of run.lines)
+    assert.ok(validate(line), `${JSON.stringify(line).slice(0, 2000)}\n${JSON.stringify(validate.errors)}`);
+  assert.equal(run.result.result, args[0]);
+  return run;
+}
+
+test('every command has a schema', () => {
+  assert.deepEqual(COMMANDS.map(({ name }) => name).sort(), [...DESCRIBED_COMMANDS].sort());
+});
+
+test('real output fits: save, restore, inspect, verify, diff, convert', async () => {
+  const saved = await assertFits(['save', guest, file]);
+  assert.ok(saved.lines.some((line) => line.progress === 'save'));
+  await assertFits(['save', guest, second, '--live', '--no-checksums', '--direct-io', 'off']);
+  await assertFits(['restore', file, guest]);
+  await assertFits(['inspect', file, '--devices', '--map']);
+  await assertFits(['verify', file]);
+  await assertFits(['verify', second]);
+  const { result } = await assertFits(['diff', file, second]);
+  assert.ok((result.devices as unknown[]).length > 0, 'the guest has gone on');
+  await assertFits(['convert', file, path.join(root, 'raw'), '--to', 'raw']);
+});
+
+test('real output fits: doctor, completion, schema', async () => {
+  await assertFits(['doctor', root]);
+  await assertFits(['completion', 'fish']);
+  await assertFits(['schema', 'save']);
+});
+
+test('failures fit, and what is not published does not', async () => {
+  await assertFits(['inspect', path.join(root, 'absent')], 1);
+  await assertFits(['monitor', guest], 2);
+  const validate = await validatorOf('save');
+  assert.equal(validate({ result: 'save', file: 'vm.mapram' }), false);
+  assert.equal(validate({ result: 'inspect' }), false);
+  assert.equal(validate({ warning: 'save', message: 'x', more: 1 }), false);
+});

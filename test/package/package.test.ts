@@ -1,0 +1,189 @@
+/** What `npm pack` makes of this repository, and what a user gets from it. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { createRequire } from 'node:module';
+import os from 'node:os';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { publint } from 'publint';
+import { formatMessage } from 'publint/utils';
+import { repositoryRoot } from '../support/environment.js';
+
+const work = mkdtempSync(path.join(os.tmpdir(), 'mapram-package-'));
+after(() => rmSync(work, { recursive: true, force: true }));
+/** Packing builds; a copy keeps the build of the working tree out of it. */
+const copy = path.join(work, 'repository');
+const manifest = JSON.parse(readFileSync(path.join(repositoryRoot, 'package.json'), 'utf8'));
+let tarball: string;
+let packed: string[];
+
+before(() => {
+  mkdirSync(copy);
+  for (const name of readdirSync(repositoryRoot)) {
+    if (['.git', '.cache', 'build', 'dist', 'node_modules'].includes(name)) continue;
+    cpSync(path.join(repositoryRoot, name), path.join(copy, name), { recursive: true });
+  }
+  symlinkSync(path.join(repositoryRoot, 'node_modules'), path.join(copy, 'node_modules'));
+  const [{ filename, files }] = JSON.parse(npm(copy, 'pack', '--json', '--pack-destination', work)) as [
+    { filename: string; files: { path: string }[] },
+  ];
+  tarball = path.join(work, filename);
+  packed = files.map((file) => file.path).sort();
+});
+
+function npm(cwd: string, ...args: string[]): string {
+  const { status, stdout, stderr } = spawnSync('npm', args, { cwd, encoding: 'utf8' });
+  assert.equal(status, 0, `npm ${args.join(' ')}: ${stderr}`);
+  return stdout;
+}
+
+test('the package holds what runs, and nothing else', () => {
+  const sources = (readdirSync(path.join(repositoryRoot, 'src'), { recursive: true }) as string[])
+    .filter((name) => path.extname(name) !== '')
+    // What a browser loads lies in the package as it is here.
+    .flatMap((name) =>
+      name.endsWith('.ts')
+        ? ['.js', '.d.ts'].map((ending) => `dist/${name.replace(/\.ts$/, ending)}`)
+        : [`src/${name}`],
+    );
+  const expected = ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json', 'dist/mapram.1', ...sources];
+  assert.deepEqual(packed, expected.sort());
+});
+
+test('it exports the library and its own package.json', () => {
+  assert.deepEqual(manifest.exports, {
+    '.': { types: './dist/index.d.ts', default: './dist/index.js' },
+    './package.json': './package.json',
+  });
+  assert.deepEqual(manifest.bin, { mapram: './dist/cli/main.js' });
+});
+
+test('it depends on these packages only', () => {
+  const reasons: Record<string, string> = {
+    '@valibot/to-json-schema': 'publishes the shapes of --json as JSON Schema',
+    commander: 'arguments and help',
+    koffi: 'system calls that Node has no function for',
+    'log-update': 'the progress bar',
+    valibot: 'the shapes of what comes from outside',
+    'xxhash-wasm': 'checksums',
+  };
+  assert.deepEqual(Object.keys(manifest.dependencies), Object.keys(reasons));
+  assert.equal(manifest.optionalDependencies, undefined);
+  assert.equal(manifest.peerDependencies, undefined);
+});
+
+test('it needs no script to be installed', () => {
+  for (const script of ['preinstall', 'install', 'postinstall'])
+    assert.equal(manifest.scripts[script], undefined);
+});
+
+test('publint finds nothing', async () => {
+  const { messages, pkg } = await publint({
+    strict: true,
+    pack: { tarball: bytesOf(tarball) },
+  });
+  assert.deepEqual(
+    messages.map((message) => formatMessage(message, pkg)),
+    [],
+  );
+});
+
+test('the types are right for every way of importing it', () => {
+  const cli = createRequire(import.meta.url).resolve('@arethetypeswrong/cli/package.json');
+  const program = path.join(path.dirname(cli), JSON.parse(readFileSync(cli, 'utf8')).bin.attw);
+  const { status, stdout, stderr } = spawnSync(
+    process.execPath,
+    [program, tarball, '--profile', 'esm-only', '--format', 'ascii', '--no-emoji'],
+    { encoding: 'utf8' },
+  );
+  assert.equal(status, 0, stdout + stderr);
+  assert.doesNotMatch(
+    stdout,
+    /❌|⚠|NoResolution|UntypedResolution|FalseCJS|FalseESM|InternalResolutionError/,
+  );
+  assert.match(stdout, /node16 \(from ESM\): OK \(ESM\)/);
+});
+
+describe('installed in an empty folder', { skip: registryProblem() }, () => {
+  const folder = path.join(work, 'user');
+  const run = (...command: [string, ...string[]]) => {
+    const [program, ...args] = command;
+    // No compiler and no QEMU: node, npm and npx alone.
+    const env = {
+      ...process.env,
+      PATH: `${path.dirname(process.execPath)}:/usr/bin:/bin`,
+      CC: 'false',
+      CXX: 'false',
+    };
+    return spawnSync(program, args, { cwd: folder, encoding: 'utf8', env });
+  };
+
+  before(() => {
+    mkdirSync(folder);
+    writeFileSync(path.join(folder, 'package.json'), '{"private":true,"type":"module"}\n');
+    npm(folder, 'install', '--prefer-offline', '--ignore-scripts', tarball);
+  });
+
+  test('npx mapram doctor works', () => {
+    const { status, stdout, stderr } = run('npx', '--no-install', 'mapram', 'doctor', folder);
+    assert.equal(status, 0, stderr);
+    assert.match(stdout, /native calls: work \(koffi/);
+  });
+
+  test('the manual page and no file of the repository beside it', () => {
+    const installed = path.join(folder, 'node_modules', 'mapram');
+    assert.match(readFileSync(path.join(installed, 'dist', 'mapram.1'), 'utf8'), /^\.TH MAPRAM 1/);
+    assert.equal(existsSync(path.join(installed, 'test')), false);
+  });
+
+  test('the library can be imported and used', () => {
+    const script = `
+      import { BuiltinGuest, inspect, save } from 'mapram';
+      await using guest = await BuiltinGuest.start({ size: 16 << 20 });
+      await save({ vm: guest, file: 'vm.mapram' });
+      console.log((await inspect({ file: 'vm.mapram' })).complete);`;
+    writeFileSync(path.join(folder, 'use.ts'), script);
+    const tsc = run(
+      process.execPath,
+      ...[typescript(), '--module', 'nodenext', '--target', 'es2022', '--lib', 'es2023,esnext.disposable'],
+      ...['--strict', '--types', 'node', '--typeRoots', path.join(repositoryRoot, 'node_modules', '@types')],
+      'use.ts',
+    );
+    assert.equal(tsc.status, 0, tsc.stdout);
+    const { status, stdout, stderr } = run(process.execPath, 'use.js');
+    assert.deepEqual([status, stdout, stderr], [0, 'true\n', '']);
+  });
+});
+
+function typescript(): string {
+  const manifestPath = createRequire(import.meta.url).resolve('typescript/package.json');
+  return path.join(path.dirname(manifestPath), 'bin', 'tsc');
+}
+
+function bytesOf(file: string): ArrayBuffer {
+  const bytes = readFileSync(file);
+  return bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length) as ArrayBuffer;
+}
+
+/** Why nothing can be installed here, or false. */
+function registryProblem(): string | false {
+  const { status } = spawnSync('npm', [
+    'view',
+    'koffi',
+    'version',
+    '--fetch-retries=0',
+    '--fetch-timeout=10000',
+  ]);
+  return status === 0 ? false : 'no package registry can be reached';
+}
