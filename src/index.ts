@@ -25,13 +25,6 @@ export type { MigrationBackend } from './monitor/backend.js';
 export { BuiltinBackend, type BuiltinBackendOptions } from './monitor/builtin-backend.js';
 export { Monitor, type MonitorEvent, type MonitorSetup } from './monitor/monitor.js';
 export { type FrontOptions, monitorInFrontOf } from './monitor/open-monitor.js';
-export {
-  QmpClient,
-  type QmpConnectOptions,
-  type QmpEventsOptions,
-  type QmpExecuteOptions,
-} from './monitor/qmp-client.js';
-export { QmpError, type QmpErrorClass } from './monitor/qmp-error.js';
 export type { StreamCompression } from './multifd/payload-decoder.js';
 export { effectiveDirectIo } from './options/direct-io.js';
 export {
@@ -49,6 +42,13 @@ export {
 } from './options/migration-parameters.js';
 export { type ProfileName, type QemuProfile, qemuProfile } from './options/qemu-profile.js';
 export type { ChannelProgress, ProgressEvent } from './progress.js';
+export {
+  QmpClient,
+  type QmpConnectOptions,
+  type QmpEventsOptions,
+  type QmpExecuteOptions,
+} from './qmp/qmp-client.js';
+export { QmpError, type QmpErrorClass } from './qmp/qmp-error.js';
 export type { CloneOptions } from './snapshot/clone-factory.js';
 export { ClonePool, type ClonePoolHealth, type ClonePoolOptions } from './snapshot/clone-pool.js';
 export { convertToElf } from './snapshot/convert-elf.js';

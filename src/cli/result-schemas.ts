@@ -59,6 +59,7 @@ const saveResult = shape<SaveResult>()({
   checksums: v.picklist(['xxh64', 'sha256-128', 'none']),
   signed: flag,
   qemuVersion: v.exactOptional(text),
+  base: v.exactOptional(v.strictObject({ file: text, changedPages: count, shared: flag })),
   runState: text,
 });
 

@@ -3,7 +3,7 @@ import { accessSync, constants, readdirSync, realpathSync, statSync } from 'node
 import path from 'node:path';
 import { Duplex } from 'node:stream';
 import { errorReason } from '../errors.js';
-import { QmpClient } from '../monitor/qmp-client.js';
+import { QmpClient } from '../qmp/qmp-client.js';
 import type { Finding } from './finding.js';
 import { checkKvm } from './host-check.js';
 

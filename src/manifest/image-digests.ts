@@ -1,10 +1,10 @@
 /** Digests of what is in an image: its pages are read once, by all channels, past the page cache where possible. */
 import type { ImageBlock, MappedRamImage } from '../mapped-ram/image.js';
-import { ProgressMeter } from '../migration/progress.js';
 import { type ChannelRegion, regionBitmapBytes } from '../multifd/channel-region.js';
 import { DigestTable } from '../multifd/digest-table.js';
 import { FileChannels } from '../multifd/file-channels.js';
 import type { ProgressEvent } from '../progress.js';
+import { ProgressMeter } from '../progress-meter.js';
 import type { ManifestChecksums } from './manifest.js';
 
 export interface DigestOptions extends ManifestChecksums {

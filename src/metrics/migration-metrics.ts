@@ -1,8 +1,8 @@
 import type { BackendEvent } from '../monitor/backend.js';
-import { isMigrationRunning } from '../monitor/migration-status.js';
 import type { Monitor } from '../monitor/monitor.js';
-import type { MigrationInfo } from '../monitor/qmp-commands.js';
 import { effectiveDirectIo } from '../options/direct-io.js';
+import { isMigrationRunning } from '../options/migration-status.js';
+import type { MigrationInfo } from '../qmp/qmp-commands.js';
 import type { Metric } from './exposition.js';
 
 const ENDS = ['completed', 'failed', 'cancelled'] as const;

@@ -12,11 +12,12 @@ import { MappedRamImage } from '../mapped-ram/image.js';
 import { FileChannels } from '../multifd/file-channels.js';
 import type { MigrationCapabilities } from '../options/migration-capabilities.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';
+import { isMigrationRunning, type MigrationStatus } from '../options/migration-status.js';
 import type { ProgressEvent } from '../progress.js';
+import { ProgressMeter } from '../progress-meter.js';
 import { channelCount } from './channel-count.js';
 import type { MigrationFile } from './migration-file.js';
-import { isRunning, MigrationState, type MigrationStatus } from './migration-state.js';
-import { ProgressMeter } from './progress.js';
+import { MigrationState } from './migration-state.js';
 
 export interface IncomingOptions {
   guest: DirtyTrackingGuest;
@@ -58,7 +59,7 @@ export class IncomingMigration extends EventEmitter<{
 
   /** Gives up; `run` rejects with `CANCELLED`. The guest's memory is then in no defined state. */
   cancel(): void {
-    if (isRunning(this.status)) this.#abort.abort();
+    if (isMigrationRunning(this.status)) this.#abort.abort();
   }
 
   /**

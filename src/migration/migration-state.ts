@@ -1,3 +1,5 @@
+import type { MigrationStatus } from '../options/migration-status.js';
+
 /**
  * The states of a migration, spelled as in QEMU's `MigrationStatus` and moved through in QEMU's order.
  *
@@ -9,26 +11,6 @@
  * Since QEMU 10.0 a source always passes `device`; 9.x only with the capability `pause-before-switchover`.
  * mapram does as 10.0 does.
  */
-export const MIGRATION_STATUSES = [
-  'none',
-  'setup',
-  'cancelling',
-  'cancelled',
-  'active',
-  'postcopy-active',
-  'postcopy-paused',
-  'postcopy-recover-setup',
-  'postcopy-recover',
-  'completed',
-  'failed',
-  'colo',
-  'pre-switchover',
-  'device',
-  'wait-unplug',
-] as const;
-
-export type MigrationStatus = (typeof MIGRATION_STATUSES)[number];
-
 const NEXT: Partial<Record<MigrationStatus, readonly MigrationStatus[]>> = {
   none: ['setup'],
   setup: ['active', 'failed', 'cancelling'],
@@ -37,11 +19,6 @@ const NEXT: Partial<Record<MigrationStatus, readonly MigrationStatus[]>> = {
   device: ['completed', 'failed', 'cancelling'],
   cancelling: ['cancelled'],
 };
-
-/** A migration in one of these occupies the VM: no second one may start. */
-export function isRunning(status: MigrationStatus): boolean {
-  return status in NEXT && status !== 'none';
-}
 
 /** The current state, and the only way to change it: a step that QEMU would not take is a defect and throws. */
 export class MigrationState {

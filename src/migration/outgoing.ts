@@ -20,11 +20,12 @@ import { DigestTable } from '../multifd/digest-table.js';
 import { FileChannels } from '../multifd/file-channels.js';
 import type { MigrationCapabilities } from '../options/migration-capabilities.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';
+import { isMigrationRunning, type MigrationStatus } from '../options/migration-status.js';
 import type { ProgressEvent } from '../progress.js';
+import { ProgressMeter } from '../progress-meter.js';
 import { channelCount } from './channel-count.js';
 import type { MigrationFile } from './migration-file.js';
-import { isRunning, MigrationState, type MigrationStatus } from './migration-state.js';
-import { ProgressMeter } from './progress.js';
+import { MigrationState } from './migration-state.js';
 import type { OutgoingSource, SourceDevices, SourceSetup } from './source.js';
 
 export interface OutgoingOptions {
@@ -143,7 +144,7 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
 
   /** Cancels: the guest goes on as before, the file stays incomplete. Does nothing once the migration has ended. */
   cancel(): void {
-    if (!isRunning(this.status) || this.status === 'cancelling') return;
+    if (!isMigrationRunning(this.status) || this.status === 'cancelling') return;
     this.#state.moveTo('cancelling');
     this.#abort.abort();
     this.#channels?.abort();
@@ -193,7 +194,7 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
 
   /** Times in ms as `query-migrate` gives them; those of phases to come are absent. */
   times(): { setupMs: number; totalMs: number; downtimeMs?: number; expectedDowntimeMs: number } {
-    const ended = !isRunning(this.status);
+    const ended = !isMigrationRunning(this.status);
     const times = {
       setupMs: this.#setupTimeMs,
       totalMs: ended ? this.#totalTimeMs : Math.round(performance.now() - this.#startedAt),

@@ -12,8 +12,8 @@ import type { QemuMigrationInfo, QemuVm } from '../guest/qemu/qemu-vm.js';
 import { O_DIRECT } from '../io/direct-io-support.js';
 import { closeFile, openFile } from '../io/open-file.js';
 import type { ProgressEvent } from '../progress.js';
+import { ProgressMeter } from '../progress-meter.js';
 import { type LiveLimits, liveCapabilities, liveParameters, withinLimits } from './live-limits.js';
-import { ProgressMeter } from './progress.js';
 
 export interface NativeSaveOptions {
   /** The file, which exists and is empty. */

@@ -10,7 +10,7 @@ import { PrivateDirectory } from '../io/private-directory.js';
 import { connectBlocking } from '../io/socket-connection.js';
 import type { MappedRamImage } from '../mapped-ram/image.js';
 import type { ProgressEvent } from '../progress.js';
-import { ProgressMeter } from './progress.js';
+import { ProgressMeter } from '../progress-meter.js';
 import type { SyncMarks } from './stream-of-image.js';
 import { type SentPages, StreamSender } from './stream-sender.js';
 

@@ -2,9 +2,9 @@ import type { FileAddress, MigrationAddress } from '../options/migration-address
 import type { MigrationCapabilities } from '../options/migration-capabilities.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';
 import type { JsonObject } from '../options/qapi.js';
+import type { PlainJson } from '../qmp/plain-json.js';
+import type { MigrationInfo, QmpVersion, VmStatus } from '../qmp/qmp-commands.js';
 import type { FdSets } from './fdset.js';
-import type { PlainJson } from './plain-json.js';
-import type { MigrationInfo, QmpVersion, VmStatus } from './qmp-commands.js';
 
 /** An event; the monitor adds the time. */
 export interface BackendEvent {

@@ -9,6 +9,7 @@ import { IncomingMigration } from '../migration/incoming.js';
 import { OutgoingMigration } from '../migration/outgoing.js';
 import type { QemuProfile } from '../options/qemu-profile.js';
 import { isAtLeast } from '../options/qemu-profile.js';
+import type { MigrationInfo, QmpVersion, VmStatus } from '../qmp/qmp-commands.js';
 import type {
   BackendEvent,
   IncomingRequest,
@@ -19,7 +20,6 @@ import type {
 import { EventSource } from './event-source.js';
 import { describeMigration } from './migration-info.js';
 import { type OpenTarget, openIncoming, openOutgoing, requireMappedFile } from './migration-target.js';
-import type { MigrationInfo, QmpVersion, VmStatus } from './qmp-commands.js';
 
 export interface BuiltinBackendOptions {
   readonly profile: QemuProfile;

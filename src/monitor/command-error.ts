@@ -1,5 +1,5 @@
 import { MapramError } from '../errors.js';
-import type { QmpErrorClass } from './qmp-error.js';
+import type { QmpErrorClass } from '../qmp/qmp-error.js';
 
 /** The answer to a command that cannot be carried out: class and text as they go over the wire. */
 export class CommandError extends MapramError {

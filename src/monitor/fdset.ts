@@ -6,8 +6,8 @@
  */
 import { closeSync, constants } from 'node:fs';
 import { descriptorFlags, duplicateDescriptor } from '../io/descriptor.js';
+import type { FdsetInfo } from '../qmp/qmp-commands.js';
 import { CommandError } from './command-error.js';
-import type { FdsetInfo } from './qmp-commands.js';
 
 interface SetMember {
   /** The number clients know it by. */

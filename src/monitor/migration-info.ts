@@ -1,6 +1,6 @@
 import type { OutgoingMigration } from '../migration/outgoing.js';
 import type { MigrationCapabilities } from '../options/migration-capabilities.js';
-import type { MigrationInfo, MigrationRamInfo } from './qmp-commands.js';
+import type { MigrationInfo, MigrationRamInfo } from '../qmp/qmp-commands.js';
 
 /** `query-migrate` of a migration that mapram's engine runs or has run. */
 export function describeMigration(

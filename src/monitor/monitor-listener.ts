@@ -8,10 +8,10 @@ import { once } from 'node:events';
 import { lstatSync, unlinkSync } from 'node:fs';
 import { type AddressInfo, createConnection, createServer, type Server, type Socket } from 'node:net';
 import { errorReason, MapramError } from '../errors.js';
+import { formatSocketAddress, parseSocketAddress, type SocketAddress } from '../qmp/socket-address.js';
 import { type ClientChannel, StreamChannel } from './client-channel.js';
 import { DescriptorChannel } from './descriptor-channel.js';
 import { DescriptorReader } from './descriptor-reader.js';
-import { formatSocketAddress, parseSocketAddress, type SocketAddress } from './socket-address.js';
 
 /** Clients served at the same time on one socket; more are turned away. */
 const MAX_CLIENTS = 256;

@@ -10,8 +10,10 @@ import {
   parseMigrationTarget,
 } from '../options/migration-address.js';
 import { MigrationOptions } from '../options/migration-options.js';
+import { isMigrationRunning } from '../options/migration-status.js';
 import { checkQapi, type JsonObject, type JsonValue } from '../options/qapi.js';
 import { existsIn, isAtLeast, type QemuProfile } from '../options/qemu-profile.js';
+import type { FdsetInfo } from '../qmp/qmp-commands.js';
 import type { BackendEvent, MigrationBackend } from './backend.js';
 import type { ClientChannel } from './client-channel.js';
 import type { Command } from './command.js';
@@ -24,9 +26,7 @@ import { vmCommands } from './commands/vm.js';
 import { FdSets } from './fdset.js';
 import { HumanMonitor } from './hmp/human-monitor.js';
 import { HumanSession } from './hmp/human-session.js';
-import { isMigrationRunning } from './migration-status.js';
 import { MonitorListener } from './monitor-listener.js';
-import type { FdsetInfo } from './qmp-commands.js';
 import { qmpSchema } from './qmp-schema.js';
 import { QmpSession } from './qmp-session.js';
 import type { Upstream } from './upstream.js';

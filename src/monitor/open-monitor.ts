@@ -1,8 +1,8 @@
 import { MigrationOptions } from '../options/migration-options.js';
 import { profileForVersion, qemuProfile } from '../options/qemu-profile.js';
+import { QmpClient } from '../qmp/qmp-client.js';
 import { Monitor } from './monitor.js';
 import { QemuBackend } from './qemu-backend.js';
-import { QmpClient } from './qmp-client.js';
 import { Upstream } from './upstream.js';
 
 /** What mapram adds to a QEMU that lacks it. */

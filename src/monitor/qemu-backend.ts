@@ -16,8 +16,10 @@ import { effectiveDirectIo } from '../options/direct-io.js';
 import type { MigrationCapabilities } from '../options/migration-capabilities.js';
 import type { MigrationOptions } from '../options/migration-options.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';
+import { isMigrationRunning } from '../options/migration-status.js';
 import type { JsonObject } from '../options/qapi.js';
 import { isAtLeast, type QemuRelease } from '../options/qemu-profile.js';
+import type { MigrationInfo, QmpVersion, VmStatus } from '../qmp/qmp-commands.js';
 import type {
   BackendEvent,
   IncomingRequest,
@@ -28,9 +30,7 @@ import type {
 import { CommandError } from './command-error.js';
 import { EventSource } from './event-source.js';
 import { describeMigration } from './migration-info.js';
-import { isMigrationRunning } from './migration-status.js';
 import { type OpenTarget, openOutgoing, requireMappedFile } from './migration-target.js';
-import type { MigrationInfo, QmpVersion, VmStatus } from './qmp-commands.js';
 import type { Upstream } from './upstream.js';
 
 /** Since when QEMU has these. */

@@ -1,8 +1,9 @@
 /** The answer to `query-qmp-schema`, made from the descriptions of commands and events. */
+
+import { migrationStatuses } from '../options/migration-status.js';
 import type { JsonObject, QapiStruct, QapiType, QapiUnion } from '../options/qapi.js';
 import type { QemuProfile } from '../options/qemu-profile.js';
 import type { Command } from './command.js';
-import { migrationStatuses } from './migration-status.js';
 
 const JSON_TYPES = {
   int: 'int',

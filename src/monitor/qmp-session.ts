@@ -8,12 +8,12 @@ import { closeSync } from 'node:fs';
 import { errorReason, MapramError } from '../errors.js';
 import { OptionError } from '../options/option-error.js';
 import { checkQapi, isJsonObject, type JsonObject, type JsonValue } from '../options/qapi.js';
+import { type JsonLimits, type JsonMessage, JsonReader } from '../qmp/json-reader.js';
+import { writeJson } from '../qmp/json-writer.js';
+import { QmpError } from '../qmp/qmp-error.js';
 import type { ClientChannel } from './client-channel.js';
 import { CommandError } from './command-error.js';
-import { type JsonLimits, type JsonMessage, JsonReader } from './json-reader.js';
-import { writeJson } from './json-writer.js';
 import type { Monitor, MonitorEvent } from './monitor.js';
-import { QmpError } from './qmp-error.js';
 
 /** QEMU would take 64 MiB; the longest sensible request is a few kilobytes. */
 const REQUEST_LIMITS: JsonLimits = { maxBytes: 1 << 20, maxTokens: 1 << 17, maxDepth: 1024 };

@@ -1,7 +1,7 @@
 import type { JsonObject, JsonValue } from '../options/qapi.js';
+import type { QmpClient } from '../qmp/qmp-client.js';
+import type { QmpErrorClass } from '../qmp/qmp-error.js';
 import { CommandError } from './command-error.js';
-import type { QmpClient } from './qmp-client.js';
-import type { QmpErrorClass } from './qmp-error.js';
 
 /** The real QEMU behind a monitor, for everything that the monitor does not serve itself. */
 export class Upstream {

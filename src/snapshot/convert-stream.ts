@@ -1,8 +1,8 @@
 import { MapramError } from '../errors.js';
 import type { SavedBlock, SavedVm } from '../inside/saved-vm.js';
 import { writeFully } from '../io/positional-io.js';
-import { ProgressMeter } from '../migration/progress.js';
 import { streamPartsOf } from '../migration/stream-of-image.js';
+import { ProgressMeter } from '../progress-meter.js';
 import {
   BLOCK_NAME_BYTES,
   PAGE_WORD_BYTES,

@@ -57,7 +57,7 @@ export interface SaveOptions {
   /** How QEMU compresses what it sends through the multifd channels of a stream; the file holds plain pages. */
   compression?: StreamCompression;
   /** What becomes of the VM. By default it is brought back to the state it was in. */
-  then?: 'cont' | 'stop' | 'quit';
+  afterwards?: 'cont' | 'stop' | 'quit';
   /** Replace an existing file, once the new one is complete. */
   force?: boolean;
   /** Whether the file gets checksums of its pages; true by default. */
@@ -209,11 +209,11 @@ async function saveQemu(run: SaveRun, vm: QemuVm, startedAt: number): Promise<Sa
         );
   const facts = { runState: runStateBefore, qemu: vm.versionText, ...launchOf(vm) };
   const result = await finish(run, saved, { facts }, async () => {
-    const then = options.then ?? (runStateBefore === 'running' ? 'cont' : 'stop');
+    const then = options.afterwards ?? (runStateBefore === 'running' ? 'cont' : 'stop');
     if (then === 'cont') await (runStateBefore === 'running' ? saved.resume() : vm.cont());
     return vm.runState();
   });
-  if (options.then === 'quit') {
+  if (options.afterwards === 'quit') {
     await vm.client.execute('quit').catch(() => {});
     result.runState = 'shutdown';
   }
@@ -284,11 +284,11 @@ async function saveBuiltin(run: SaveRun, guest: BuiltinGuest, startedAt: number)
     guestAddresses: new Map(guest.blocks.map(({ idstr, guestAddress }) => [idstr, guestAddress])),
   };
   const result = await finish(run, saved, sealing, async () => {
-    const then = options.then ?? (wasRunning ? 'cont' : 'stop');
+    const then = options.afterwards ?? (wasRunning ? 'cont' : 'stop');
     if (then === 'cont' && guest.runState !== 'running') await guest.cont();
     return guest.runState;
   });
-  if (options.then === 'quit') await guest[Symbol.asyncDispose]();
+  if (options.afterwards === 'quit') await guest[Symbol.asyncDispose]();
   return {
     file: target.file,
     method: 'builtin',

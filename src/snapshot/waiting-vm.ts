@@ -4,7 +4,7 @@ import { lendFdset } from '../guest/qemu/lent-fdset.js';
 import { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { closeFile } from '../io/open-file.js';
 import { QemuProcess, type QemuProcessOptions } from '../launch/qemu-process.js';
-import { QmpClient } from '../monitor/qmp-client.js';
+import { QmpClient } from '../qmp/qmp-client.js';
 import { assertFitsVm } from './fits-vm.js';
 import type { PreparedState, ResumeSource } from './resume-source.js';
 

@@ -1,9 +1,9 @@
 /** Migration parameters and capabilities of a VM, to read and to set over QMP. */
 
-import type { PlainJson } from '../monitor/plain-json.js';
 import { effectiveDirectIo } from '../options/direct-io.js';
 import { MIGRATION_CAPABILITIES } from '../options/migration-capabilities.js';
 import { MIGRATION_PARAMETERS, type ParameterRow } from '../options/migration-parameters.js';
+import type { PlainJson } from '../qmp/plain-json.js';
 import { RequestError } from './reply.js';
 import type { VmConnection } from './vm-connection.js';
 

@@ -3,7 +3,7 @@ import * as v from 'valibot';
 import { MapramError } from '../errors.js';
 import { BUILTIN_MACHINE, BUILTIN_ROM } from '../guest/builtin/builtin-guest.js';
 import type { BuiltinGuestOptions } from '../guest/builtin/options.js';
-import { MAX_SOCKET_PATH_BYTES } from '../monitor/socket-address.js';
+import { MAX_SOCKET_PATH_BYTES } from '../qmp/socket-address.js';
 import { fork } from '../snapshot/fork.js';
 import { restore } from '../snapshot/restore.js';
 import { planResume, type ResumePlan, resume } from '../snapshot/resume.js';
@@ -151,7 +151,7 @@ function saveWork(request: v.InferOutput<typeof SaveRequest>, { vms, directories
           vm: vms.target(vm),
           file,
           ...options,
-          ...(then === undefined ? {} : { then }),
+          ...(then === undefined ? {} : { afterwards: then }),
           ...callbacks(context),
         });
         return { result };

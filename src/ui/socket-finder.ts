@@ -7,7 +7,7 @@ import path from 'node:path';
 import { parseCommandLine } from '../launch/command-line.js';
 import { OptionList } from '../launch/option-list.js';
 import { qmpSockets } from '../launch/qmp-sockets.js';
-import { MAX_SOCKET_PATH_BYTES } from '../monitor/socket-address.js';
+import { MAX_SOCKET_PATH_BYTES } from '../qmp/socket-address.js';
 
 export interface FoundSocket {
   /** Absolute. */

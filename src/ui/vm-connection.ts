@@ -1,7 +1,7 @@
 import type { Monitor } from '../monitor/monitor.js';
-import { type PlainJson, toPlainJson } from '../monitor/plain-json.js';
-import { QmpClient } from '../monitor/qmp-client.js';
 import type { JsonObject, JsonValue } from '../options/qapi.js';
+import { type PlainJson, toPlainJson } from '../qmp/plain-json.js';
+import { QmpClient } from '../qmp/qmp-client.js';
 
 /** A short conversation with a VM's monitor. */
 export interface VmConnection extends AsyncDisposable {

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { createConnection, type Socket } from 'node:net';
-import { JsonReader } from '../../src/monitor/json-reader.js';
 import { isJsonObject, type JsonObject, type JsonValue } from '../../src/options/qapi.js';
+import { JsonReader } from '../../src/qmp/json-reader.js';
 
 /** A QMP client that checks nothing: sends any text, and keeps replies and events apart, in order. */
 export class RawClient {

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
-import { JsonReader } from '../../src/monitor/json-reader.js';
 import { isJsonObject, type JsonObject, type JsonValue } from '../../src/options/qapi.js';
+import { JsonReader } from '../../src/qmp/json-reader.js';
 
 /** A line of a recorded conversation with a real QEMU. */
 export type TranscriptLine =

@@ -101,7 +101,7 @@ describe('an incremental save', needs({ qemu: '10.0', guest: 'tiny' }), () => {
     await console.waitForCounterAbove(counter + 5);
     console.close();
     const file = path.join(folder, 'stopped.mapram');
-    const result = await saveAgain(running.qmp, file, { ['then']: 'stop', directIo: 'off', offset: 8192 });
+    const result = await saveAgain(running.qmp, file, { afterwards: 'stop', directIo: 'off', offset: 8192 });
     assert.equal(result.method, 'incremental');
     assert.equal(result.runState, 'paused');
     await assertMemoryIsThatOf(file, running.qmp, { offset: 8192 });

@@ -11,8 +11,7 @@ import { startVm, type TestVm } from '../support/qemu.js';
 import { assertGoesOn, assertQemuLoads, savedGuest } from '../support/save-expectations.js';
 
 async function saveStopped(vm: TestVm, options: Omit<SaveOptions, 'vm'>): Promise<SaveResult> {
-  // biome-ignore lint/suspicious/noThenProperty: the option is called so
-  return await save({ vm: vm.qmpPath, method: 'native', then: 'stop', ...options });
+  return await save({ vm: vm.qmpPath, method: 'native', afterwards: 'stop', ...options });
 }
 
 describe('a native save of the tiny guest', needs({ qemu: '10.0', guest: 'tiny' }), () => {

@@ -30,8 +30,7 @@ const someWays: Way[] = [
 ];
 
 async function saveStopped(vm: TestVm, options: Omit<SaveOptions, 'vm'>): Promise<SaveResult> {
-  // biome-ignore lint/suspicious/noThenProperty: the option is called so
-  return await save({ vm: vm.qmpPath, method: 'shared', then: 'stop', ...options });
+  return await save({ vm: vm.qmpPath, method: 'shared', afterwards: 'stop', ...options });
 }
 
 describe('a shared save of the tiny guest', needs({ qemu: '10.0', guest: 'tiny' }), () => {

@@ -27,7 +27,7 @@ for (const [qemu, machine, ways] of cases) {
       await source.console.waitForCounterAbove(20);
       const file = path.join(source.folder, 'image');
       const then = 'stop';
-      await save({ vm: source.qmpPath, file, method: 'stream', then, channels: 2 });
+      await save({ vm: source.qmpPath, file, method: 'stream', afterwards: then, channels: 2 });
       const count = source.console.counter;
       for (const way of ways) {
         await t.test(wayName(way), async () => {
@@ -54,7 +54,7 @@ describe(
       await using source = await startVm({ qemu: '7.2', machine: 'pc' });
       const file = path.join(source.folder, 'image');
       const then = 'stop';
-      await save({ vm: source.qmpPath, file, then });
+      await save({ vm: source.qmpPath, file, afterwards: then });
       const count = source.console.counter;
       const stream = path.join(source.folder, 'stream');
       {

@@ -31,7 +31,14 @@ async function saveRunning(vm: TestVm, file: string, way: Way): Promise<SaveResu
   if ((await vm.status()) !== 'running') await vm.cont();
   await vm.console.waitForCounterAbove();
   const then = 'stop';
-  const result = await save({ vm: vm.qmpPath, file, method: 'stream', then, force: true, ...way });
+  const result = await save({
+    vm: vm.qmpPath,
+    file,
+    method: 'stream',
+    afterwards: then,
+    force: true,
+    ...way,
+  });
   assert.equal(result.method, 'stream');
   assert.equal(result.channels, way.multifd === false ? 1 : way.channels);
   return result;

@@ -58,8 +58,7 @@ test('whatever the guest and the way, what is loaded is what was saved, and live
         file,
         force: true,
         live: way.live,
-        // biome-ignore lint/suspicious/noThenProperty: the option is called like this, and holds no function
-        then: 'stop',
+        afterwards: 'stop',
         channels: way.channels,
         directIo: way.directIo,
         offset: way.offset,

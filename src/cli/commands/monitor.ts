@@ -8,8 +8,8 @@ import { BuiltinBackend } from '../../monitor/builtin-backend.js';
 import { StreamChannel } from '../../monitor/client-channel.js';
 import { Monitor } from '../../monitor/monitor.js';
 import { monitorInFrontOf } from '../../monitor/open-monitor.js';
-import { formatSocketAddress, parseSocketAddress } from '../../monitor/socket-address.js';
 import { PROFILE_NAMES, type ProfileName, qemuProfile } from '../../options/qemu-profile.js';
+import { formatSocketAddress, parseSocketAddress } from '../../qmp/socket-address.js';
 import { parseVmAddress, VM_HELP, type VmAddress } from '../arguments.js';
 import type { CommandContext, CommandDescription, CommandResult } from '../command.js';
 

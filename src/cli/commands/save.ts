@@ -96,7 +96,7 @@ Examples:
       force: force === true,
       checksums,
       ...(sign === undefined ? {} : { signingKey: sign }),
-      ...(then === undefined ? {} : { then }),
+      ...(then === undefined ? {} : { afterwards: then }),
       ...(offset === undefined ? {} : { offset }),
       signal,
       onProgress: progress,

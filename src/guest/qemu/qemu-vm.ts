@@ -3,10 +3,10 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { MapramError } from '../../errors.js';
-import { isRunning, type MigrationStatus } from '../../migration/migration-state.js';
-import { QmpClient } from '../../monitor/qmp-client.js';
-import type { MigrationInfo, QemuVersion } from '../../monitor/qmp-commands.js';
-import { QmpError } from '../../monitor/qmp-error.js';
+import { isMigrationRunning, type MigrationStatus } from '../../options/migration-status.js';
+import { QmpClient } from '../../qmp/qmp-client.js';
+import type { MigrationInfo, QemuVersion } from '../../qmp/qmp-commands.js';
+import { QmpError } from '../../qmp/qmp-error.js';
 import { parseRamBlocks, type QemuRamBlock } from './ram-block-table.js';
 
 /** `query-migrate` with its status always present: `none` where there was no migration. */
@@ -113,7 +113,7 @@ export class QemuVm implements AsyncDisposable {
     const { status } = await this.migrationInfo();
     const runState = await this.runState();
     // A finished incoming migration leaves its status behind; only one that is under way counts.
-    if (isRunning(status)) {
+    if (isMigrationRunning(status)) {
       throw new MapramError(
         'BUSY',
         `saving the VM at ${this.address}: it is migrating already (${status}), wait for that or cancel it`,
@@ -186,9 +186,9 @@ export class QemuVm implements AsyncDisposable {
         signal?.throwIfAborted();
         const info = await this.migrationInfo();
         onInfo?.(info);
-        if (!isRunning(info.status)) await this.migrationThreadsEnded();
+        if (!isMigrationRunning(info.status)) await this.migrationThreadsEnded();
         if (wanted.includes(info.status)) return info;
-        if (!isRunning(info.status) && !(announced && info.status === 'none')) {
+        if (!isMigrationRunning(info.status) && !(announced && info.status === 'none')) {
           throw new MapramError(
             'MIGRATION',
             `migrating the VM at ${this.address}: it ended as ${info.status}, not as ${wanted.join(' or ')}${info['error-desc'] ? `: ${info['error-desc']}` : ''}`,
@@ -209,7 +209,7 @@ export class QemuVm implements AsyncDisposable {
   async cancelMigration(): Promise<void> {
     if (await this.cancellingIsDeadly()) await this.letMigrationThrough();
     else await this.client.execute('migrate_cancel');
-    while (isRunning((await this.migrationInfo()).status)) await delay(CLEANUP_POLL_MS);
+    while (isMigrationRunning((await this.migrationInfo()).status)) await delay(CLEANUP_POLL_MS);
     await this.migrationThreadsEnded();
   }
 
@@ -231,7 +231,7 @@ export class QemuVm implements AsyncDisposable {
       for (;;) {
         const { status } = await this.migrationInfo();
         if (status === 'pre-switchover') await this.client.execute('migrate-continue', { state: status });
-        else if (!isRunning(status)) break;
+        else if (!isMigrationRunning(status)) break;
         await delay(CLEANUP_POLL_MS);
       }
       await this.migrationThreadsEnded();

@@ -1,10 +1,10 @@
 /** Migrations over QMP. */
 import { channelsType } from '../../options/migration-address.js';
+import { migrationStatuses } from '../../options/migration-status.js';
 import type { QapiMember, QapiStruct } from '../../options/qapi.js';
 import { isAtLeast, type QemuProfile } from '../../options/qemu-profile.js';
 import { type Command, command, NO_ARGUMENTS } from '../command.js';
 import { CommandError } from '../command-error.js';
-import { migrationStatuses } from '../migration-status.js';
 
 const str = { kind: 'str' } as const;
 const bool = { kind: 'bool' } as const;

@@ -1,10 +1,10 @@
 /** The commands of the human monitor that mapram serves. */
 import { type CapabilityName, servedCapabilities } from '../../options/migration-capabilities.js';
 import { servedParameters } from '../../options/migration-parameters.js';
+import { migrationStatuses } from '../../options/migration-status.js';
 import { OptionError } from '../../options/option-error.js';
 import { formatParameters, parseParameterText } from '../../options/parameter-text.js';
 import { existsIn, isAtLeast, type Lifetime, type QemuProfile } from '../../options/qemu-profile.js';
-import { migrationStatuses } from '../migration-status.js';
 import type { Monitor } from '../monitor.js';
 import type { HumanArguments, HumanParameter } from './command-line.js';
 import { formatMigration } from './info-migrate.js';

@@ -1,7 +1,7 @@
 /** Runs lines of the human monitor. */
 import { errorReason } from '../../errors.js';
+import { QmpError } from '../../qmp/qmp-error.js';
 import type { Monitor } from '../monitor.js';
-import { QmpError } from '../qmp-error.js';
 import { CommandLineError, LineReader, parseHumanArguments } from './command-line.js';
 import {
   HUMAN_COMMANDS,

@@ -1,5 +1,5 @@
+import { isMigrationRunning } from '../../options/migration-status.js';
 import type { ClientChannel } from '../client-channel.js';
-import { isMigrationRunning } from '../migration-status.js';
 import type { Monitor, MonitorEvent } from '../monitor.js';
 import type { HumanMonitor } from './human-monitor.js';
 import { LineEditor } from './line-editor.js';

@@ -1,6 +1,6 @@
 /** `info migrate`: in one layout up to QEMU 10.1, in another from 10.2 on. */
 import { isAtLeast, type QemuProfile } from '../../options/qemu-profile.js';
-import type { MigrationInfo, MigrationRamInfo } from '../qmp-commands.js';
+import type { MigrationInfo, MigrationRamInfo } from '../../qmp/qmp-commands.js';
 
 /** @param all whether to begin with the global settings */
 export function formatMigration(

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { errorReason, MapramError } from '../../errors.js';
 import { MigrationSettings } from '../../guest/qemu/migration-settings.js';
 import { QemuVm } from '../../guest/qemu/qemu-vm.js';
-import { isRunning } from '../../migration/migration-state.js';
+import { isMigrationRunning } from '../../options/migration-status.js';
 import { removeLeftOver } from '../left-over-parts.js';
 import type { SaveRecord } from './save-record.js';
 
@@ -31,7 +31,7 @@ async function rescueRunState(record: SaveRecord): Promise<string> {
   const mustRun = record.runState === 'running';
   // A guest that was stopped before its RAM is read can run again at once; QEMU then goes on as with a live migration.
   if (mustRun && (await vm.runState()) === 'paused') await vm.cont();
-  if (isRunning((await vm.migrationInfo()).status)) await vm.cancelMigration();
+  if (isMigrationRunning((await vm.migrationInfo()).status)) await vm.cancelMigration();
   if (mustRun) await letRun(vm);
   const { capabilities, parameters } = record;
   await (await MigrationSettings.recorded(vm, { capabilities, parameters })).restore();

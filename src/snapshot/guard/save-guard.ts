@@ -18,7 +18,7 @@ import { fileURLToPath } from 'node:url';
 import { MapramError } from '../../errors.js';
 import { MigrationSettings } from '../../guest/qemu/migration-settings.js';
 import type { QemuVm } from '../../guest/qemu/qemu-vm.js';
-import { parseSocketAddress } from '../../monitor/socket-address.js';
+import { parseSocketAddress } from '../../qmp/socket-address.js';
 import { STOPPED_FOR_SAVE } from './rescue-vm.js';
 import { HeldRecord, takeAbandonedRecords } from './save-record.js';
 

@@ -19,7 +19,7 @@ import { renameFile, unlinkFile } from '../../io/file-names.js';
 import { closeFile, openFile } from '../../io/open-file.js';
 import { writeFully } from '../../io/positional-io.js';
 import { hasErrno } from '../../io/system-error.js';
-import { writeJson } from '../../monitor/json-writer.js';
+import { writeJson } from '../../qmp/json-writer.js';
 
 const RecordSchema = v.object({
   format: v.literal(1),

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ProgressMeter } from '../../src/migration/progress.js';
+import { ProgressMeter } from '../src/progress-meter.js';
 
 test('rates and remaining time follow the counters', () => {
   let now = 0;

@@ -1,4 +1,4 @@
-import type { ProgressEvent } from '../progress.js';
+import type { ProgressEvent } from './progress.js';
 
 /** Cumulative counters since the start. */
 interface Counters {

@@ -1,7 +1,7 @@
-import { existsIn, type Lifetime, type QemuProfile } from '../options/qemu-profile.js';
+import { existsIn, type Lifetime, type QemuProfile } from './qemu-profile.js';
 
 /** QEMU's `MigrationStatus`, in its order. */
-const STATUSES: Readonly<Record<string, Lifetime>> = {
+const STATUSES = {
   none: {},
   setup: {},
   cancelling: {},
@@ -18,10 +18,14 @@ const STATUSES: Readonly<Record<string, Lifetime>> = {
   device: {},
   'wait-unplug': {},
   'postcopy-device': { since: [10, 2] },
-};
+} as const satisfies Record<string, Lifetime>;
+
+export type MigrationStatus = keyof typeof STATUSES;
+
+export const MIGRATION_STATUSES = Object.keys(STATUSES) as MigrationStatus[];
 
 export function migrationStatuses(profile: QemuProfile): string[] {
-  return Object.keys(STATUSES).filter((status) => existsIn(profile, STATUSES[status] ?? {}));
+  return MIGRATION_STATUSES.filter((status) => existsIn(profile, STATUSES[status]));
 }
 
 const RUNNING: ReadonlySet<string> = new Set([
