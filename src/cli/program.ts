@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module';
+import { finished } from 'node:stream/promises';
 import { Command, CommanderError, Option } from 'commander';
 import { errorReason, MapramError } from '../errors.js';
 import { Cancellation } from './cancellation.js';
@@ -76,6 +77,8 @@ export function createProgram(
 
 /** Waits until a pipe has taken what was written: the process ends right after this. */
 function flushed(stream: NodeJS.WriteStream): Promise<void> {
+  // A monitor on the terminal ends its output itself.
+  if (stream.writableEnded) return stream.writableFinished ? Promise.resolve() : finished(stream);
   return new Promise((resolve) => {
     stream.write('', () => resolve());
   });

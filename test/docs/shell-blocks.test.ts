@@ -6,7 +6,6 @@ import os from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { goldenBytes } from '../golden/golden-file.js';
-import { writeBuiltinImage } from '../snapshot/builtin-image.js';
 import { repositoryRoot } from '../support/environment.js';
 
 const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-docs-'));
@@ -32,18 +31,22 @@ function blocksOf(page: string): Block[] {
   }));
 }
 
-/** Files that the documents speak of. */
-async function prepare(folder: string): Promise<void> {
+/** Files that the documents speak of, and the golden file that each stands for. */
+const FILES: Readonly<Record<string, string>> = {
+  'vm.img': 'pc-10.0-mapped-ram',
+  'vm.mapram': 'pc-10.0-mapped-ram',
+  'monday.img': 'pc-10.0-mapped-ram',
+  'before.img': 'pc-10.0-mapped-ram',
+  'tuesday.img': 'pc-10.0-mapped-ram-live',
+  'after.img': 'pc-10.0-mapped-ram-live',
+  'old.stream': 'pc-10.0-stream',
+  'after.stream': 'pc-10.0-stream',
+};
+
+function prepare(folder: string, script: string): void {
   mkdirSync(folder);
-  const image = goldenBytes('pc-10.0-mapped-ram');
-  for (const name of ['vm.img', 'vm.mapram', 'monday.img', 'before.img', 'today.mapram'])
-    writeFileSync(path.join(folder, name), image);
-  const later = goldenBytes('pc-10.0-mapped-ram-live');
-  for (const name of ['tuesday.img', 'after.img', 'yesterday.mapram'])
-    writeFileSync(path.join(folder, name), later);
-  const stream = goldenBytes('pc-10.0-stream');
-  for (const name of ['old.stream', 'after.stream']) writeFileSync(path.join(folder, name), stream);
-  await writeBuiltinImage(path.join(folder, 'builtin.mapram'));
+  for (const [name, golden] of Object.entries(FILES))
+    if (script.includes(name)) writeFileSync(path.join(folder, name), goldenBytes(golden));
 }
 
 before(() => {
@@ -55,9 +58,9 @@ before(() => {
 
 let count = 0;
 for (const { where, script } of pages.flatMap(blocksOf)) {
-  test(where, async () => {
+  test(where, () => {
     const folder = path.join(root, String(++count));
-    await prepare(folder);
+    prepare(folder, script);
     // Other programs need not be here: what is shown of them is their documentation's to keep.
     const preamble = 'command_not_found_handle() { return 0; }\nset -e\n';
     const { status, stderr } = spawnSync('/bin/bash', ['-c', preamble + script], {

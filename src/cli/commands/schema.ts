@@ -22,7 +22,7 @@ Examples:
 };
 
 /** Every line is an object of its own that this schema takes. */
-function jsonSchema(name: DescribedCommand): object {
+export function jsonSchema(name: DescribedCommand): object {
   return {
     ...toJsonSchema(lineSchema(name), { target: 'draft-2020-12' }),
     title: `a line of mapram ${name} --json`,
