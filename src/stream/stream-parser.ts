@@ -40,6 +40,9 @@ export interface StreamParserOptions {
   pageSize?: number;
 }
 
+/** Sections before RAM are far smaller than this. */
+const LARGE_SECTION_BYTES = 1 << 20;
+
 /** A run of pages is handed out when it has this many, within what one `writev` takes. */
 const MAX_PAGES_AN_EVENT = 512;
 
@@ -306,8 +309,10 @@ export class StreamParser {
         );
       }
       searched = Math.max(searched, bytes.byteLength - FOOTER_LOOKAHEAD_BYTES);
-      // Growing steps keep the search linear however small the chunks are.
-      const wanted = bytes.byteLength + Math.max(1, bytes.byteLength >> 4);
+      // Growing steps keep the search linear however small the chunks are; what is larger than any section that QEMU
+      // writes is gone through in few of them, since each copies all bytes so far.
+      const step = bytes.byteLength < LARGE_SECTION_BYTES ? bytes.byteLength >> 4 : bytes.byteLength;
+      const wanted = bytes.byteLength + Math.max(1, step);
       while (queue.available < wanted && !this.ended) yield;
     }
   }

@@ -1,0 +1,74 @@
+/** Feeds changed inputs to readers: none may crash, hang or eat memory, whatever it is given. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { Random } from '../trust/random.js';
+import { mutate } from './mutate.js';
+import { type FuzzTarget, isExpected } from './targets.js';
+
+export interface FuzzReport {
+  inputs: number;
+  /** How many were refused, as most should be, and how many were read all the same. */
+  refused: number;
+  slowestMs: number;
+}
+
+/** A reader has this long for one input, and the process this much memory beyond what it had. */
+const LIMITS = { ms: 1000, bytes: 256 << 20 };
+const MEMORY_CHECK_EVERY = 500;
+
+const corpus = path.resolve(import.meta.dirname, '..', '..', '..', 'test', 'fuzz', 'corpus');
+
+/** Inputs that were found to be trouble once: `corpus/TARGET/WHAT.bin`. */
+export function corpusOf({ name }: FuzzTarget): Uint8Array[] {
+  const folder = path.join(corpus, name.replaceAll(' ', '-'));
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder).map((file) => new Uint8Array(readFileSync(path.join(folder, file))));
+}
+
+/** @throws Error with what it takes to see the same again: target, seed and number of the input */
+export async function fuzz(target: FuzzTarget, count: number, seed: number): Promise<FuzzReport> {
+  const report: FuzzReport = { inputs: 0, refused: 0, slowestMs: 0 };
+  const random = new Random(seed);
+  const memory = memoryInUse();
+  const known = corpusOf(target);
+  for (let number = 0; number < count; number++) {
+    const bytes = known[number] ?? mutate(target.seeds, random, target.fixedLength !== true);
+    const where = `${target.name}, input ${number} of seed ${seed} (${bytes.length} bytes)`;
+    const startedAt = performance.now();
+    try {
+      await target.read(bytes);
+    } catch (error) {
+      if (!isExpected(error, target)) throw new Error(`${where}: ${error}`, { cause: error });
+      if (error instanceof Error && error.message.length > 2000)
+        throw new Error(`${where}: a message without end`);
+      report.refused++;
+    }
+    const elapsed = performance.now() - startedAt;
+    // One input may have met a busy machine: only a second time counts.
+    if (elapsed > LIMITS.ms && (await secondTime(target, bytes)) > LIMITS.ms)
+      throw new Error(`${where}: takes ${elapsed} ms`);
+    report.slowestMs = Math.max(report.slowestMs, elapsed);
+    report.inputs++;
+    if (number % MEMORY_CHECK_EVERY === 0 && memoryInUse() - memory > LIMITS.bytes) {
+      global.gc?.();
+      const more = memoryInUse() - memory;
+      if (more > LIMITS.bytes) throw new Error(`${where}: ${more} bytes more memory in use`);
+    }
+  }
+  return report;
+}
+
+async function secondTime(target: FuzzTarget, bytes: Uint8Array): Promise<number> {
+  const startedAt = performance.now();
+  try {
+    await target.read(bytes);
+  } catch {
+    // Judged the first time.
+  }
+  return performance.now() - startedAt;
+}
+
+function memoryInUse(): number {
+  const { heapUsed, external } = process.memoryUsage();
+  return heapUsed + external;
+}

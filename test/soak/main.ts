@@ -1,0 +1,58 @@
+/**
+ * The long form of tests that are short in CI, for nights: `npm run soak -- [fuzz|flips|kills …] [--seed=N]`.
+ *
+ *     fuzz    2,000,000 changed inputs for the readers
+ *     flips   10,000 single-bit flips of a sealed file, verified one by one
+ *     kills   300 saves of a real VM that are killed at random moments (needs what `npm run test:setup` fetches)
+ */
+import assert from 'node:assert/strict';
+import { fuzz } from '../fuzz/fuzz.js';
+import { fuzzTargets } from '../fuzz/targets.js';
+import { Folder, writeSealedImage } from '../manifest/sample.js';
+import { startVm } from '../support/qemu.js';
+import { flipBits } from '../trust/bit-flips.js';
+import { killSaves } from '../trust/kill-save.js';
+
+const FUZZ_INPUTS = 2_000_000;
+const FLIPS = 10_000;
+const KILLS = 300;
+
+const soaks = {
+  async fuzz(seed: number): Promise<void> {
+    const targets = await fuzzTargets();
+    const totalWeight = targets.reduce((sum, { weight }) => sum + weight, 0);
+    for (const target of targets) {
+      const report = await fuzz(target, Math.ceil((FUZZ_INPUTS * target.weight) / totalWeight), seed);
+      console.log(`${target.name}: ${JSON.stringify(report)}`);
+    }
+  },
+  async flips(seed: number): Promise<void> {
+    using folder = new Folder();
+    const file = folder.file('vm');
+    await writeSealedImage(file, { stale: [130, 150, 200, 201, 202] });
+    console.log(JSON.stringify(await flipBits(file, FLIPS, seed)));
+  },
+  async kills(seed: number): Promise<void> {
+    for (const method of ['shared', 'native', 'stream']) {
+      using folder = new Folder();
+      await using vm = await startVm({ memory: 'shared-file', guest: 'tiny' });
+      const counts = await killSaves(vm, folder.file('vm'), KILLS / 3, seed, ['--method', method]);
+      console.log(`${method}: ${JSON.stringify(counts)}`);
+    }
+  },
+};
+
+const words = process.argv.slice(2);
+const seed = Number(
+  words.find((word) => word.startsWith('--seed='))?.slice('--seed='.length) ?? Date.now() % 2 ** 31,
+);
+assert.ok(Number.isSafeInteger(seed), 'the seed is a whole number');
+const wanted = words.filter((word) => !word.startsWith('--'));
+for (const word of wanted) assert.ok(word in soaks, `there is no soak ${word}`);
+console.log(`seed ${seed}`);
+for (const [name, soak] of Object.entries(soaks)) {
+  if (wanted.length > 0 && !wanted.includes(name)) continue;
+  const startedAt = performance.now();
+  await soak(seed);
+  console.log(`${name}: ${Math.round((performance.now() - startedAt) / 1000)} s`);
+}
