@@ -90,8 +90,9 @@ export class QmpClient implements AsyncDisposable {
       (typeof target === 'string' ? formatSocketAddress(parseSocketAddress(target)) : 'the monitor');
     const timeout = AbortSignal.timeout(options.timeoutMs ?? GREETING_TIMEOUT_MS);
     const signal = options.signal ? AbortSignal.any([options.signal, timeout]) : timeout;
-    const stream = typeof target === 'string' ? await connectSocket(target, name, signal) : target;
+    let stream: Duplex | undefined;
     try {
+      stream = typeof target === 'string' ? await connectSocket(target, name, signal) : target;
       const reader = new JsonReader();
       const { greeting, rest } = await readGreeting(stream, reader, name, signal);
       const client = new QmpClient(stream, greeting, name);
@@ -99,7 +100,7 @@ export class QmpClient implements AsyncDisposable {
       await client.execute('qmp_capabilities', undefined, { signal });
       return client;
     } catch (error) {
-      stream.destroy();
+      stream?.destroy();
       if (timeout.aborted && error === timeout.reason) throw noGreeting(name);
       throw error;
     }

@@ -11,7 +11,7 @@ import { checkImage } from '../../src/mapped-ram/check-image.js';
 import { findStream } from '../../src/mapped-ram/container.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
 import { CommandLineError, LineReader, parseHumanArguments } from '../../src/monitor/hmp/command-line.js';
-import { JsonReader } from '../../src/monitor/json-reader.js';
+import { JsonReader } from '../../src/qmp/json-reader.js';
 import { decodeDevice } from '../../src/stream/device-decoder.js';
 import { splitTail } from '../../src/stream/device-sections.js';
 import { encodeLibvirtHeader } from '../../src/stream/libvirt-header.js';
