@@ -154,7 +154,7 @@ test('anything else that greets otherwise is refused', async (t) => {
 test('a server that says nothing is given up in time', async (t) => {
   const path = await serve(t, () => {}, '');
   await assert.rejects(QmpClient.connect(path, { timeoutMs: 20 }), {
-    code: 'MONITOR',
+    code: 'BUSY',
     message: /one client at a time/,
   });
 });
