@@ -15,6 +15,7 @@ import { needs } from '../support/environment.js';
 import { saveMappedRam } from '../support/native-migration.js';
 import { sha256 } from '../support/probes.js';
 import { startVm } from '../support/qemu.js';
+import { QmpSession } from '../support/qmp-session.js';
 import { assertMemoryIsThatOf, consoleIn } from '../support/resumed-guest.js';
 
 describe('an incremental save', needs({ qemu: '10.0', guest: 'tiny' }), () => {
@@ -101,7 +102,10 @@ describe('an incremental save', needs({ qemu: '10.0', guest: 'tiny' }), () => {
     await console.waitForCounterAbove(counter + 5);
     console.close();
     const file = path.join(folder, 'stopped.mapram');
-    const result = await saveAgain(running.qmp, file, { afterwards: 'stop', directIo: 'off', offset: 8192 });
+    const session = await QmpSession.open(running.qmp);
+    await session.execute('stop');
+    session.close();
+    const result = await saveAgain(running.qmp, file, { directIo: 'off', offset: 8192 });
     assert.equal(result.method, 'incremental');
     assert.equal(result.runState, 'paused');
     await assertMemoryIsThatOf(file, running.qmp, { offset: 8192 });
