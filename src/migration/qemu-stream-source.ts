@@ -6,7 +6,7 @@
  * |---|---|---|
  * | stopped | stopped before the first page | any |
  * | live | runs while QEMU sends round after round, stopped by QEMU for the last pages and the device state | any |
- * | background | stopped for the device state only; pages go out before the guest changes them | 6.0, with userfaultfd |
+ * | background | stopped for the device state only; pages go out before the guest changes them | 9.0, with userfaultfd |
  */
 import { MapramError } from '../errors.js';
 import { isUnknownToQemu, type QemuVm } from '../guest/qemu/qemu-vm.js';
@@ -52,6 +52,14 @@ export class QemuStreamSource implements OutgoingSource {
   }
 
   async setup(signal: AbortSignal): Promise<SourceSetup> {
+    const { vm } = this.#stream;
+    if (this.#mode.kind === 'background' && !vm.isAtLeast(...BACKGROUND_SINCE)) {
+      throw new MapramError(
+        'UNSUPPORTED',
+        `saving the VM at ${vm.address} in the background: QEMU ${vm.versionText} may never end such a snapshot (${BACKGROUND_SINCE.join('.')} does); use --live`,
+        { path: vm.address },
+      );
+    }
     try {
       return streamSetup(await this.#stream.open(signal));
     } catch (error) {
@@ -99,6 +107,9 @@ function capabilitiesOf(mode: StreamMode): string[] {
   if (mode.kind === 'background') return ['background-snapshot'];
   return mode.kind === 'live' ? liveCapabilities(mode) : [];
 }
+
+/** The capability is older (6.0), but a background snapshot of 7.2.22 was seen to hang for ever. */
+const BACKGROUND_SINCE = [9, 0] as const;
 
 /** Why a background snapshot does not begin, in words that help. */
 function explainedRefusal(vm: QemuVm, error: Error): Error {
