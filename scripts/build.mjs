@@ -17,8 +17,8 @@ const { status } = spawnSync(process.execPath, [tsc, '-p', path.join(root, 'tsco
 });
 if (status !== 0) process.exit(status ?? 1);
 const built = (name) => import(path.join(root, 'dist', 'cli', name));
-const [{ commandTree }, { manPage }, { createProgram }, { COMMANDS }] = await Promise.all(
+const [{ commandTree }, { manPage }, { createProgram }, { allCommands }] = await Promise.all(
   ['command-tree.js', 'man-page.js', 'program.js', 'registry.js'].map(built),
 );
-writeFileSync(path.join(root, 'dist', 'mapram.1'), manPage(commandTree(createProgram(COMMANDS))));
+writeFileSync(path.join(root, 'dist', 'mapram.1'), manPage(commandTree(createProgram(await allCommands()))));
 chmodSync(path.join(root, 'dist', 'cli', 'main.js'), 0o755);

@@ -36,7 +36,8 @@ function runTests(files, concurrency) {
         `--test-reporter-destination=${counts}`,
         ...files,
       ],
-      { cwd: root, stdio: 'inherit' },
+      // The records of saves under way are private to the run: what others have left behind is no finding of these tests.
+      { cwd: root, stdio: 'inherit', env: { ...process.env, XDG_RUNTIME_DIR: folder } },
     );
     const { pass, fail, cancelled, skipped } = JSON.parse(readFileSync(counts, 'utf8'));
     return { passed: pass, failed: Math.max(fail + cancelled, status === 0 ? 0 : 1), skipped };

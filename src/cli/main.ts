@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { runProgram } from './program.js';
-import { COMMANDS } from './registry.js';
+import { commandsFor } from './registry.js';
 
-process.exit(await runProgram(COMMANDS, process.argv.slice(2)));
+const argv = process.argv.slice(2);
+process.exit(await runProgram(await commandsFor(argv), argv));

@@ -1,33 +1,35 @@
 import type { CommandDescription } from './command.js';
-import { completion } from './commands/completion.js';
-import { convert } from './commands/convert.js';
-import { demo } from './commands/demo.js';
-import { diff } from './commands/diff.js';
-import { doctor } from './commands/doctor.js';
-import { fork } from './commands/fork.js';
-import { inspect } from './commands/inspect.js';
-import { monitor } from './commands/monitor.js';
-import { restore } from './commands/restore.js';
-import { resume } from './commands/resume.js';
-import { save } from './commands/save.js';
-import { schema } from './commands/schema.js';
-import { ui } from './commands/ui.js';
-import { verify } from './commands/verify.js';
 
-/** Every command, in the order of `mapram --help`. */
-export const COMMANDS: readonly CommandDescription[] = [
-  save,
-  restore,
-  resume,
-  fork,
-  inspect,
-  verify,
-  diff,
-  convert,
-  ui,
-  demo,
-  monitor,
-  doctor,
-  completion,
-  schema,
-];
+/**
+ * Every command, in the order of `mapram --help`. A command line loads the one that it names and nothing of the others:
+ * a save should not wait for the user interface to be read from disk.
+ */
+const LOADERS: Readonly<Record<string, () => Promise<CommandDescription>>> = {
+  save: async () => (await import('./commands/save.js')).save,
+  restore: async () => (await import('./commands/restore.js')).restore,
+  resume: async () => (await import('./commands/resume.js')).resume,
+  fork: async () => (await import('./commands/fork.js')).fork,
+  inspect: async () => (await import('./commands/inspect.js')).inspect,
+  verify: async () => (await import('./commands/verify.js')).verify,
+  diff: async () => (await import('./commands/diff.js')).diff,
+  convert: async () => (await import('./commands/convert.js')).convert,
+  ui: async () => (await import('./commands/ui.js')).ui,
+  demo: async () => (await import('./commands/demo.js')).demo,
+  monitor: async () => (await import('./commands/monitor.js')).monitor,
+  doctor: async () => (await import('./commands/doctor.js')).doctor,
+  completion: async () => (await import('./commands/completion.js')).completion,
+  schema: async () => (await import('./commands/schema.js')).schema,
+};
+
+/** These describe the whole command line. */
+const ABOUT_ALL = new Set(['completion']);
+
+export function allCommands(): Promise<CommandDescription[]> {
+  return Promise.all(Object.values(LOADERS).map((load) => load()));
+}
+
+/** The command that a command line names, or all of them where it names none: for the help, or to say which there are. */
+export async function commandsFor([name = '']: readonly string[]): Promise<CommandDescription[]> {
+  const load = Object.hasOwn(LOADERS, name) && !ABOUT_ALL.has(name) ? LOADERS[name] : undefined;
+  return load === undefined ? allCommands() : [await load()];
+}

@@ -7,7 +7,7 @@ import { after, describe, test } from 'node:test';
 import { commandTree } from '../../src/cli/command-tree.js';
 import { completionScript, SHELLS } from '../../src/cli/completion.js';
 import { createProgram } from '../../src/cli/program.js';
-import { COMMANDS } from '../../src/cli/registry.js';
+import { allCommands } from '../../src/cli/registry.js';
 import { runCli } from './run-cli.js';
 
 const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-completion-'));
@@ -15,7 +15,7 @@ after(() => rmSync(root, { recursive: true }));
 mkdirSync(path.join(root, 'empty'));
 writeFileSync(path.join(root, 'empty', 'vm.mapram'), '');
 
-const tree = commandTree(createProgram(COMMANDS));
+const tree = commandTree(createProgram(await allCommands()));
 const scripts = Object.fromEntries(
   SHELLS.map((shell) => {
     const file = path.join(root, `mapram.${shell}`);

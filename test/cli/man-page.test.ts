@@ -4,9 +4,9 @@ import { test } from 'node:test';
 import { commandTree } from '../../src/cli/command-tree.js';
 import { manPage } from '../../src/cli/man-page.js';
 import { createProgram } from '../../src/cli/program.js';
-import { COMMANDS } from '../../src/cli/registry.js';
+import { allCommands } from '../../src/cli/registry.js';
 
-const tree = commandTree(createProgram(COMMANDS));
+const tree = commandTree(createProgram(await allCommands()));
 
 test('every command has examples of itself in its help', () => {
   for (const { name, notes } of tree.commands) {
