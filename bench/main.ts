@@ -9,10 +9,11 @@ import { parseArgs } from 'node:util';
 import { cacheFolder } from '../test/support/environment.js';
 import { type Benchmark, type BenchmarkResult, runBenchmark } from './benchmark.js';
 import { saveStopped } from './benchmarks/save-stopped.js';
+import { saveStream } from './benchmarks/save-stream.js';
 import { describeMachine } from './machine.js';
 import { markdown } from './report.js';
 
-const benchmarks: readonly Benchmark[] = [saveStopped];
+const benchmarks: readonly Benchmark[] = [saveStopped, saveStream];
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -2,6 +2,7 @@
 import { randomFillSync } from 'node:crypto';
 import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { QemuName } from '../test/support/environment.js';
 import { startVm, type TestVm } from '../test/support/qemu.js';
 
 const STRIPE = 2 ** 20;
@@ -21,12 +22,13 @@ export class StripedGuest implements AsyncDisposable {
     readonly randomBytes: number,
   ) {}
 
-  static async start(memoryMiB: number, vmCount: number): Promise<StripedGuest> {
+  /** One VM for each of `qemus`. */
+  static async start(memoryMiB: number, qemus: readonly QemuName[]): Promise<StripedGuest> {
     const memoryFolder = mkdtempSync('/dev/shm/mapram-bench-');
     const vms: TestVm[] = [];
     try {
-      for (let i = 0; i < vmCount; i++) {
-        const vm = await startVm({ memory: 'shared-file', memoryFolder, memoryMiB, guest: 'none' });
+      for (const qemu of qemus) {
+        const vm = await startVm({ qemu, memory: 'shared-file', memoryFolder, memoryMiB, guest: 'none' });
         vms.push(vm);
         await sleep(FIRMWARE_SETTLES_MS);
         await vm.stop();

@@ -1,11 +1,9 @@
 import path from 'node:path';
-import { repositoryRoot } from '../../test/support/environment.js';
-import { saveMappedRam } from '../../test/support/native-migration.js';
 import type { TestVm } from '../../test/support/qemu.js';
 import type { Benchmark, Contender, Sample } from '../benchmark.js';
 import { type FioJob, fioDirect } from '../fio.js';
 import { cachedShare, startFresh, timedSync } from '../fresh-file.js';
-import { cpuSeconds, runProcess } from '../process-usage.js';
+import { mapramSave, nativeSave } from '../measured-save.js';
 import { StripedGuest } from '../striped-guest.js';
 
 const fioJobs: FioJob[] = [
@@ -13,39 +11,6 @@ const fioJobs: FioJob[] = [
   { engine: 'psync', jobs: 4, depth: 1 },
   { engine: 'io_uring', jobs: 1, depth: 8 },
 ];
-
-/** `mapram save`, from the start of the process to its end. */
-async function mapramSave(vm: TestVm, file: string, channels: number): Promise<Sample> {
-  await StripedGuest.readyForAnotherSave(vm);
-  await startFresh(file);
-  const main = path.join(repositoryRoot, 'dist', 'cli', 'main.js');
-  const options = ['--method', 'shared', '--direct-io', 'on', '--channels', String(channels), '--json'];
-  const before = cpuSeconds(vm.pid);
-  const run = await runProcess(process.execPath, [main, 'save', ...options, vm.qmpPath, file]);
-  const result: { synced?: boolean } = JSON.parse(run.stdout.trimEnd().split('\n').at(-1) ?? '{}');
-  if (result.synced !== true) throw new Error('mapram did not sync the file');
-  return {
-    seconds: run.seconds,
-    cpuSeconds: run.cpuSeconds + cpuSeconds(vm.pid) - before,
-    peakMemoryBytes: run.peakMemoryBytes,
-    cachedShare: cachedShare(file),
-  };
-}
-
-/** QEMU's own save, from `migrate` to `completed`, then fsync. */
-async function nativeSave(vm: TestVm, file: string, channels: number): Promise<Sample> {
-  await StripedGuest.readyForAnotherSave(vm);
-  await startFresh(file);
-  const before = cpuSeconds(vm.pid);
-  const start = performance.now();
-  await saveMappedRam(vm, file, { channels, directIo: true });
-  const saved = (performance.now() - start) / 1000;
-  return {
-    seconds: saved + timedSync(file),
-    cpuSeconds: cpuSeconds(vm.pid) - before,
-    cachedShare: cachedShare(file),
-  };
-}
 
 async function fioWrite(file: string, bytes: number, job: FioJob): Promise<Sample> {
   await startFresh(file);
@@ -63,12 +28,12 @@ export const saveStopped: Benchmark = {
     { group: 'mapram', against: 'fio', timeAtMost: 1 },
   ],
   async prepare({ folder, quick }) {
-    const guest = await StripedGuest.start(quick ? 1024 : 4096, 2);
+    const guest = await StripedGuest.start(quick ? 1024 : 4096, ['10.0', '10.0']);
     const [own, stock] = guest.vms as [TestVm, TestVm];
     const file = path.join(folder, 'save-stopped');
     const contenders: Contender[] = [
-      { name: 'mapram shared, 2 channels', group: 'mapram', run: () => mapramSave(own, file, 2) },
-      { name: 'mapram shared, 4 channels', group: 'mapram', run: () => mapramSave(own, file, 4) },
+      { name: 'mapram shared, 2 channels', group: 'mapram', run: () => mapramSave(own, file, 'shared', 2) },
+      { name: 'mapram shared, 4 channels', group: 'mapram', run: () => mapramSave(own, file, 'shared', 4) },
       { name: 'QEMU native, 2 channels', group: 'QEMU', run: () => nativeSave(stock, file, 2) },
       { name: 'QEMU native, 4 channels', group: 'QEMU', run: () => nativeSave(stock, file, 4) },
       ...fioJobs.map((job) => ({

@@ -87,12 +87,15 @@ export async function loadMappedRam(vm: TestVm, file: string, options: NativeOpt
 
 const quoted = (file: string): string => `'${file.replaceAll("'", "'\\''")}'`;
 
-/** Any QEMU: an ordinary stream, written by `cat`. */
-export async function saveStream(vm: TestVm, file: string): Promise<MigrationInfo> {
+/** Writes what comes in by its standard input to the quoted path that follows. */
+const CAT = 'cat >';
+
+/** Any QEMU: an ordinary stream, written by a shell command that the quoted path of the file is appended to. */
+export async function saveStream(vm: TestVm, file: string, command = CAT): Promise<MigrationInfo> {
   vm.qmp.forgetEvents();
   await setCapabilities(vm, { events: true });
   await vm.qmp.execute('migrate-set-parameters', { 'max-bandwidth': 2 ** 40 });
-  await vm.qmp.execute('migrate', { uri: `exec:cat > ${quoted(file)}` });
+  await vm.qmp.execute('migrate', { uri: `exec:${command}${quoted(file)}` });
   return await waitForMigration(vm);
 }
 
