@@ -29,7 +29,7 @@ export async function assertFitsVm(image: MappedRamImage, vm: QemuVm): Promise<v
     const resizable = block.totalLength > block.usedLength;
     if (resizable ? usedLength > block.totalLength : usedLength !== block.usedLength) {
       throw refuse(
-        `RAM block ${idstr} has ${usedLength} bytes in the file and ${block.usedLength} in the VM; start QEMU with the same -m`,
+        `RAM block ${idstr} has ${usedLength} bytes in the file and ${block.usedLength} in the VM; start QEMU with the same memory (-m) and firmware (-bios)`,
       );
     }
   }

@@ -1,4 +1,4 @@
-/** The golden files, see make.mjs for what they are. */
+/** The golden files, see make.mjs and make-libvirt.mjs for what they are. */
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { brotliDecompressSync } from 'node:zlib';
@@ -8,10 +8,13 @@ const folder = path.resolve(import.meta.dirname, '..', '..', '..', 'test', 'gold
 /** What QEMU said about the VM that it saved. */
 export interface Expected {
   version: string;
+  /** Version of the libvirt that saved, if one did. */
+  libvirt?: string;
   arguments: string[];
   capabilities: string[];
   /** Where in the file the stream starts. */
   offset: number;
+  /** Absent where libvirt saved. */
   migration: { normal: number; duplicate: number };
   xbzrlePages?: number;
   ramBlocks: { idstr: string; usedLength: number }[];

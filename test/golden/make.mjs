@@ -9,13 +9,13 @@
 //
 // Files whose QEMU is not named or found are left as they are.
 import { spawn, spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { brotliCompressSync } from 'node:zlib';
+import { firmware, ramBlock, sha256 } from './made-with.mjs';
 
 const PROGRAMS = {
   '10.0': process.env.QEMU ?? 'qemu-system-x86_64',
@@ -132,52 +132,6 @@ function backend(id, mebibytes) {
   return ['-object', `memory-backend-file,id=${id},size=${mebibytes}M,mem-path=${id}.img,share=on`];
 }
 
-/**
- * 64 KiB of firmware in place of SeaBIOS, in 16-bit code. All of them write their segment number into every other page
- * from 64 KiB to 576 KiB, then
- * - `halting`: halt,
- * - `counting`: count up in the first of these pages for ever,
- * - `flipping`: zero every second of these pages, then the others, for ever, so that pages become zero while they
- *   are saved.
- */
-function firmware(kind) {
-  const image = Buffer.alloc(65536);
-  const fill = [
-    ...[0xb8, 0x00, 0x10], //    mov  ax, 0x1000
-    ...[0x8e, 0xd8], //       1: mov  ds, ax
-    ...[0xa3, 0x00, 0x00], //    mov  [0], ax
-    ...[0x05, 0x00, 0x02], //    add  ax, 0x200
-    ...[0x3d, 0x00, 0x90], //    cmp  ax, 0x9000
-    ...[0x72, 0xf3], //          jb   1b
-  ];
-  const flip = [
-    ...[0x31, 0xdb], //             xor  bx, bx
-    ...[0xb8, 0x00, 0x10], //    1: mov  ax, 0x1000
-    ...[0x8e, 0xd8], //          2: mov  ds, ax
-    ...[0x89, 0x1e, 0x00, 0x00], // mov  [0], bx
-    ...[0xf7, 0xd3], //             not  bx
-    ...[0x05, 0x00, 0x02], //       add  ax, 0x200
-    ...[0x3d, 0x00, 0x90], //       cmp  ax, 0x9000
-    ...[0x72, 0xf0], //             jb   2b
-    ...[0xf7, 0xd3], //             not  bx
-    ...[0xb9, 0xff, 0xff], //       mov  cx, 0xffff
-    ...[0xe2, 0xfe], //          3: loop 3b
-    ...[0xeb, 0xe4], //             jmp  1b
-  ];
-  const endings = {
-    halting: [0xf4, 0xeb, 0xfd], // 1: hlt; jmp 1b
-    counting: [
-      ...[0xb8, 0x00, 0x10, 0x8e, 0xd8], // mov ax, 0x1000; mov ds, ax
-      ...[0xff, 0x06, 0x10, 0x00], //      1: inc word [0x10]
-      ...[0xeb, 0xfa], //                     jmp 1b
-    ],
-    flipping: flip,
-  };
-  Buffer.from([...fill, ...endings[kind]]).copy(image);
-  Buffer.from([0xea, 0x00, 0x00, 0x00, 0xf0]).copy(image, 0xfff0); // jmp 0xf000:0
-  return image;
-}
-
 class Monitor {
   #socket;
   #text = '';
@@ -257,8 +211,6 @@ function receive(socketPath) {
   });
 }
 
-const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex');
-
 async function make(name, image, program, folder) {
   const inFolder = (file) => path.join(folder, file);
   const kind = image.firmware ?? 'halting';
@@ -331,12 +283,6 @@ async function make(name, image, program, folder) {
 /** The main channel first, then multifd channels by their number. */
 function rank(stream) {
   return stream.readUInt32BE(0) === 0x11223344 ? stream[24] + 1 : 0;
-}
-
-/** A line of `info ramblock`: name, page size, offset, used, total, host address, read-only. */
-function ramBlock(line) {
-  const [, idstr, used] = /^\s*(\S+)\s+\d+ \S+\s+0x[0-9a-f]+\s+0x([0-9a-f]+)/i.exec(line) ?? [];
-  return { idstr, usedLength: Number.parseInt(used, 16) };
 }
 
 const wanted = process.argv.slice(2);
