@@ -10,9 +10,14 @@ export function openFile(path: string, flags: number, mode: OpenMode = PRIVATE_F
   return openSync(path, flags, mode);
 }
 
-/** Opens another description of an open file, through /proc, with flags of its own. */
+/** A path that leads to an open file, whatever has become of its name; for this process and its threads. */
+export function descriptorPath(fd: number): string {
+  return `${process.platform === 'linux' ? '/proc/self/fd' : '/dev/fd'}/${fd}`;
+}
+
+/** Opens another description of an open file, with flags of its own. */
 export function reopenFile(fd: number, flags: number): number {
-  return openFile(`/proc/self/fd/${fd}`, flags & ~constants.O_NOFOLLOW);
+  return openFile(descriptorPath(fd), flags & ~constants.O_NOFOLLOW);
 }
 
 /** `close(2)`. The descriptor is gone even when this throws. */

@@ -21,16 +21,25 @@ export async function checkManifest(image: MappedRamImage): Promise<ManifestChec
   if (descriptionText === undefined || found === undefined) return { problems: [], checkedBytes: 0 };
   const problem = (text: string): ManifestCheck => ({ problems: [text], checkedBytes: 0 });
   if (found.problem !== undefined) return problem(found.problem);
-  const text = descriptionText.slice(found.start, found.end);
-  const value: unknown = JSON.parse(text);
-  if (JSON.stringify(value) !== text) return problem('it is not written as mapram writes it');
-  const manifest = parseManifest(value);
+  const manifest = readManifest(descriptionText.slice(found.start, found.end));
   if ('problem' in manifest) return problem(manifest.problem);
   const contradictions = [...contradictionsOf(manifest, image)];
   if (contradictions.length > 0 || image.tailOffset === undefined || !image.complete) {
     return { manifest, problems: contradictions, checkedBytes: 0 };
   }
   return { manifest, ...(await checkRoot(manifest, image, image.tailOffset)) };
+}
+
+/** Only what `JSON.stringify` writes: two spellings of one manifest would have two roots. */
+export function readManifest(text: string): Manifest | { problem: string } {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return { problem: 'it is not JSON' };
+  }
+  if (JSON.stringify(value) !== text) return { problem: 'it is not written as mapram writes it' };
+  return parseManifest(value);
 }
 
 function* contradictionsOf(manifest: Manifest, image: MappedRamImage): Generator<string> {

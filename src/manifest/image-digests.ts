@@ -1,4 +1,7 @@
 /** Digests of what is in an image: its pages are read once, by all channels, past the page cache where possible. */
+import { constants } from 'node:fs';
+import { O_DIRECT } from '../io/direct-io-support.js';
+import { closeFile, reopenFile } from '../io/open-file.js';
 import type { ImageBlock, MappedRamImage } from '../mapped-ram/image.js';
 import { type ChannelRegion, regionBitmapBytes } from '../multifd/channel-region.js';
 import { DigestTable } from '../multifd/digest-table.js';
@@ -8,8 +11,10 @@ import { ProgressMeter } from '../progress-meter.js';
 import type { ManifestChecksums } from './manifest.js';
 
 export interface DigestOptions extends ManifestChecksums {
-  /** The file behind the image; it may be a path in /proc. */
+  /** The file behind the image. */
   path: string;
+  /** The same, open: what is at `path` by now does then not matter. */
+  descriptor?: number | undefined;
   channels: number;
   direct: boolean;
   signal?: AbortSignal;
@@ -28,6 +33,7 @@ export async function digestBlocks(
   options: DigestOptions,
 ): Promise<DigestTable[]> {
   const { path, channels: count, direct, algorithm, chunkBytes, signal, onProgress } = options;
+  using descriptors = OwnDescriptors.of(options);
   const tables = blocks.map(({ usedLength }) =>
     DigestTable.create({ algorithm, chunkBytes, length: usedLength }),
   );
@@ -36,6 +42,7 @@ export async function digestBlocks(
     access: 'digest',
     count,
     direct,
+    ...(descriptors.fds.length > 0 ? { fds: descriptors.fds } : {}),
     regions: blocks.map((block, index) => regionOf(block, tables[index] as DigestTable)),
     ...(signal ? { signal } : {}),
   });
@@ -50,6 +57,34 @@ export async function digestBlocks(
   }
   report();
   return tables;
+}
+
+/** A description a channel, of a file that is open already. Empty where the channels are to open it by its path. */
+class OwnDescriptors implements Disposable {
+  readonly fds: number[] = [];
+
+  static of({ descriptor, channels, direct }: DigestOptions): OwnDescriptors {
+    const own = new OwnDescriptors();
+    if (descriptor === undefined) return own;
+    const flags = constants.O_RDONLY | (direct ? O_DIRECT : 0);
+    try {
+      while (own.fds.length < channels) own.fds.push(reopenFile(descriptor, flags));
+      return own;
+    } catch (error) {
+      own[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    for (const fd of this.fds.splice(0)) {
+      try {
+        closeFile(fd);
+      } catch {
+        // Of a file that was only read: the descriptor is gone, and nothing is lost.
+      }
+    }
+  }
 }
 
 /** Bytes of the pages that the image holds. */

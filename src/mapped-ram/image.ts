@@ -152,6 +152,11 @@ export class MappedRamImage implements AsyncDisposable {
     return this.source.name;
   }
 
+  /** The open file behind the image: what its path leads to may be another one by now. `undefined` for other sources. */
+  get descriptor(): number | undefined {
+    return this.source instanceof FileSource ? this.source.fd : undefined;
+  }
+
   /** What mapram wrote about the file when it saved it; `undefined` in files of others. */
   get manifest(): unknown {
     const { descriptionText } = this.tail;

@@ -11,7 +11,7 @@ import { constants } from 'node:fs';
 import { MapramError } from '../errors.js';
 import { O_DIRECT } from '../io/direct-io-support.js';
 import { truncateFile } from '../io/file-space.js';
-import { closeFile, openFile } from '../io/open-file.js';
+import { closeFile, descriptorPath, openFile } from '../io/open-file.js';
 import { hasErrno } from '../io/system-error.js';
 import { effectiveDirectIo } from '../options/direct-io.js';
 import type { MigrationCapabilities } from '../options/migration-capabilities.js';
@@ -100,7 +100,7 @@ export class MigrationFile implements Disposable {
 
   /** A path under which a worker can open the file anew. */
   get channelPath(): string {
-    return this.channelFd === undefined ? this.name : `/proc/self/fd/${this.channelFd}`;
+    return this.channelFd === undefined ? this.name : descriptorPath(this.channelFd);
   }
 
   [Symbol.dispose](): void {

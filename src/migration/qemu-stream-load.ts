@@ -15,6 +15,7 @@ import type { SyncMarks } from './stream-of-image.js';
 import { type SentPages, StreamSender } from './stream-sender.js';
 
 export interface StreamLoadOptions {
+  /** Of a file. */
   image: MappedRamImage;
   /** Multifd channels; 0 for a plain stream. */
   channels: number;
@@ -57,7 +58,6 @@ export async function loadByStream(vm: QemuVm, options: StreamLoadOptions): Prom
     while (sockets.length < channels + 1) sockets.push(await connect(vm, socketPath));
     sender = new StreamSender({
       image,
-      path: image.path,
       direct: directIo,
       sockets,
       uuid,

@@ -6,8 +6,9 @@ export interface SenderWorkerData {
   connection: number;
   /** A blocking socket. The worker closes nothing. */
   socket: number;
-  /** The file whose pages are sent. */
+  /** The file whose pages are sent, and the same open, to be opened anew. */
   path: string;
+  descriptor: number;
   direct: boolean;
   blocks: PlacedBlock[];
   pageSize: number;

@@ -3,7 +3,7 @@ import { constants } from 'node:fs';
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { errorReason, MapramError } from '../errors.js';
 import { O_DIRECT } from '../io/direct-io-support.js';
-import { closeFile, openFile } from '../io/open-file.js';
+import { closeFile, reopenFile } from '../io/open-file.js';
 import { writeAll } from '../io/sequential-io.js';
 import { PageSupply } from '../multifd/page-supply.js';
 import { SocketChannelSender } from '../multifd/socket-channel-sender.js';
@@ -23,7 +23,7 @@ class AbortedError extends Error {}
 const who = role.kind === 'main' ? 'the main channel' : `channel ${role.channel}`;
 let fd = -1;
 try {
-  fd = openFile(path, constants.O_RDONLY | (setup.direct ? O_DIRECT : 0));
+  fd = reopenFile(setup.descriptor, constants.O_RDONLY | (setup.direct ? O_DIRECT : 0));
   send(new PageSupply(fd, path, setup.blocks));
   say({ type: 'done' });
 } catch (error) {

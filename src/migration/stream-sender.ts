@@ -12,9 +12,8 @@ import { type SyncMarks, streamPartsOf } from './stream-of-image.js';
 import type { FromSender, SenderWorkerData } from './stream-sender-protocol.js';
 
 export interface StreamSenderOptions {
+  /** Of a file. */
   image: MappedRamImage;
-  /** Under which the threads open the file. */
-  path: string;
   direct: boolean;
   /** Blocking descriptors: of the main channel, then of each multifd channel. They stay the caller's. */
   sockets: readonly number[];
@@ -69,16 +68,19 @@ export class StreamSender {
 
   /** Ends connections and threads, in whatever state they are. */
   async dispose(): Promise<void> {
-    this.#fail(new MapramError('CANCELLED', `sending ${this.#options.path}: cancelled`));
+    this.#fail(new MapramError('CANCELLED', `sending ${this.#options.image.path}: cancelled`));
     await this.#exited;
   }
 
   #startThread(socket: number, connection: number): Promise<void> {
-    const { image, path, direct, sockets, uuid, marks, switchoverStart } = this.#options;
+    const { image, direct, sockets, uuid, marks, switchoverStart } = this.#options;
+    const { path, descriptor } = image;
+    if (descriptor === undefined) throw new MapramError('USAGE', `sending ${path}: it is not a file`);
     const workerData: SenderWorkerData = {
       connection,
       socket,
       path,
+      descriptor,
       direct,
       pageSize: image.pageSize,
       blocks: sharedBlocks(image),

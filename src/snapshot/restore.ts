@@ -1,13 +1,11 @@
 /** Loads a mapped-ram file into a waiting VM: what `mapram restore` does. */
-import { constants, realpathSync } from 'node:fs';
+import { realpathSync } from 'node:fs';
 import { MapramError } from '../errors.js';
 import type { BuiltinGuest } from '../guest/builtin/builtin-guest.js';
 import { lendFdset } from '../guest/qemu/lent-fdset.js';
 import { MigrationSettings } from '../guest/qemu/migration-settings.js';
 import { QemuVm } from '../guest/qemu/qemu-vm.js';
-import { O_DIRECT } from '../io/direct-io-support.js';
 import type { DirectIoMode } from '../io/open-direct.js';
-import { closeFile, openFile } from '../io/open-file.js';
 import { readPublicKey } from '../manifest/signature.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import { IncomingMigration } from '../migration/incoming.js';
@@ -18,6 +16,7 @@ import { defaultCapabilities } from '../options/migration-capabilities.js';
 import { defaultParameters } from '../options/migration-parameters.js';
 import { qemuProfile } from '../options/qemu-profile.js';
 import type { ProgressEvent } from '../progress.js';
+import { CheckedFile } from './checked-file.js';
 import { chooseDirectIo, type DirectIoChoice } from './direct-io-choice.js';
 import { assertFitsVm } from './fits-vm.js';
 import { DEFAULT_CHANNELS } from './save.js';
@@ -88,6 +87,7 @@ async function restoreChecked(options: RestoreOptions): Promise<RestoreResult> {
   const choice = chooseDirectIo(file, directIo);
   if (choice.warning !== undefined) options.onWarning?.(choice.warning);
   const channels = options.channels ?? DEFAULT_CHANNELS;
+  const checked = CheckedFile.of(image);
   await assertVerified(image, {
     contents: options.verify === true,
     ...(requiredKey ? { requiredKey } : {}),
@@ -96,9 +96,10 @@ async function restoreChecked(options: RestoreOptions): Promise<RestoreResult> {
     signal,
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),
   });
-  const run: RestoreRun = { options, image, choice, signal, channels };
+  const run: RestoreRun = { options, image, checked, choice, signal, channels };
   const result =
     typeof vmOption === 'string' ? await restoreQemu(run, vmOption) : await restoreBuiltin(run, vmOption);
+  checked.assertUnchanged('loading');
   return {
     file,
     directIo: choice.directIo,
@@ -111,6 +112,7 @@ async function restoreChecked(options: RestoreOptions): Promise<RestoreResult> {
 interface RestoreRun {
   options: RestoreOptions;
   image: MappedRamImage;
+  checked: CheckedFile;
   choice: DirectIoChoice;
   signal: AbortSignal;
   channels: number;
@@ -119,7 +121,7 @@ interface RestoreRun {
 type Loaded = Pick<RestoreResult, 'method' | 'methodReason' | 'channels' | 'normalPages' | 'runState'>;
 
 async function restoreBuiltin(
-  { options, choice, channels, signal, image }: RestoreRun,
+  { options, choice, channels, signal, image, checked }: RestoreRun,
   guest: BuiltinGuest,
 ): Promise<Loaded> {
   const parameters = {
@@ -128,7 +130,15 @@ async function restoreBuiltin(
     'multifd-channels': channels,
   };
   const capabilities = { ...defaultCapabilities(), 'mapped-ram': true, multifd: true };
-  using file = MigrationFile.open(options.file, image.container.offset, { parameters, capabilities });
+  using channelFile = checked.open(choice.directIo);
+  const { offset } = image.container;
+  using file = MigrationFile.fromDescriptors(
+    options.file,
+    checked.fd,
+    channelFile.fd,
+    choice.directIo,
+    offset,
+  );
   const migration = new IncomingMigration({ guest, file, parameters, capabilities });
   if (options.onProgress) migration.on('progress', options.onProgress);
   const cancel = () => migration.cancel();
@@ -180,7 +190,7 @@ async function restoreQemu(run: RestoreRun, address: string): Promise<Loaded> {
 
 /** QEMU reads the file itself. Returns the number of channels. */
 async function loadNatively(run: RestoreRun, vm: QemuVm): Promise<number> {
-  const { options, image, choice, signal, channels } = run;
+  const { image, checked, choice, signal, channels } = run;
   const withDirectIo = vm.isAtLeast(9, 1);
   const settings = await MigrationSettings.apply(vm, ['mapped-ram', 'multifd', 'events'], {
     'multifd-channels': channels,
@@ -188,9 +198,10 @@ async function loadNatively(run: RestoreRun, vm: QemuVm): Promise<number> {
     'tls-creds': '',
     ...(withDirectIo ? { 'direct-io': choice.directIo } : {}),
   });
-  await using source = await openSource(vm, options.file, withDirectIo && choice.directIo);
+  await using source = await openSource(vm, checked, withDirectIo && choice.directIo);
   const { offset } = image.container;
   signal.throwIfAborted();
+  checked.assertUnchanged('loading');
   await vm.client.execute('migrate-incoming', {
     uri: offset === 0 ? `file:${source.path}` : `file:${source.path},offset=${offset}`,
     // Otherwise a failed load ends the process, and with it the reason.
@@ -265,16 +276,14 @@ async function assertWaiting(vm: QemuVm): Promise<void> {
 /** As when saving: QEMU gets descriptors where it can, and the path otherwise. */
 async function openSource(
   vm: QemuVm,
-  file: string,
+  checked: CheckedFile,
   directIo: boolean,
 ): Promise<{ path: string } & AsyncDisposable> {
-  const path = realpathSync(file);
-  if (!vm.client.canPassDescriptors) return { path, [Symbol.asyncDispose]: async () => {} };
-  const fds = [openFile(path, constants.O_RDONLY)];
-  try {
-    if (directIo) fds.push(openFile(path, constants.O_RDONLY | O_DIRECT));
-    return await lendFdset(vm, fds);
-  } finally {
-    for (const fd of fds) closeFile(fd);
+  if (!vm.client.canPassDescriptors) {
+    return { path: realpathSync(checked.path), [Symbol.asyncDispose]: async () => {} };
   }
+  using buffered = checked.open(false);
+  if (!directIo) return await lendFdset(vm, [buffered.fd]);
+  using direct = checked.open(true);
+  return await lendFdset(vm, [buffered.fd, direct.fd]);
 }

@@ -1,13 +1,14 @@
 /** A mapped-ram file from which VMs are to be resumed: opened, checked, and turned into what QEMU needs. */
-import { constants, fstatSync, realpathSync, type Stats, statSync } from 'node:fs';
+import { constants, realpathSync } from 'node:fs';
 import { MapramError } from '../errors.js';
 import { networkFileSystem } from '../io/file-system.js';
 import { createMemfd } from '../io/memfd.js';
-import { closeFile, openFile, reopenFile } from '../io/open-file.js';
+import { closeFile, reopenFile } from '../io/open-file.js';
 import type { SnapshotShape } from '../launch/resume-command-line.js';
 import { checkImage } from '../mapped-ram/check-image.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import { decodeGlobalState, GLOBAL_STATE_SECTION } from '../stream/global-state.js';
+import { CheckedFile } from './checked-file.js';
 import { type PrefetchMode, prefetch, prefetchRanges } from './prefetch.js';
 import { type StateStream, writeStateStream } from './state-stream.js';
 
@@ -20,10 +21,7 @@ export interface PreparedState extends StateStream, Disposable {
 export class ResumeSource implements AsyncDisposable {
   private constructor(
     readonly image: MappedRamImage,
-    /** Absolute path without symbolic links. */
-    readonly file: string,
-    private readonly fd: number,
-    private readonly stat: Stats,
+    private readonly checked: CheckedFile,
   ) {}
 
   /**
@@ -33,13 +31,16 @@ export class ResumeSource implements AsyncDisposable {
     const image = await MappedRamImage.open(file, options);
     try {
       assertSound(image);
-      const path = realpathSync(file);
-      const fd = openFile(path, constants.O_RDONLY);
-      return new ResumeSource(image, path, fd, fstatSync(fd));
+      return new ResumeSource(image, CheckedFile.of(image, realpathSync(file)));
     } catch (error) {
       await image.close();
       throw error;
     }
+  }
+
+  /** Absolute path without symbolic links. */
+  get file(): string {
+    return this.checked.path;
   }
 
   /** What a command line must fit. */
@@ -72,7 +73,7 @@ export class ResumeSource implements AsyncDisposable {
   async prepareState(mapped: readonly string[]): Promise<PreparedState> {
     const memfd = createMemfd('mapram device state', 0);
     try {
-      const stream = await writeStateStream(this.image, this.fd, memfd, ({ idstr }) =>
+      const stream = await writeStateStream(this.image, this.checked.fd, memfd, ({ idstr }) =>
         mapped.includes(idstr),
       );
       return {
@@ -107,24 +108,10 @@ export class ResumeSource implements AsyncDisposable {
    * @throws MapramError `VM`
    */
   assertUnchanged(): void {
-    const now = statSync(this.file, { throwIfNoEntry: false });
-    const then = this.stat;
-    const same =
-      now !== undefined &&
-      now.ino === then.ino &&
-      now.dev === then.dev &&
-      now.size === then.size &&
-      now.mtimeMs === then.mtimeMs;
-    if (same) return;
-    throw new MapramError(
-      'VM',
-      `resuming ${this.file}: the file was ${now === undefined ? 'removed' : 'changed'} meanwhile; a snapshot must stay as it is while VMs run from it`,
-      { path: this.file },
-    );
+    this.checked.assertUnchanged('resuming');
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    closeFile(this.fd);
     await this.image.close();
   }
 }

@@ -123,7 +123,7 @@ export interface VerifyImageOptions {
   onProgress?: (event: ProgressEvent) => void;
 }
 
-/** The same for an image that is open. The pages are read from the file that is named `image.path`. */
+/** The same for an image that is open. */
 export async function verifyImage(image: MappedRamImage, options: VerifyImageOptions): Promise<Verification> {
   const { contents = true, requiredKey } = options;
   const problems: VerifyProblem[] = structuralProblems(image);
@@ -189,6 +189,7 @@ async function compareContents(
 ): Promise<Pick<Verification, 'problems' | 'checkedBytes'>> {
   const tables = await digestBlocks(image.blocks, {
     path: image.path,
+    descriptor: image.descriptor,
     ...checksums,
     channels: Math.min(channels, MAXIMUM_FILE_CHANNELS),
     direct,

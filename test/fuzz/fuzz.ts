@@ -44,8 +44,8 @@ export async function fuzz(target: FuzzTarget, count: number, seed: number): Pro
       report.refused++;
     }
     const elapsed = performance.now() - startedAt;
-    // One input may have met a busy machine: only a second time counts.
-    if (elapsed > LIMITS.ms && (await secondTime(target, bytes)) > LIMITS.ms)
+    // The machine may be busy: what counts is how long the processor works on it, a second time.
+    if (elapsed > LIMITS.ms && (await processorTime(target, bytes)) > LIMITS.ms)
       throw new Error(`${where}: takes ${elapsed} ms`);
     report.slowestMs = Math.max(report.slowestMs, elapsed);
     report.inputs++;
@@ -58,14 +58,15 @@ export async function fuzz(target: FuzzTarget, count: number, seed: number): Pro
   return report;
 }
 
-async function secondTime(target: FuzzTarget, bytes: Uint8Array): Promise<number> {
-  const startedAt = performance.now();
+async function processorTime(target: FuzzTarget, bytes: Uint8Array): Promise<number> {
+  const before = process.cpuUsage();
   try {
     await target.read(bytes);
   } catch {
     // Judged the first time.
   }
-  return performance.now() - startedAt;
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1000;
 }
 
 function memoryInUse(): number {

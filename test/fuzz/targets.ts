@@ -3,9 +3,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { MapramError } from '../../src/errors.js';
 import { parseRamBlocks } from '../../src/guest/qemu/ram-block-table.js';
-import { checkManifest } from '../../src/manifest/check-manifest.js';
+import { checkManifest, readManifest } from '../../src/manifest/check-manifest.js';
 import { findManifest, withoutManifest } from '../../src/manifest/description-text.js';
-import { parseManifest } from '../../src/manifest/manifest.js';
 import { type ByteSource, MemorySource } from '../../src/mapped-ram/byte-source.js';
 import { checkImage } from '../../src/mapped-ram/check-image.js';
 import { findStream } from '../../src/mapped-ram/container.js';
@@ -102,7 +101,7 @@ export async function fuzzTargets(): Promise<FuzzTarget[]> {
         const description = `{"devices": [], "mapram": ${text(bytes)}}`;
         withoutManifest(description);
         const found = findManifest(description);
-        if (found) parseManifest(JSON.parse(description.slice(found.start, found.end)));
+        if (found) readManifest(description.slice(found.start, found.end));
       },
     },
     {

@@ -71,6 +71,18 @@ for (const live of [false, true]) {
   });
 }
 
+test('a manifest in which a number begins with a zero is damaged, as any other that is no JSON', async () => {
+  using folder = new Folder();
+  const file = folder.file('vm');
+  await writeSealedImage(file);
+  const key = '"bitmapOffset":';
+  const digit = readFileSync(file).lastIndexOf(`${key}1`) + key.length;
+  assert.ok(digit > key.length);
+  flip(file, digit);
+  const { problems } = await verify({ file });
+  assert.deepEqual(problems, [{ kind: 'manifest', where: 'manifest', message: 'it is not JSON' }]);
+});
+
 test('every damaged chunk is named by block and guest address', async () => {
   using folder = new Folder();
   const file = folder.file('vm');
