@@ -1,6 +1,7 @@
 /** What mapram finds in files against what the QEMU that wrote them, and gdb, say. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { closeSync, openSync, readSync } from 'node:fs';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 import { compareSavedVms } from '../../src/inside/compare.js';
@@ -9,7 +10,7 @@ import { openSavedVm } from '../../src/inside/open-saved-vm.js';
 import { convertToElf } from '../../src/snapshot/convert-elf.js';
 import { convertToMappedRam } from '../../src/snapshot/convert-mapped-ram.js';
 import { startBootedVm } from '../support/booted-vm.js';
-import { needs } from '../support/environment.js';
+import { needs, repositoryRoot } from '../support/environment.js';
 import { loadMappedRam, saveMappedRam, saveStream } from '../support/native-migration.js';
 import { startVm, type TestVm } from '../support/qemu.js';
 
@@ -98,8 +99,19 @@ describe('a converted file', needs({ qemu: '10.0', guest: 'tiny' }), () => {
   }
 });
 
+/** The first MiB of a file, as text. */
+function readStart(file: string): string {
+  const fd = openSync(file, 'r');
+  try {
+    const bytes = Buffer.alloc(2 ** 20);
+    return bytes.toString('latin1', 0, readSync(fd, bytes, 0, bytes.length, 0));
+  } finally {
+    closeSync(fd);
+  }
+}
+
 describe('an ELF core', needs({ qemu: '10.0', guest: 'linux', tools: ['gdb'] }), () => {
-  test("shows gdb the registers and the banner of the guest's Linux", async () => {
+  test("shows gdb the registers, the banner and the processes of the guest's Linux", async () => {
     await using vm = await startBootedVm({ machine: 'q35' });
     await vm.stop();
     const file = path.join(vm.folder, 'image');
@@ -127,5 +139,18 @@ describe('an ELF core', needs({ qemu: '10.0', guest: 'linux', tools: ['gdb'] }),
     );
     const [, address] = /^(0x[0-9a-f]+)/m.exec(banner) ?? [];
     assert.match(gdb(`x/s ${address}`), /"Linux version 6\.\d+\.\d+/);
+
+    // VMCOREINFO is among the notes at the start.
+    const notesText = readStart(core);
+    const [, tables = ''] = /SYMBOL\(swapper_pg_dir\)=([0-9a-f]+)/.exec(notesText) ?? [];
+    const levels = notesText.includes('NUMBER(pgtable_l5_enabled)=1') ? 5 : 4;
+    const settings = [
+      `PAGE_TABLES, LEVELS = 0x${tables}, ${levels}`,
+      `KERNEL_START, KERNEL_END = 0x${found[1]}, 0x${found[2]}`,
+    ].map((line) => `python ${line}`);
+    const script = path.join(repositoryRoot, 'test', 'qemu', 'processes-of-linux.py');
+    const [, processes = ''] = /^processes: (.*)$/m.exec(gdb(...settings, `source ${script}`)) ?? [];
+    const [idle, first, second] = processes.split(' ');
+    assert.deepEqual([idle, first, second], ['swapper/0', 'init', 'kthreadd']);
   });
 });
