@@ -81,6 +81,7 @@ const MAX_LIVE_PASSES = 50;
 
 export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
   readonly #options: OutgoingOptions;
+  #parameters: MigrationParameters;
   readonly #state = new MigrationState((status) => this.emit('status', status));
   readonly #abort = new AbortController();
   readonly #meter = new ProgressMeter();
@@ -101,12 +102,14 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
   #downtimeMs = 0;
   #totalTimeMs = 0;
   #bytesPerMs = 0;
+  #bandwidthIsLimited = true;
   #error: unknown;
   #continue: (() => void) | undefined;
 
   constructor(options: OutgoingOptions) {
     super();
     this.#options = options;
+    this.#parameters = options.parameters;
   }
 
   get status(): MigrationStatus {
@@ -148,6 +151,13 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
     this.#state.moveTo('cancelling');
     this.#abort.abort();
     this.#channels?.abort();
+  }
+
+  /** Takes over parameters that may change on the way: `max-bandwidth`, `downtime-limit` and `avail-switchover-bandwidth`. */
+  async changeParameters(parameters: MigrationParameters): Promise<void> {
+    this.#parameters = parameters;
+    if (this.#channels && this.#bandwidthIsLimited) this.#channels.maxBandwidth = this.#maxBandwidth();
+    await this.#options.source.changeParameters?.(parameters);
   }
 
   /** Ends the pause of `pause-before-switchover`. Returns false in any other state. */
@@ -201,7 +211,7 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
       expectedDowntimeMs:
         this.#bytesPerMs > 0
           ? Math.round(this.#remainingBytes / this.#bytesPerMs)
-          : Number(this.#options.parameters['downtime-limit']),
+          : Number(this.#parameters['downtime-limit']),
     };
     return ended ? { ...times, downtimeMs: this.#downtimeMs } : times;
   }
@@ -317,6 +327,7 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
         zeroPageDetection: parameters['zero-page-detection'],
         signal: this.#abort.signal,
       });
+      this.#limitBandwidth(true);
     }
     source.place?.({
       path: file.channelPath,
@@ -341,7 +352,7 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
 
   /** Passes until what is left can be copied within `downtime-limit`, or copying no longer gains on the guest. */
   async #copyWhileRunning(writer: ImageWriter): Promise<void> {
-    const { source, parameters } = this.#options;
+    const { source } = this.#options;
     source.dirtyLog?.start();
     let begun = performance.now();
     let bytes = this.ram().totalBytes;
@@ -349,10 +360,10 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
     await writer.writePart();
     while (this.#passes < MAX_LIVE_PASSES) {
       this.#abort.signal.throwIfAborted();
-      this.#bytesPerMs = bytes / Math.max(1, performance.now() - begun);
+      this.#bytesPerMs = this.#switchoverBytesPerMs() ?? bytes / Math.max(1, performance.now() - begun);
       const dirty = this.#fetchDirty();
       this.#remainingBytes = dirty.pages * writer.pageSize;
-      if (this.#remainingBytes <= this.#bytesPerMs * Number(parameters['downtime-limit'])) {
+      if (this.#remainingBytes <= this.#bytesPerMs * Number(this.#parameters['downtime-limit'])) {
         this.#pending = dirty;
         break;
       }
@@ -371,6 +382,7 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
   async #copyDirty(writer: ImageWriter): Promise<void> {
     const dirty = this.#fetchDirty(this.#pending?.bitmaps);
     this.#beginPass();
+    this.#limitBandwidth(false);
     await this.#channels?.transfer({ ranges: dirty.bitmaps });
     await writer.writePart();
     this.#options.source.dirtyLog?.stop();
@@ -395,6 +407,21 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
       const block = this.#writer?.blocks[index];
       return block && this.#copied.includes(index) ? [[0, block.usedLength]] : [];
     });
+  }
+
+  /** `max-bandwidth` bounds the passes over RAM; the rest, for which the guest was stopped, goes as fast as it can. */
+  #limitBandwidth(limited: boolean): void {
+    this.#bandwidthIsLimited = limited;
+    if (this.#channels) this.#channels.maxBandwidth = limited ? this.#maxBandwidth() : 0;
+  }
+
+  #maxBandwidth(): number {
+    return Number(this.#parameters['max-bandwidth']);
+  }
+
+  /** What the user says the last pass will be written at, where that is said. */
+  #switchoverBytesPerMs(): number | undefined {
+    return Number(this.#parameters['avail-switchover-bandwidth']) / 1000 || undefined;
   }
 
   #beginPass(): void {

@@ -12,6 +12,7 @@ import { MapramError } from '../errors.js';
 import { isUnknownToQemu, type QemuVm } from '../guest/qemu/qemu-vm.js';
 import type { PagePlace } from '../multifd/page-placer.js';
 import type { StreamCompression } from '../multifd/payload-decoder.js';
+import type { MigrationParameters } from '../options/migration-parameters.js';
 import { type LiveLimits, liveCapabilities, liveParameters, withinLimits } from './live-limits.js';
 import { QemuStream, streamSetup } from './qemu-stream.js';
 import type { OutgoingSource, PlacedPages, SourceDevices, SourceSetup } from './source.js';
@@ -27,21 +28,31 @@ export interface QemuStreamSourceOptions {
   compression?: StreamCompression;
   /** After how long without a byte the stream counts as stuck, in ms; a minute by default. */
   silenceMs?: number;
+  /** Bytes a second that QEMU may send while the guest runs; 0, the default, for no limit. */
+  maxBandwidth?: MigrationParameters['max-bandwidth'];
 }
 
 const SILENCE_MS = 60_000;
 
+/** Parameters of QEMU that act on a migration that has begun. */
+const CHANGEABLE = ['max-bandwidth'] as const;
+const CHANGEABLE_LIVE = [...CHANGEABLE, 'downtime-limit'] as const;
+
 export class QemuStreamSource implements OutgoingSource {
   readonly #mode: StreamMode;
   readonly #stream: QemuStream;
+  #migrating = false;
+  /** Parameters that were changed before QEMU had begun. */
+  #changed: MigrationParameters | undefined;
   #devices: Promise<SourceDevices> | undefined;
 
   constructor(vm: QemuVm, options: QemuStreamSourceOptions) {
-    const { mode, channels, compression = 'none', silenceMs = SILENCE_MS } = options;
+    const { mode, channels, compression = 'none', silenceMs = SILENCE_MS, maxBandwidth = 0 } = options;
     this.#mode = mode;
     this.#stream = new QemuStream(vm, {
       capabilities: capabilitiesOf(mode),
       parameters: {
+        'max-bandwidth': maxBandwidth,
         ...(channels > 0 ? { 'multifd-compression': compression } : {}),
         ...(mode.kind === 'live' ? liveParameters(mode) : {}),
       },
@@ -61,7 +72,10 @@ export class QemuStreamSource implements OutgoingSource {
       );
     }
     try {
-      return streamSetup(await this.#stream.open(signal));
+      const start = await this.#stream.open(signal);
+      this.#migrating = true;
+      if (this.#changed) await this.changeParameters(this.#changed);
+      return streamSetup(start);
     } catch (error) {
       if (this.#mode.kind !== 'background' || !(error instanceof Error)) throw error;
       throw explainedRefusal(this.#stream.vm, error);
@@ -84,6 +98,16 @@ export class QemuStreamSource implements OutgoingSource {
 
   async devices(signal: AbortSignal): Promise<SourceDevices> {
     return await (this.#devices ?? this.#stream.devices(signal));
+  }
+
+  async changeParameters(parameters: MigrationParameters): Promise<void> {
+    this.#changed = parameters;
+    if (!this.#migrating) return;
+    const names = this.#mode.kind === 'live' ? CHANGEABLE_LIVE : CHANGEABLE;
+    await this.#stream.vm.client.execute(
+      'migrate-set-parameters',
+      Object.fromEntries(names.map((name) => [name, parameters[name]])),
+    );
   }
 
   placed(): PlacedPages {

@@ -7,6 +7,7 @@
  *   QEMU, stream         pages come by QEMU's stream and are placed by its receivers
  */
 import type { PagePlace } from '../multifd/page-placer.js';
+import type { MigrationParameters } from '../options/migration-parameters.js';
 
 /** A RAM block of the source. */
 export interface SourceBlock {
@@ -75,6 +76,8 @@ export interface OutgoingSource {
   stop(signal: AbortSignal): Promise<number[]>;
   /** The device state of the stopped guest. All pages are placed when it resolves. */
   devices(signal: AbortSignal): Promise<SourceDevices>;
+  /** Told of parameters that the user changes on the way. */
+  changeParameters?(parameters: MigrationParameters): Promise<void>;
   /** Counters of the pages that the source placed itself. */
   placed?(): PlacedPages;
   /** Gives up: the guest goes on as it was before. Never throws. */

@@ -64,8 +64,12 @@ export interface MigrationBackend {
   cancelMigration(): Promise<void>;
   /** Ends the pause in `pre-switchover`. */
   continueMigration(): Promise<void>;
-  /** Passes changes of options on, after they were found good. A throw undoes them. */
-  changeParameters?(changes: JsonObject): Promise<void>;
+  /**
+   * Passes changes of options on, after they were found good. A throw undoes them.
+   *
+   * @param parameters all of them, as they now are
+   */
+  changeParameters(changes: JsonObject, parameters: Readonly<MigrationParameters>): Promise<void>;
   changeCapabilities?(changes: Partial<MigrationCapabilities>): Promise<void>;
   /** Whether the last migration was somebody else's, who then has more to say about it. */
   forwardsMigration?(): boolean;

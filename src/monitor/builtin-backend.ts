@@ -7,6 +7,8 @@ import type { BuiltinGuest } from '../guest/builtin/builtin-guest.js';
 import { GuestSource } from '../migration/guest-source.js';
 import { IncomingMigration } from '../migration/incoming.js';
 import { OutgoingMigration } from '../migration/outgoing.js';
+import type { MigrationParameters } from '../options/migration-parameters.js';
+import type { JsonObject } from '../options/qapi.js';
 import type { QemuProfile } from '../options/qemu-profile.js';
 import { isAtLeast } from '../options/qemu-profile.js';
 import type { MigrationInfo, QmpVersion, VmStatus } from '../qmp/qmp-commands.js';
@@ -104,6 +106,10 @@ export class BuiltinBackend implements MigrationBackend {
     if (this.#last.kind === 'info') return this.#last.info;
     const { migration, multifd } = this.#last;
     return describeMigration(migration, { multifd });
+  }
+
+  async changeParameters(_: JsonObject, parameters: Readonly<MigrationParameters>): Promise<void> {
+    if (this.#last.kind === 'outgoing') await this.#last.migration.changeParameters(parameters);
   }
 
   async migrate(request: MigrationRequest): Promise<void> {

@@ -163,7 +163,7 @@ export class Monitor implements AsyncDisposable {
     const { parameters } = this.options;
     this.options.setParameters(args);
     try {
-      await this.backend.changeParameters?.(args);
+      await this.backend.changeParameters(args, this.options.parameters);
     } catch (error) {
       this.options.adopt(parameters, {});
       throw error;

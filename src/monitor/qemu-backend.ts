@@ -50,6 +50,8 @@ export class QemuBackend implements MigrationBackend {
   #engine: { readonly migration: OutgoingMigration; readonly multifd: boolean } | undefined;
   /** The last migration, if it failed before anybody ran it. */
   #failed: MigrationInfo | undefined;
+  /** Parameters to be set in QEMU once the engine has done. */
+  #withheld: JsonObject = {};
   #work: Promise<void> = Promise.resolve();
 
   private constructor(upstream: Upstream) {
@@ -112,8 +114,17 @@ export class QemuBackend implements MigrationBackend {
     return this.#engine === undefined && this.#failed === undefined;
   }
 
-  async changeParameters(changes: JsonObject): Promise<void> {
-    if (this.#engineRuns()) return;
+  /** While the engine runs QEMU's own settings are the engine's; they follow afterwards. */
+  async changeParameters(changes: JsonObject, parameters: Readonly<MigrationParameters>): Promise<void> {
+    if (this.#engine && this.#engineRuns()) {
+      this.#withheld = { ...this.#withheld, ...changes };
+      await this.#engine.migration.changeParameters(parameters);
+      return;
+    }
+    await this.#setParameters(changes);
+  }
+
+  async #setParameters(changes: JsonObject): Promise<void> {
     const known = pick(changes, this.#parameterNames);
     if (Object.keys(known).length > 0) await this.#upstream.forward('migrate-set-parameters', known);
   }
@@ -123,6 +134,8 @@ export class QemuBackend implements MigrationBackend {
   }
 
   async migrate(request: MigrationRequest): Promise<void> {
+    // The last one may have completed and still be putting QEMU's settings back.
+    await this.#work;
     if (request.address.transport !== 'file' || !request.capabilities['mapped-ram']) {
       return this.#migrateInQemu(request);
     }
@@ -200,7 +213,15 @@ export class QemuBackend implements MigrationBackend {
     this.#work = migration
       .run()
       .catch(() => {})
-      .then(() => target[Symbol.dispose]());
+      .then(() => target[Symbol.dispose]())
+      .then(() => this.#setWithheld());
+  }
+
+  async #setWithheld(): Promise<void> {
+    const withheld = this.#withheld;
+    this.#withheld = {};
+    // A QEMU that has gone needs no settings.
+    await this.#setParameters(withheld).catch(() => {});
   }
 
   /** @throws what kept the file from being opened, which then is what query-migrate tells */
@@ -262,18 +283,23 @@ async function outgoingSource(
   vm: QemuVm,
   { capabilities, parameters }: MigrationRequest,
 ): Promise<OutgoingSource> {
+  const maxBandwidth = parameters['max-bandwidth'];
   const channels = capabilities.multifd ? Math.min(parameters['multifd-channels'], MAXIMUM_FILE_CHANNELS) : 0;
   if (capabilities['background-snapshot']) {
-    return new QemuStreamSource(vm, { mode: { kind: 'background' }, channels: 0 });
+    return new QemuStreamSource(vm, { mode: { kind: 'background' }, channels: 0, maxBandwidth });
   }
   if ((await vm.runState()) === 'running') {
     const downtimeLimitMs = parameters['downtime-limit'];
     const autoConverge = capabilities['auto-converge'];
-    return new QemuStreamSource(vm, { mode: { kind: 'live', downtimeLimitMs, autoConverge }, channels });
+    return new QemuStreamSource(vm, {
+      mode: { kind: 'live', downtimeLimitMs, autoConverge },
+      channels,
+      maxBandwidth,
+    });
   }
   return (await hasSharedRam(vm))
     ? new QemuSharedSource(vm)
-    : new QemuStreamSource(vm, { mode: { kind: 'stopped' }, channels });
+    : new QemuStreamSource(vm, { mode: { kind: 'stopped' }, channels, maxBandwidth });
 }
 
 async function hasSharedRam(vm: QemuVm): Promise<boolean> {

@@ -1,14 +1,18 @@
 /**
- * What the channels of one set share: a word to stop, the next chunk to take, and counters.
+ * what the channels of one set share: a word to stop, the next chunk to take, their bandwidth, and counters.
  *
  * ```
  * int32  stop          1: take no more work, end the present call and report
  * int32  nextChunk     index of the chunk that the next idle channel takes (Atomics.add)
+ * 24 bytes             a `Bandwidth`
  * int64  counters[channel][COUNTERS.length]
  * ```
  */
+import { Bandwidth } from './bandwidth.js';
+
 const WORDS = { stop: 0, nextChunk: 1 } as const;
-const COUNTERS_AT = 8;
+const BANDWIDTH_AT = 8;
+const COUNTERS_AT = BANDWIDTH_AT + Bandwidth.BYTES;
 
 /** Totals of one channel since it was opened. */
 export const COUNTERS = ['bytes', 'normalPages', 'duplicatePages', 'punchedPages', 'busy'] as const;
@@ -17,6 +21,7 @@ export type Counter = (typeof COUNTERS)[number];
 export type ChannelCounters = Record<Counter, number>;
 
 export class ChannelState {
+  readonly bandwidth: Bandwidth;
   readonly #words: Int32Array;
   readonly #counters: BigInt64Array;
 
@@ -25,6 +30,7 @@ export class ChannelState {
     readonly channels: number,
   ) {
     this.#words = new Int32Array(buffer, 0, 2);
+    this.bandwidth = new Bandwidth(buffer, BANDWIDTH_AT);
     this.#counters = new BigInt64Array(buffer, COUNTERS_AT, channels * COUNTERS.length);
   }
 
@@ -39,6 +45,7 @@ export class ChannelState {
 
   set stopped(value: boolean) {
     Atomics.store(this.#words, WORDS.stop, value ? 1 : 0);
+    if (value) this.bandwidth.wake();
   }
 
   /** Before a pass: the first chunk is the next one to take. */

@@ -52,10 +52,10 @@ export class ChannelWriter {
     this.#canAllocate = setup.preallocate;
   }
 
-  /** Writes what has to be written of one chunk. */
-  write(chunk: Chunk, request: WriteRequest): void {
+  /** Writes what has to be written of one chunk. Returns how many bytes of pages that were. */
+  write(chunk: Chunk, request: WriteRequest): number {
     const selected = request.selected?.[chunk.regionIndex];
-    if (selected && findBit(selected, chunk.firstPage, chunk.endPage, true) === chunk.endPage) return;
+    if (selected && findBit(selected, chunk.firstPage, chunk.endPage, true) === chunk.endPage) return 0;
     const found = request.found?.[chunk.regionIndex];
     const states = this.#states.subarray(0, chunk.endPage - chunk.firstPage);
     if (found !== undefined) this.#statesFromScan(chunk, states, new Uint8Array(found));
@@ -67,8 +67,9 @@ export class ChannelWriter {
       }
     }
     bridgeGaps(states, Math.floor(this.setup.bridgeBytes / this.#memoryOf(chunk).region.pageSize));
-    this.#act(chunk, states);
+    const written = this.#act(chunk, states);
     this.digester?.fromMemory(chunk, selected);
+    return written;
   }
 
   /** Only looks: sets the bits of pages that hold data in `found`. */
@@ -115,11 +116,12 @@ export class ChannelWriter {
     }
   }
 
-  #act(chunk: Chunk, states: Uint8Array): void {
+  #act(chunk: Chunk, states: Uint8Array): number {
     const { region } = this.#memoryOf(chunk);
     const { pageSize, pagesOffset } = region;
     const bitmap = this.#bitmapOf(chunk);
     const { channel } = this.setup;
+    let written = 0;
     for (const { value, start, end } of runs(states)) {
       if (value === SKIP) continue;
       const firstPage = chunk.firstPage + start;
@@ -138,8 +140,10 @@ export class ChannelWriter {
       this.#store(bytes, slot);
       setBits(bitmap, firstPage, endPage);
       this.state.add(channel, 'normalPages', end - start);
+      written += length;
       this.state.add(channel, 'bytes', length);
     }
+    return written;
   }
 
   /** Blocks are reserved before data goes out, in one piece a run: the file system then has no decision left to make while writing. */

@@ -34,11 +34,13 @@ function runPass(request: PassRequest): void {
     while (!state.stopped) {
       const chunk = grid.at(state.takeChunk());
       if (chunk === undefined) break;
-      if (request.kind === 'write') writer.write(chunk, request);
+      let written = 0;
+      if (request.kind === 'write') written = writer.write(chunk, request);
       else if (request.kind === 'scan') writer.scan(chunk, request);
       else if (request.kind === 'digest') digester?.fromImage(chunk);
       else reader.read(chunk, request);
       memories[chunk.regionIndex]?.release(chunk.start, chunk.end);
+      state.bandwidth.spend(written);
     }
   } finally {
     state.add(setup.channel, 'busy', -1);

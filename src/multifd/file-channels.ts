@@ -208,6 +208,15 @@ export class FileChannels implements AsyncDisposable {
     };
   }
 
+  /** Bytes a second that all channels may write together; 0, as at first, for as many as the disk takes. May be set at any time. */
+  get maxBandwidth(): number {
+    return this.#state.bandwidth.limit;
+  }
+
+  set maxBandwidth(bytesPerSecond: number) {
+    this.#state.bandwidth.limit = bytesPerSecond;
+  }
+
   /** What each channel has done since it was opened; may be asked at any time. */
   progress(): ChannelProgress[] {
     return this.#threads.map((_, channel) => {

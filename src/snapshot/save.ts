@@ -391,6 +391,7 @@ async function saveThroughEngine(run: SaveRun, source: OutgoingSource): Promise<
   const { options, target, choice, signal, channels, checksums } = run;
   const parameters = {
     ...defaultParameters(qemuProfile('10.0')),
+    'max-bandwidth': 0,
     'direct-io': choice.directIo,
     'multifd-channels': channels,
     ...(typeof options.live === 'object' ? liveParameters(options.live) : {}),

@@ -276,3 +276,30 @@ test(
     assert.equal(await vm.status(), 'running');
   },
 );
+
+test(
+  'QEMU 7.2: max-bandwidth holds a save back, and may be changed on the way',
+  needs({ qemu: '7.2', guest: 'tiny' }),
+  async (t) => {
+    const { vm, folder, connect } = await front(t, { qemu: '7.2' });
+    const client = await connect();
+    const parameter = async (of: () => Promise<unknown>) =>
+      ((await of()) as { 'max-bandwidth': number })['max-bandwidth'];
+    const before = await parameter(() => vm.qmp.execute('query-migrate-parameters'));
+    await client.ask('migrate-set-capabilities', capabilities('mapped-ram'));
+    await client.ask('migrate-set-parameters', { 'max-bandwidth': 40_960 });
+    await client.ask('migrate', { uri: `file:${join(folder, 'vm.mapram')}` });
+    for (let normal = 0; normal < 10; ) {
+      await sleep(20);
+      const { ram, status } = ((await client.ask('query-migrate')) as { return: JsonObject }).return;
+      assert.ok(status === 'setup' || status === 'active', String(status));
+      normal = Number((ram as JsonObject | undefined)?.normal ?? 0);
+    }
+    await client.ask('migrate-set-parameters', { 'max-bandwidth': 0 });
+    assert.equal((await settled(client)).status, 'completed');
+    const own = await client.ask('query-migrate-parameters');
+    assert.equal(await parameter(async () => own?.return), 0);
+    while ((await parameter(() => vm.qmp.execute('query-migrate-parameters'))) !== 0) await sleep(20);
+    assert.notEqual(before, 0);
+  },
+);
