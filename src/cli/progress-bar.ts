@@ -1,4 +1,4 @@
-import { createLogUpdate } from 'log-update';
+import type { createLogUpdate } from 'log-update';
 import type { ProgressEvent } from '../progress.js';
 import { formatSize } from '../size.js';
 import { formatRemaining } from './format.js';
@@ -8,20 +8,33 @@ const BAR_CELLS = 24;
 /** Room for the name of a phase, so that the bar stays in place when it changes. */
 const PHASE_COLUMNS = 12;
 
-/** A line at the bottom of a terminal that shows the newest progress event. */
+/**
+ * A line at the bottom of a terminal that shows the newest progress event.
+ *
+ * What draws it is loaded with the first event: it knows the width of every character, which takes longer to load than most
+ * commands take that have nothing to show.
+ */
 export class ProgressBar {
-  readonly #update: ReturnType<typeof createLogUpdate>;
+  readonly #stream: NodeJS.WriteStream;
   readonly #unicode: boolean;
+  #loading = false;
+  #update: ReturnType<typeof createLogUpdate> | undefined;
+  /** Came before anything could be drawn. */
+  #early: ProgressEvent | undefined;
   #drawnAt = Number.NEGATIVE_INFINITY;
   #phase = '';
 
   constructor(stream: NodeJS.WriteStream, environment: NodeJS.ProcessEnv) {
-    // The cursor stays visible: a second ^C must not leave a terminal without one.
-    this.#update = createLogUpdate(stream, { showCursor: true });
+    this.#stream = stream;
     this.#unicode = /utf-?8/i.test(environment.LC_ALL || environment.LC_CTYPE || environment.LANG || '');
   }
 
   show(event: ProgressEvent): void {
+    if (this.#update === undefined) {
+      this.#early = event;
+      if (!this.#loading) void this.#load();
+      return;
+    }
     const now = performance.now();
     const finished = event.totalBytes > 0 && event.bytes >= event.totalBytes;
     if (event.phase === this.#phase && !finished && now - this.#drawnAt < REDRAW_MS) return;
@@ -32,8 +45,17 @@ export class ProgressBar {
 
   /** Takes the line away, so that other text can be written; the next event draws it again. */
   clear(): void {
-    this.#update.clear();
+    this.#early = undefined;
+    this.#update?.clear();
     this.#phase = '';
+  }
+
+  async #load(): Promise<void> {
+    this.#loading = true;
+    const logUpdate = await import('log-update');
+    // The cursor stays visible: a second ^C must not leave a terminal without one.
+    this.#update = logUpdate.createLogUpdate(this.#stream, { showCursor: true });
+    if (this.#early !== undefined) this.show(this.#early);
   }
 }
 

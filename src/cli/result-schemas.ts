@@ -294,15 +294,22 @@ const demonstration = v.strictObject({
   totalTimeMs: ms,
 });
 
+const resumed = { vms: v.array(vm), totalTimeMs: ms };
+const forked = { ...resumed, directory: text };
+
 /** The members of a command's last line, beside `result`. Several where options ask for different things. */
 const RESULTS = {
   save: [saveResult],
   restore: [restoreResult],
   resume: [
-    v.strictObject({ vms: v.array(vm), totalTimeMs: ms }),
+    v.strictObject({
+      ...resumed,
+      recordedBytes: v.exactOptional(bytes),
+      prefetchedBytes: v.exactOptional(bytes),
+    }),
     shape<ResumePlan>()({ command: texts, workingDirectory: text, qmp: text, warnings: texts }),
   ],
-  fork: [v.strictObject({ vms: v.array(vm), totalTimeMs: ms, directory: text })],
+  fork: [v.strictObject(forked)],
   inspect: [inspection],
   verify: [verifyResult],
   diff: [comparison],
@@ -341,6 +348,20 @@ const failure = v.strictObject({
   offset: v.exactOptional(bytes),
 });
 
+/** What a command says once what it serves can be used, beside `ready`. */
+const READY: Readonly<Partial<Record<DescribedCommand, v.ObjectEntries>>> = {
+  ui: { url: text },
+  resume: resumed,
+  fork: forked,
+};
+
+function readySchemas(name: DescribedCommand): v.GenericSchema[] {
+  const entries = READY[name];
+  if (entries === undefined) return [];
+  const ready = v.strictObject({ ready: v.literal(name), ...entries });
+  return [v.pipe(ready, v.description('at most once, as soon as it can be used'))];
+}
+
 /** Any line that a command writes to stdout with `--json`. */
 export function lineSchema(name: DescribedCommand): v.GenericSchema {
   const results = RESULTS[name].map(({ entries }) => v.strictObject({ result: v.literal(name), ...entries }));
@@ -353,14 +374,7 @@ export function lineSchema(name: DescribedCommand): v.GenericSchema {
       v.strictObject({ warning: v.literal(name), message: text }),
       v.description('any number of times; on stderr as well'),
     ),
-    ...(name === 'ui'
-      ? [
-          v.pipe(
-            v.strictObject({ ready: v.literal(name), url: text }),
-            v.description('once, when it can be opened'),
-          ),
-        ]
-      : []),
+    ...readySchemas(name),
     ...results.map((result) => v.pipe(result, v.description('the last line'))),
     v.pipe(
       v.strictObject({ result: v.literal(name), error: failure }),

@@ -137,8 +137,8 @@ export class StreamImage implements SavedVm<StreamBlock> {
   }
 
   get manifest(): unknown {
-    const { descriptionText } = this.tail;
-    return descriptionText === undefined ? undefined : descriptionKey(descriptionText, MANIFEST_KEY);
+    const { description } = this.tail;
+    return description && descriptionKey(description, MANIFEST_KEY);
   }
 
   block(idstr: string): StreamBlock | undefined {

@@ -39,7 +39,9 @@ export interface ImageScan {
 /** What follows the RAM of an image is read as a whole; files claiming more are refused. */
 const MAX_TAIL_BYTES = 2 ** 30;
 
+/** Enough for the headers before a page area; doubled with every chunk that follows without a jump. */
 const CHUNK_BYTES = 64 * 1024;
+const MAX_CHUNK_BYTES = 4 * 2 ** 20;
 
 /**
  * Reads the stream in `container`, jumping over page areas. A file that breaks off behind its first block's header
@@ -53,12 +55,15 @@ export async function scanStream(source: ByteSource, container: Container): Prom
   const collector = new Collector(source.name);
   const problems: string[] = [];
   try {
+    let length = CHUNK_BYTES;
     for (let position = offset; ; ) {
       const jump = Math.min(parser.skippable, Math.max(0, source.byteLength - position));
       parser.skipped(jump);
       position += jump;
-      const chunk = await source.read(position, CHUNK_BYTES);
+      if (jump > 0) length = CHUNK_BYTES;
+      const chunk = await source.read(position, length);
       if (chunk.byteLength === 0) break;
+      length = Math.min(2 * length, MAX_CHUNK_BYTES);
       position += chunk.byteLength;
       collector.take(parser.push(chunk));
     }

@@ -159,8 +159,8 @@ export class MappedRamImage implements AsyncDisposable {
 
   /** What mapram wrote about the file when it saved it; `undefined` in files of others. */
   get manifest(): unknown {
-    const { descriptionText } = this.tail;
-    return descriptionText === undefined ? undefined : descriptionKey(descriptionText, MANIFEST_KEY);
+    const { description } = this.tail;
+    return description && descriptionKey(description, MANIFEST_KEY);
   }
 
   /** The device sections, those before RAM first. */

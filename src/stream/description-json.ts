@@ -46,21 +46,30 @@ const LITERALS: readonly [string, JsonValue][] = [
   ['null', null],
 ];
 
+const QUOTE = 0x22;
+const COMMA = 0x2c;
+const COLON = 0x3a;
+const BACKSLASH = 0x5c;
+const [OPENING_BRACKET, CLOSING_BRACKET] = [0x5b, 0x5d];
+const [OPENING_BRACE, CLOSING_BRACE] = [0x7b, 0x7d];
+const [TAB, LINE_FEED, CARRIAGE_RETURN, SPACE] = [0x09, 0x0a, 0x0d, 0x20];
+
 class JsonReader {
   private at = 0;
+  private readonly number = /-?\d+(\.\d+)?([eE][-+]?\d+)?/y;
 
   constructor(private readonly text: string) {}
 
   value(depth: number): JsonValue {
     if (depth > MAX_DEPTH) throw this.error(`more than ${MAX_DEPTH} levels`);
     this.skipSpace();
-    const { text, at } = this;
-    switch (text[at]) {
-      case '{':
+    const { text, at, number } = this;
+    switch (text.charCodeAt(at)) {
+      case OPENING_BRACE:
         return this.object(depth);
-      case '[':
+      case OPENING_BRACKET:
         return this.array(depth);
-      case '"':
+      case QUOTE:
         return this.string();
     }
     for (const [literal, value] of LITERALS) {
@@ -69,12 +78,10 @@ class JsonReader {
         return value;
       }
     }
-    const number = /-?\d+(\.\d+)?([eE][-+]?\d+)?/y;
     number.lastIndex = at;
-    const [digits] = number.exec(text) ?? [];
-    if (digits === undefined) throw this.error('no value');
-    this.at += digits.length;
-    return Number(digits);
+    if (!number.test(text)) throw this.error('no value');
+    this.at = number.lastIndex;
+    return Number(text.slice(at, this.at));
   }
 
   expectEnd(): void {
@@ -87,64 +94,69 @@ class JsonReader {
   private object(depth: number): JsonObject {
     const entries: JsonEntry[] = [];
     this.at++;
-    if (this.take('}')) return new JsonObject(entries);
+    if (this.take(CLOSING_BRACE)) return new JsonObject(entries);
     do {
       this.skipSpace();
-      if (this.text[this.at] !== '"') throw this.error('no key');
+      if (this.text.charCodeAt(this.at) !== QUOTE) throw this.error('no key');
       const key = this.string();
-      if (!this.take(':')) throw this.error('no colon');
+      if (!this.take(COLON)) throw this.error('no colon');
       this.skipSpace();
       const start = this.at;
       const value = this.value(depth + 1);
       entries.push({ key, value, start, end: this.at });
-    } while (this.take(','));
-    if (!this.take('}')) throw this.error('no closing brace');
+    } while (this.take(COMMA));
+    if (!this.take(CLOSING_BRACE)) throw this.error('no closing brace');
     return new JsonObject(entries);
   }
 
   private array(depth: number): JsonValue[] {
     const values: JsonValue[] = [];
     this.at++;
-    if (this.take(']')) return values;
+    if (this.take(CLOSING_BRACKET)) return values;
     do values.push(this.value(depth + 1));
-    while (this.take(','));
-    if (!this.take(']')) throw this.error('no closing bracket');
+    while (this.take(COMMA));
+    if (!this.take(CLOSING_BRACKET)) throw this.error('no closing bracket');
     return values;
   }
 
   private string(): string {
-    const { text } = this;
-    const start = this.at;
-    for (let at = start + 1; ; at++) {
-      const character = text[at];
-      if (character === undefined) throw this.error('no closing quote');
-      if (character === '\\') at++;
-      else if (character === '"') {
+    const { text, at: start } = this;
+    let plain = true;
+    for (let at = start + 1; at < text.length; at++) {
+      const code = text.charCodeAt(at);
+      if (code === QUOTE) {
         this.at = at + 1;
-        try {
-          return JSON.parse(text.slice(start, at + 1)) as string;
-        } catch {
-          throw this.error('a broken string');
-        }
+        return plain ? text.slice(start + 1, at) : this.decoded(text.slice(start, at + 1));
       }
+      if (code === BACKSLASH) {
+        plain = false;
+        at++;
+      } else if (code < SPACE) plain = false;
+    }
+    throw this.error('no closing quote');
+  }
+
+  /** A string with escapes, or with control characters, which are not allowed. */
+  private decoded(literal: string): string {
+    try {
+      return JSON.parse(literal) as string;
+    } catch {
+      throw this.error('a broken string');
     }
   }
 
-  private take(character: string): boolean {
+  private take(code: number): boolean {
     this.skipSpace();
-    if (this.text[this.at] !== character) return false;
+    if (this.text.charCodeAt(this.at) !== code) return false;
     this.at++;
     return true;
   }
 
   private skipSpace(): void {
     const { text } = this;
-    while (
-      text[this.at] === ' ' ||
-      text[this.at] === '\n' ||
-      text[this.at] === '\r' ||
-      text[this.at] === '\t'
-    ) {
+    for (;;) {
+      const code = text.charCodeAt(this.at);
+      if (code !== SPACE && code !== LINE_FEED && code !== CARRIAGE_RETURN && code !== TAB) return;
       this.at++;
     }
   }

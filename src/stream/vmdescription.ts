@@ -17,6 +17,8 @@ export interface VmDescription {
   devices: DeviceDescription[];
   /** The JSON as it was, other programs' keys included. */
   text: string;
+  /** All keys of the outermost object, and where in `text` their values are. */
+  keys: readonly { key: string; start: number; end: number }[];
 }
 
 /** Fields, then subsections, back to back in the data. */
@@ -58,7 +60,11 @@ export interface FieldDescription {
 export function parseVmDescription(text: string): VmDescription {
   const root = parseDescriptionJson(text);
   if (!(root instanceof JsonObject)) throw new SyntaxError('the description is not an object');
-  const description: VmDescription = { devices: objects(root.get('devices')).map(device), text };
+  const description: VmDescription = {
+    devices: objects(root.get('devices')).map(device),
+    text,
+    keys: root.entries.map(({ key, start, end }) => ({ key, start, end })),
+  };
   const pageSize = count(root.get('page_size'));
   if (pageSize !== undefined) description.pageSize = pageSize;
   const configuration = root.get('configuration');
@@ -67,14 +73,14 @@ export function parseVmDescription(text: string): VmDescription {
 }
 
 /**
- * The value of a top-level key of `text`, such as a key appended by `appendDescriptionKey`.
- * `undefined` when there is none or the text is no description.
+ * The value of a key of the outermost object, such as one appended by `appendDescriptionKey`; `undefined` where there is
+ * none, or one that is no JSON.
  */
-export function descriptionKey(text: string, key: string): unknown {
+export function descriptionKey({ keys, text }: VmDescription, key: string): unknown {
+  const found = keys.find((candidate) => candidate.key === key);
+  if (found === undefined) return undefined;
   try {
-    const root = parseDescriptionJson(text);
-    const entry = root instanceof JsonObject ? root.entry(key) : undefined;
-    return entry === undefined ? undefined : JSON.parse(text.slice(entry.start, entry.end));
+    return JSON.parse(text.slice(found.start, found.end));
   } catch {
     return undefined;
   }

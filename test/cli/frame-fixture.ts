@@ -1,5 +1,5 @@
 // A command line of the real frame with commands that exist for its tests only.
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate, setTimeout as sleep } from 'node:timers/promises';
 import {
   channelsOption,
   directIoOption,
@@ -20,6 +20,9 @@ const echo: CommandDescription = {
   async run([vm, size], { directIo, channels }, context) {
     context.print('at once');
     context.progress({ phase: 'ram', bytes: 1, totalBytes: 2, pages: 0, rate: 10 });
+    // A bar is drawn once this is loaded.
+    await import('log-update');
+    await setImmediate();
     context.progress({ phase: 'ram', bytes: 1, totalBytes: 2, pages: 0, rate: 11 });
     context.progress({ phase: 'ram', bytes: 2, totalBytes: 2, pages: 1, rate: 12 });
     context.warn('first line\nsecond line');

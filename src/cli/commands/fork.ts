@@ -2,7 +2,7 @@ import { type ForkedVms, fork as forkVm } from '../../snapshot/fork.js';
 import { parseCount, parseSizeArgument } from '../arguments.js';
 import type { CommandDescription } from '../command.js';
 import { formatDuration, plural, table } from '../format.js';
-import { prefetchOption, secretOption, untilEnded } from './resume.js';
+import { describeCrash, prefetchOption, secretOption, untilEnded } from './resume.js';
 
 export const fork: CommandDescription = {
   name: 'fork',
@@ -57,8 +57,15 @@ Examples:
       await clones.detach();
       return { fields, text: describe(clones) };
     }
-    context.print(describe(clones));
     await using running = clones;
+    context.ready(fields, describe(clones));
+    for (const vm of running.vms) {
+      void vm.exited.then((status) => {
+        const crash = describeCrash(status);
+        if (crash !== undefined && !context.signal.aborted)
+          context.warn(`the clone at ${vm.qmp} ended: ${crash}`);
+      });
+    }
     await untilEnded(Promise.all(running.vms.map(({ exited }) => exited)), context.signal);
     return { fields, text: '' };
   },

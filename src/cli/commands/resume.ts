@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { InvalidArgumentError, Option } from 'commander';
 import { errorReason } from '../../errors.js';
 import { quoteForShell } from '../../launch/command-line.js';
+import type { ExitStatus } from '../../launch/qemu-process.js';
 import { planResume, type ResumeOptions, resume as resumeVm } from '../../snapshot/resume.js';
 import type { ResumedVm, ResumedVmFacts } from '../../snapshot/resumed-vm.js';
 import { parseCount, parseSizeArgument } from '../arguments.js';
@@ -63,6 +64,10 @@ Examples:
       vms: [vm.facts],
       totalTimeMs: Math.round((performance.now() - startedAt) * 10) / 10,
     };
+    if (!detach) {
+      context.ready(fields, describe(vm.facts));
+      running.forwardErrors();
+    }
     if (options.recordPrefetch !== undefined) {
       fields.recordedBytes = await record(vm, options.recordPrefetch, context.signal);
     }
@@ -72,10 +77,13 @@ Examples:
       await vm.detach();
       return { fields, text: describe(vm.facts) };
     }
-    context.print(describe(vm.facts));
-    running.forwardErrors();
-    await untilEnded(running.exited, context.signal);
-    return { fields, text: '' };
+    const status = await untilEnded(running.exited, context.signal);
+    const failed = describeCrash(status);
+    return {
+      fields,
+      text: '',
+      ...(failed === undefined ? {} : { failed: `resume: the VM ended: ${failed}` }),
+    };
   },
 };
 
@@ -113,7 +121,7 @@ export function secretOption(): Option {
 }
 
 /** Waits for the end of VMs in the foreground. ^C ends the wait with an error, and what is being disposed of with it. */
-export async function untilEnded(ended: Promise<unknown>, signal: AbortSignal): Promise<void> {
+export async function untilEnded<T>(ended: Promise<T>, signal: AbortSignal): Promise<T> {
   let onAbort = () => {};
   const aborted = new Promise<never>((_, reject) => {
     onAbort = () => reject(signal.reason);
@@ -121,10 +129,17 @@ export async function untilEnded(ended: Promise<unknown>, signal: AbortSignal): 
     else signal.addEventListener('abort', onAbort, { once: true });
   });
   try {
-    await Promise.race([ended, aborted]);
+    return await Promise.race([ended, aborted]);
   } finally {
     signal.removeEventListener('abort', onAbort);
   }
+}
+
+/** Why a QEMU ended, unless it was shut down or asked to quit. */
+export function describeCrash({ code, signal }: ExitStatus): string | undefined {
+  if (signal === 'SIGBUS') return 'a page of its memory could not be read from the file (SIGBUS)';
+  if (signal !== null) return `QEMU was ended by ${signal}`;
+  return code === 0 ? undefined : `QEMU ended with code ${code}`;
 }
 
 async function print(request: ResumeOptions, context: CommandContext): Promise<CommandResult> {
