@@ -14,26 +14,29 @@ export async function assertSocketsFree(
   options: readonly CommandLineOption[],
   workingDirectory: string,
 ): Promise<void> {
-  const seen = new Set<string>();
+  const sockets = new Map<string, string>();
   for (const endpoint of endpointsOf(options)) {
     if (endpoint.kind !== 'socket' || endpoint.path === undefined) continue;
     const socket = path.resolve(workingDirectory, endpoint.path);
-    if (seen.has(socket)) {
+    if (sockets.has(socket)) {
       throw new MapramError(
         'USAGE',
         `starting QEMU: the socket ${socket} is given twice (${endpoint.user})`,
         { path: socket },
       );
     }
-    seen.add(socket);
-    if (await isListening(socket)) {
+    sockets.set(socket, endpoint.user);
+  }
+  await Promise.all(
+    [...sockets].map(async ([socket, user]) => {
+      if (!(await isListening(socket))) return;
       throw new MapramError(
         'BUSY',
-        `starting QEMU: somebody listens on its ${endpoint.user} socket ${socket} already; end that VM, or choose another socket`,
+        `starting QEMU: somebody listens on its ${user} socket ${socket} already; end that VM, or choose another socket`,
         { path: socket },
       );
-    }
-  }
+    }),
+  );
 }
 
 function isListening(socket: string): Promise<boolean> {

@@ -12,13 +12,16 @@ export async function assertFitsVm(image: MappedRamImage, vm: QemuVm): Promise<v
     new MapramError('VM', `loading ${image.path} into the VM at ${vm.address}: ${difference}`, {
       path: image.path,
     });
-  const machine = await vm.machine();
+  const [machine, blocks, processors] = await Promise.all([
+    vm.machine(),
+    vm.ramBlocks(),
+    vm.client.execute('query-cpus-fast'),
+  ]);
   if (image.configuration.machine !== machine) {
     throw refuse(
       `the file is of machine type ${image.configuration.machine}, the VM is a ${machine}; start QEMU with -machine ${image.configuration.machine}`,
     );
   }
-  const blocks = await vm.ramBlocks();
   for (const { idstr, usedLength } of image.blocks) {
     const block = blocks.find((candidate) => candidate.idstr === idstr);
     if (!block)
@@ -34,7 +37,7 @@ export async function assertFitsVm(image: MappedRamImage, vm: QemuVm): Promise<v
     }
   }
   const saved = image.devices.filter(({ idstr }) => idstr === 'cpu_common').length;
-  const present = ((await vm.client.execute('query-cpus-fast')) as unknown[]).length;
+  const present = (processors as unknown[]).length;
   if (saved > 0 && saved !== present) {
     throw refuse(`the file has ${saved} CPUs and the VM ${present}; start QEMU with the same -smp`);
   }

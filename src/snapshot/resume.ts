@@ -48,9 +48,9 @@ export async function resume(options: ResumeOptions): Promise<ResumedVm> {
   const { plan, qmp } = planResumed(source, options);
   for (const warning of plan.warnings) options.onWarning?.(warning);
   await assertSocketsFree(plan.options, plan.workingDirectory);
-  const prefetched = source.prefetch(options.prefetch, signal);
   const start = WaitingVm.start(source, { ...plan, terminal }, signal);
-  // QEMU takes its time to start; meanwhile its state is made.
+  // QEMU takes its time to start; meanwhile its state is made, and what it will read is read ahead.
+  const prefetched = source.prefetch(options.prefetch, signal);
   const prepare = source.prepareState(plan.mapped);
   const [started, prepared] = await Promise.allSettled([start, prepare]);
   try {

@@ -54,6 +54,10 @@ const [OPENING_BRACKET, CLOSING_BRACKET] = [0x5b, 0x5d];
 const [OPENING_BRACE, CLOSING_BRACE] = [0x7b, 0x7d];
 const [TAB, LINE_FEED, CARRIAGE_RETURN, SPACE] = [0x09, 0x0a, 0x0d, 0x20];
 
+/** A backslash, or a control character, which is not allowed. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what it looks for
+const NOT_PLAIN = /[\\\u0000-\u001f]/;
+
 class JsonReader {
   private at = 0;
   private readonly number = /-?\d+(\.\d+)?([eE][-+]?\d+)?/y;
@@ -121,28 +125,28 @@ class JsonReader {
 
   private string(): string {
     const { text, at: start } = this;
-    let plain = true;
-    for (let at = start + 1; at < text.length; at++) {
-      const code = text.charCodeAt(at);
-      if (code === QUOTE) {
-        this.at = at + 1;
-        return plain ? text.slice(start + 1, at) : this.decoded(text.slice(start, at + 1));
-      }
-      if (code === BACKSLASH) {
-        plain = false;
-        at++;
-      } else if (code < SPACE) plain = false;
-    }
-    throw this.error('no closing quote');
+    const end = text.indexOf('"', start + 1);
+    const plain = text.slice(start + 1, end);
+    if (end === -1 || NOT_PLAIN.test(plain)) return this.escapedString();
+    this.at = end + 1;
+    return plain;
   }
 
-  /** A string with escapes, or with control characters, which are not allowed. */
-  private decoded(literal: string): string {
-    try {
-      return JSON.parse(literal) as string;
-    } catch {
-      throw this.error('a broken string');
+  private escapedString(): string {
+    const { text, at: start } = this;
+    for (let at = start + 1; at < text.length; at++) {
+      const code = text.charCodeAt(at);
+      if (code === BACKSLASH) at++;
+      else if (code === QUOTE) {
+        this.at = at + 1;
+        try {
+          return JSON.parse(text.slice(start, at + 1)) as string;
+        } catch {
+          throw this.error('a broken string');
+        }
+      }
     }
+    throw this.error('no closing quote');
   }
 
   private take(code: number): boolean {
