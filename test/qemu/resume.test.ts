@@ -17,6 +17,8 @@ import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Ajv2020 } from 'ajv/dist/2020.js';
+import { jsonSchema } from '../../src/cli/commands/schema.js';
 import { MapramError, type MapramErrorCode } from '../../src/errors.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
 import { planResume, type ResumeOptions, resume } from '../../src/snapshot/resume.js';
@@ -338,6 +340,27 @@ describe('resume', needs({ qemu: '10.0', guest: 'tiny' }), () => {
     assert.equal(run.code, 1);
     assert.match(run.stderr, /^mapram: resume: cancelled by SIGINT$/m);
     assert.deepEqual(processesWith(guest.file), []);
+  });
+
+  test('tells scripts as soon as the VM runs, and in the end why it ended', async () => {
+    let killed = false;
+    const args = ['resume', guest.file, '--json', '--', ...commandIn(guest.vm, newFolder())];
+    const run = await runCli(args, {
+      onStdout(_, stdout) {
+        const ready = stdout.split('\n').find((line) => line.startsWith('{"ready":"resume"'));
+        if (killed || ready === undefined) return;
+        killed = true;
+        process.kill((JSON.parse(ready) as { vms: [{ pid: number }] }).vms[0].pid, 'SIGKILL');
+      },
+    });
+    assert.equal(run.code, 1);
+    assert.match(run.stderr, /^mapram: resume: the VM ended: QEMU was ended by SIGKILL$/m);
+    const validate = new Ajv2020({ strict: true, allowUnionTypes: true }).compile(jsonSchema('resume'));
+    for (const line of run.lines) assert.ok(validate(line), JSON.stringify([line, validate.errors]));
+    assert.deepEqual(
+      run.lines.map((line) => Object.keys(line)[0]),
+      ['ready', 'result'],
+    );
   });
 
   test('tells scripts the process, the monitor and the times', async () => {
