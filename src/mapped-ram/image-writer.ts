@@ -23,6 +23,9 @@ export interface ImageWriterOptions {
   ramSectionId: number;
 }
 
+/** The word that ends the records of a RAM section. */
+const MARK_BYTES = 8;
+
 /** A RAM block of the file being written. */
 export interface ImageWriterBlock extends BlockLayout {
   pageSize: number;
@@ -47,6 +50,10 @@ export class ImageWriter {
   readonly pagesEnd: number;
   /** File offset at which the main channel writes next. */
   position: number;
+  /** Bytes written so far: all of the stream but the pages. */
+  streamBytes = 0;
+  /** Of them, those that QEMU counts as RAM: bitmaps, and the mark at the end of each round over RAM. */
+  ramBytes = 0;
 
   private constructor(private readonly options: ImageWriterOptions) {
     this.offset = options.offset ?? 0;
@@ -117,6 +124,7 @@ export class ImageWriter {
   async writePart(): Promise<void> {
     const { ramSectionId } = this.options;
     await this.append(new StreamWriter().sectionPart(ramSectionId).ramEos().sectionFooter(ramSectionId));
+    this.ramBytes += MARK_BYTES;
   }
 
   /**
@@ -132,7 +140,10 @@ export class ImageWriter {
     await this.append(opening.sectionEnd(ramSectionId));
     for (const { bitmap, bitmapOffset } of this.blocks) {
       await writeFully(fd, bitmap.bytes, bitmapOffset, path);
+      this.streamBytes += bitmap.bytes.byteLength;
+      this.ramBytes += bitmap.bytes.byteLength;
     }
+    this.ramBytes += MARK_BYTES;
     await this.append(new StreamWriter().ramEos().sectionFooter(ramSectionId));
   }
 
@@ -161,6 +172,7 @@ export class ImageWriter {
     const bytes = stream.drainBytes();
     await writeFully(this.options.fd, bytes, this.position, this.options.path);
     this.position += bytes.byteLength;
+    this.streamBytes += bytes.byteLength;
   }
 
   private truncate(fd: number, length: number): void {

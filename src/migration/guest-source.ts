@@ -19,6 +19,10 @@ export class GuestSource implements OutgoingSource {
     };
   }
 
+  get guestRuns(): boolean {
+    return this.#guest.runState === 'running';
+  }
+
   async setup(): Promise<SourceSetup> {
     const { machine, blocks } = this.#guest;
     return {

@@ -59,6 +59,12 @@ export interface RamCounters {
   remainingBytes: number;
   pageSize: number;
   passes: number;
+  /** All of the stream but the pages. */
+  streamBytes: number;
+  /** Of `streamBytes`, those that QEMU counts as RAM: bitmaps and marks between passes. */
+  recordBytes: number;
+  /** What was written before the guest was stopped for the last pass; nothing of a guest that did not run. */
+  beforeStop: { normalBytes: number; recordBytes: number };
 }
 
 export interface OutgoingResult {
@@ -98,6 +104,7 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
   #passes = 0;
   #remainingBytes = 0;
   #setupTimeMs = 0;
+  #beforeStop: RamCounters['beforeStop'] | undefined;
   #stoppedAt: number | undefined;
   #downtimeMs = 0;
   #totalTimeMs = 0;
@@ -185,11 +192,14 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
   }
 
   ram(): RamCounters {
+    const { source } = this.#options;
     const channels = this.#channels?.progress() ?? [];
-    const placed = this.#options.source.placed?.();
+    const placed = source.placed?.();
     const sum = (pick: (channel: (typeof channels)[number]) => number) =>
       channels.reduce((total, channel) => total + pick(channel), 0);
     const pageSize = this.#writer?.pageSize ?? 4096;
+    const { streamBytes = 0, ramBytes: recordBytes = 0 } = this.#writer ?? {};
+    const beforeStop = this.#beforeStop ?? this.#copiedByRunningGuest();
     const normalPages = sum((channel) => channel.normalPages) + (placed?.normalPages ?? 0);
     return {
       totalBytes: this.#writer?.blocks.reduce((total, block) => total + block.usedLength, 0) ?? 0,
@@ -199,7 +209,21 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
       remainingBytes: this.#remainingBytes,
       pageSize,
       passes: this.#passes,
+      streamBytes,
+      recordBytes,
+      beforeStop: {
+        ...beforeStop,
+        normalBytes: beforeStop.normalBytes + (placed?.bytesBeforeStop ?? 0),
+      },
     };
+  }
+
+  /** What the engine has copied so far, if that is of a guest that runs. */
+  #copiedByRunningGuest(): RamCounters['beforeStop'] {
+    if (!this.#options.source.guestRuns) return { normalBytes: 0, recordBytes: 0 };
+    const pages = this.#channels?.progress().reduce((total, { normalPages }) => total + normalPages, 0) ?? 0;
+    const { pageSize = 0, ramBytes = 0 } = this.#writer ?? {};
+    return { normalBytes: pages * pageSize, recordBytes: ramBytes };
   }
 
   /** Times in ms as `query-migrate` gives them; those of phases to come are absent. */
@@ -433,6 +457,7 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
   async #stopGuest(): Promise<void> {
     const { signal } = this.#abort;
     signal.throwIfAborted();
+    this.#beforeStop = this.#copiedByRunningGuest();
     this.#stoppedAt = performance.now();
     this.#copied = await this.#options.source.stop(signal);
   }

@@ -129,6 +129,7 @@ export class QemuCopiedSource implements OutgoingSource {
       normalPages: this.#normalPages,
       duplicatePages: this.#zeroPages,
       bytes: this.#bytes,
+      bytesBeforeStop: 0,
       channels: [],
     };
   }

@@ -17,7 +17,7 @@ import type { MigrationParameters } from '../options/migration-parameters.js';
 import { splitTail } from '../stream/device-sections.js';
 import { encodeGlobalState, GLOBAL_STATE_BYTES, GLOBAL_STATE_SECTION } from '../stream/global-state.js';
 import type { PlacedPages, SourceDevices, SourceSetup } from './source.js';
-import { StreamReceiver, type StreamStart } from './stream-receiver.js';
+import { type ReceivedPages, StreamReceiver, type StreamStart } from './stream-receiver.js';
 
 export interface QemuStreamOptions {
   /** Beside `events`, and `multifd` where there are channels. */
@@ -34,6 +34,8 @@ export interface QemuStreamOptions {
 /** No limit on bandwidth, since the socket does not leave the host; no TLS on a private socket. */
 const PARAMETERS: Partial<MigrationParameters> = { 'max-bandwidth': 0, 'tls-creds': '' };
 
+const NOTHING_PLACED: ReceivedPages = { normalPages: 0, duplicatePages: 0, bytes: 0, channels: [] };
+
 /** QEMU connects at once; if it cannot (a sandbox, another host), waiting longer does not help. */
 const CONNECT_TIMEOUT_MS = 10_000;
 
@@ -49,6 +51,7 @@ export class QemuStream {
   #receiver: StreamReceiver | undefined;
   #migrating = false;
   #downtime = new Stopwatch();
+  #bytesBeforeStop: number | undefined;
   #endEvents: (() => void) | undefined;
   #cancelling: Promise<void> | undefined;
   #signal: AbortSignal | undefined;
@@ -108,13 +111,15 @@ export class QemuStream {
   }
 
   counters(): PlacedPages {
-    return this.#receiver?.counters() ?? { normalPages: 0, duplicatePages: 0, bytes: 0, channels: [] };
+    const { channels, ...placed } = this.#receiver?.counters() ?? NOTHING_PLACED;
+    const bytesBeforeStop = this.#wasRunning ? (this.#bytesBeforeStop ?? placed.bytes) : 0;
+    return { ...placed, bytesBeforeStop, channels };
   }
 
   /** Stops the guest; the stream will still say that it ran. */
   async stopGuest(): Promise<void> {
     await this.vm.stop();
-    this.#downtime.start();
+    this.#noteStop();
     this.#stoppedHere = true;
   }
 
@@ -226,13 +231,18 @@ export class QemuStream {
     void (async () => {
       try {
         for await (const { event } of events) {
-          if (event === 'STOP') this.#downtime.start();
+          if (event === 'STOP') this.#noteStop();
           else this.#downtime.stop();
         }
       } catch {
         // The monitor is gone; everything else that uses it says so.
       }
     })();
+  }
+
+  #noteStop(): void {
+    this.#downtime.start();
+    this.#bytesBeforeStop ??= this.counters().bytes;
   }
 
   /** A stream that breaks off is a symptom; QEMU knows the cause. */

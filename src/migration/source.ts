@@ -50,6 +50,8 @@ export interface PlacedPages {
   normalPages: number;
   duplicatePages: number;
   bytes: number;
+  /** Of `bytes`, those that came while the guest ran. */
+  bytesBeforeStop: number;
   /** Of a source with multifd channels: what came through each. */
   channels: { id: number; bytes: number }[];
 }
@@ -69,6 +71,8 @@ export interface OutgoingSource {
   place?(where: PagePlace): void;
   /** Present when the guest may run while its mapped memory is copied. */
   readonly dirtyLog?: DirtyLog;
+  /** Whether the guest runs at this moment; only where it does so while its mapped memory is copied. */
+  readonly guestRuns?: boolean;
   /**
    * Stops the guest and waits until all pages that the source places itself, bar the last few dirty ones, are placed.
    * Returns the indexes of the blocks whose memory the engine must copy.

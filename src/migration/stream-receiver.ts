@@ -19,6 +19,9 @@ import type { FromReceiver, ReceiverWorkerData, ToReceiver } from './stream-rece
 
 export type { StreamStart, StreamTail } from './main-channel-receiver.js';
 
+/** Pages that have come. */
+export type ReceivedPages = Omit<PlacedPages, 'bytesBeforeStop'>;
+
 export interface StreamReceiverOptions {
   /**
    * Blocking descriptors of the connections: one for a plain stream, one more than there are multifd channels
@@ -90,7 +93,7 @@ export class StreamReceiver {
   }
 
   /** What the connections have placed so far; those of channels by their numbers. */
-  counters(): PlacedPages {
+  counters(): ReceivedPages {
     const channels = this.#connections.flatMap(({ role }, connection) =>
       typeof role === 'number' ? [{ id: role, bytes: this.#state.get(connection, 'bytes') }] : [],
     );

@@ -32,30 +32,35 @@ function describeTimes(migration: OutgoingMigration): MigrationInfo {
   };
 }
 
-/** Page bytes count under the channel that moved them; the stream around them is left out of the counters. */
+/** As QEMU counts: pages under the channel that moved them, the rest of the stream only in `transferred`. */
 function describeRam(
   migration: OutgoingMigration,
   { multifd }: Pick<MigrationCapabilities, 'multifd'>,
 ): MigrationRamInfo {
   const ram = migration.ram();
-  const { totalMs } = migration.times();
-  const seconds = Math.max(totalMs, 1) / 1000;
+  const { totalMs, setupMs } = migration.times();
+  const seconds = Math.max(totalMs - setupMs, 1) / 1000;
+  const transferred = ram.normalBytes + ram.streamBytes;
+  const onMain = ({ normalBytes, recordBytes }: { normalBytes: number; recordBytes: number }) =>
+    (multifd ? 0 : normalBytes) + recordBytes;
+  const mainBytes = onMain(ram);
+  const precopyBytes = onMain(ram.beforeStop);
   return {
     total: ram.totalBytes,
-    transferred: ram.normalBytes,
+    transferred,
     remaining: migration.status === 'completed' ? 0 : ram.remainingBytes,
     duplicate: ram.duplicatePages,
     normal: ram.normalPages,
     'normal-bytes': ram.normalBytes,
     'page-size': ram.pageSize,
-    mbps: (ram.normalBytes * 8) / seconds / 1e6,
+    mbps: (transferred * 8) / seconds / 1e6,
     'dirty-sync-count': ram.passes,
     'dirty-pages-rate': 0,
     'postcopy-requests': 0,
     'multifd-bytes': multifd ? ram.normalBytes : 0,
     'pages-per-second': Math.round(ram.normalPages / seconds),
-    'precopy-bytes': multifd ? 0 : ram.normalBytes,
-    'downtime-bytes': 0,
+    'precopy-bytes': precopyBytes,
+    'downtime-bytes': mainBytes - precopyBytes,
     'postcopy-bytes': 0,
     'dirty-sync-missed-zero-copy': 0,
   };

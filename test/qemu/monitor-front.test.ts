@@ -252,6 +252,14 @@ for (const multifd of [false, true]) {
     const info = await settled(client);
     assert.equal(info.status, 'completed', JSON.stringify(info));
     assert.equal((info.ram as JsonObject).remaining, 0);
+    const {
+      'precopy-bytes': before,
+      'downtime-bytes': after,
+      transferred,
+    } = info.ram as Record<string, number>;
+    assert.ok(
+      Number(before) > 0 && Number(after) > 0 && Number(transferred) > Number(before) + Number(after),
+    );
     const { counter } = vm.console;
 
     await using loaded = await startVm({ ...options, qemu: '10.0', incoming: true });
