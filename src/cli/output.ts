@@ -2,7 +2,7 @@ import type { MapramErrorCode } from '../errors.js';
 import type { ProgressEvent } from '../progress.js';
 import { toJsonLine } from './json.js';
 import { type Log, scalarsOf } from './log.js';
-import { ProgressBar } from './progress-bar.js';
+import type { ProgressBar } from './progress-bar.js';
 
 const JSON_PROGRESS_MS = 100;
 
@@ -32,13 +32,11 @@ export class Output {
 
   constructor(
     readonly command: string,
-    options: { json: boolean /** Gets what would go to stderr. */; log?: Log },
+    options: { json: boolean /** Gets what would go to stderr. */; log?: Log; bar?: ProgressBar | undefined },
   ) {
     this.#json = options.json;
     this.#log = options.log;
-    const terminal = process.stderr.isTTY && process.env.TERM !== 'dumb';
-    if (!options.json && terminal && options.log === undefined)
-      this.#bar = new ProgressBar(process.stderr, process.env);
+    this.#bar = options.bar;
   }
 
   progress(event: ProgressEvent): void {
@@ -94,6 +92,13 @@ export class Output {
   #line(value: object): void {
     process.stdout.write(`${toJsonLine(value)}\n`);
   }
+}
+
+/** A bar where somebody can see it. Its libraries take as long to load as all else, so nobody else waits for them. */
+export async function barOnTerminal(): Promise<ProgressBar | undefined> {
+  if (!process.stderr.isTTY || process.env.TERM === 'dumb') return undefined;
+  const { ProgressBar } = await import('./progress-bar.js');
+  return new ProgressBar(process.stderr, process.env);
 }
 
 /** Line breaks become blanks, so that a message is one line whatever was quoted in it. */

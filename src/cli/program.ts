@@ -5,7 +5,7 @@ import { errorReason, MapramError } from '../errors.js';
 import { Cancellation } from './cancellation.js';
 import type { CommandDescription, Options } from './command.js';
 import { createLog, LOG_FORMATS, LOG_LEVELS, type Log, scalarsOf } from './log.js';
-import { type Failure, Output, oneLine } from './output.js';
+import { barOnTerminal, type Failure, Output, oneLine } from './output.js';
 
 /** The process exit codes of every command. */
 export const EXIT = { good: 0, failed: 1, usage: 2 } as const;
@@ -93,7 +93,8 @@ async function runCommand(description: CommandDescription, command: Command): Pr
   const options = command.opts();
   const json = options.json === true;
   const log = logOf(description.name, options);
-  const output = new Output(description.name, { json, ...(log === undefined ? {} : { log }) });
+  const bar = json || log !== undefined ? undefined : await barOnTerminal();
+  const output = new Output(description.name, { json, bar, ...(log === undefined ? {} : { log }) });
   const startedAt = performance.now();
   using cancellation = new Cancellation(description.name);
   log?.('info', 'started');

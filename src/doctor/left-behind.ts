@@ -25,7 +25,10 @@ export async function checkLeftBehind(
   const result: LeftBehind = { parts: [], vms: [], findings: [] };
   for (const held of takeAbandonedRecords()) {
     using _ = held;
-    const { address, file, runState } = held.record;
+    const { file, vm: recorded } = held.record;
+    // Its part file is found below, like those of any other save.
+    if (recorded === undefined) continue;
+    const { address, runState } = recorded;
     const vm = { address, file, rescued: false };
     result.vms.push(vm);
     const subject = `the VM at ${address}`;

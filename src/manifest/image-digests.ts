@@ -4,19 +4,26 @@ import { O_DIRECT } from '../io/direct-io-support.js';
 import { closeFile, reopenFile } from '../io/open-file.js';
 import type { ImageBlock, MappedRamImage } from '../mapped-ram/image.js';
 import { type ChannelRegion, regionBitmapBytes } from '../multifd/channel-region.js';
+import type { ChannelThreads } from '../multifd/channel-threads.js';
 import { DigestTable } from '../multifd/digest-table.js';
 import { FileChannels } from '../multifd/file-channels.js';
 import type { ProgressEvent } from '../progress.js';
 import { ProgressMeter } from '../progress-meter.js';
 import type { ManifestChecksums } from './manifest.js';
 
+/** A thread takes as long to start as these take to be read. */
+const WORTH_A_CHANNEL = 64 * 1024 ** 2;
+
 export interface DigestOptions extends ManifestChecksums {
   /** The file behind the image. */
   path: string;
   /** The same, open: what is at `path` by now does then not matter. */
   descriptor?: number | undefined;
+  /** At most; what is small is read by fewer. */
   channels: number;
   direct: boolean;
+  /** Threads to borrow for it. */
+  threads?: ChannelThreads;
   signal?: AbortSignal;
   onProgress?: (event: ProgressEvent) => void;
   /** How often, in ms; 200 by default. */
@@ -32,8 +39,10 @@ export async function digestBlocks(
   blocks: readonly ImageBlock[],
   options: DigestOptions,
 ): Promise<DigestTable[]> {
-  const { path, channels: count, direct, algorithm, chunkBytes, signal, onProgress } = options;
-  using descriptors = OwnDescriptors.of(options);
+  const { path, direct, algorithm, chunkBytes, threads, signal, onProgress } = options;
+  const totalBytes = presentBytes(blocks);
+  const count = Math.min(options.channels, Math.ceil(totalBytes / WORTH_A_CHANNEL) || 1);
+  using descriptors = OwnDescriptors.of({ ...options, channels: count });
   const tables = blocks.map(({ usedLength }) =>
     DigestTable.create({ algorithm, chunkBytes, length: usedLength }),
   );
@@ -44,9 +53,9 @@ export async function digestBlocks(
     direct,
     ...(descriptors.fds.length > 0 ? { fds: descriptors.fds } : {}),
     regions: blocks.map((block, index) => regionOf(block, tables[index] as DigestTable)),
+    ...(threads ? { threads } : {}),
     ...(signal ? { signal } : {}),
   });
-  const totalBytes = presentBytes(blocks);
   const meter = new ProgressMeter();
   const report = () => onProgress?.(progressOf(channels, totalBytes, meter));
   const ticker = setInterval(report, options.progressMs ?? 200);

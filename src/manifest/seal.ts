@@ -5,6 +5,7 @@ import { MapramError } from '../errors.js';
 import { truncateFile } from '../io/file-space.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import { writeFully } from '../mapped-ram/positional-write.js';
+import type { ChannelThreads } from '../multifd/channel-threads.js';
 import { CHUNK_STATE, type DigestTable } from '../multifd/digest-table.js';
 import type { ProgressEvent } from '../progress.js';
 import { coveredByRoot, describeWithManifest, withoutManifest } from './description-text.js';
@@ -31,6 +32,7 @@ export interface SealOptions {
   /** For reading. */
   channels: number;
   direct: boolean;
+  threads?: ChannelThreads;
   signal?: AbortSignal;
   onProgress?: (event: ProgressEvent) => void;
 }
@@ -113,7 +115,7 @@ async function allDigests(
   image: MappedRamImage,
   options: SealOptions & { checksums: ManifestChecksums },
 ): Promise<Map<string, DigestTable>> {
-  const { path, checksums, channels, direct, signal, onProgress } = options;
+  const { path, checksums, channels, direct, threads, signal, onProgress } = options;
   const digests = new Map(options.digests);
   const missing = image.blocks.filter(({ idstr }) => !digests.has(idstr));
   if (missing.length === 0) return digests;
@@ -122,6 +124,7 @@ async function allDigests(
     ...checksums,
     channels,
     direct,
+    ...(threads ? { threads } : {}),
     ...(signal ? { signal } : {}),
     ...(onProgress ? { onProgress } : {}),
   });

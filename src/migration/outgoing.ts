@@ -14,6 +14,7 @@ import { errorReason, MapramError } from '../errors.js';
 import { syncFileData } from '../io/file-sync.js';
 import { PageBitmap } from '../mapped-ram/bitmap.js';
 import { ImageWriter, type ImageWriterBlock } from '../mapped-ram/image-writer.js';
+import type { ChannelThreads } from '../multifd/channel-threads.js';
 import type { DigestAlgorithm } from '../multifd/chunk-hash.js';
 import { digestChunkBytes } from '../multifd/digest-chunk-bytes.js';
 import { DigestTable } from '../multifd/digest-table.js';
@@ -39,6 +40,10 @@ export interface OutgoingOptions {
   sync?: boolean;
   /** Compute digests of the pages while they are written. */
   checksums?: DigestAlgorithm;
+  /** Called when the guest is no longer needed: memory and device state are taken, though not all written. */
+  onStateTaken?: () => Promise<void>;
+  /** Threads for the channels, started earlier; by default they are started when needed. */
+  threads?: ChannelThreads;
 }
 
 export interface OutgoingEvents {
@@ -76,7 +81,7 @@ export interface OutgoingResult {
   direct: boolean;
   setupTimeMs: number;
   totalTimeMs: number;
-  /** From the stop of the guest to the end of its device state. */
+  /** From the stop of the guest until its device state is taken and, where `onStateTaken` sees to that, it runs again. */
   downtimeMs: number;
   /** Where asked for: the digests of the blocks that the engine copied, by idstr. Pages that the source placed have none. */
   checksums?: { algorithm: DigestAlgorithm; chunkBytes: number; digests: Map<string, DigestTable> };
@@ -263,10 +268,11 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
     if (source.dirtyLog) await this.#copyDirty(writer);
     this.#phase = 'device state';
     const devices = await source.devices(signal);
-    this.#downtimeMs = Math.round(
-      devices.downtimeMs ?? performance.now() - (this.#stoppedAt ?? performance.now()),
-    );
     signal.throwIfAborted();
+    await this.#options.onStateTaken?.();
+    this.#downtimeMs = Math.round(
+      source.downtimeMs?.() ?? performance.now() - (this.#stoppedAt ?? performance.now()),
+    );
     const fileBytes = await this.#writeDevices(writer, devices);
     return {
       ram: { ...this.ram(), remainingBytes: 0 },
@@ -349,6 +355,7 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
         direct: file.direct,
         regions,
         zeroPageDetection: parameters['zero-page-detection'],
+        ...(this.#options.threads ? { threads: this.#options.threads } : {}),
         signal: this.#abort.signal,
       });
       this.#limitBandwidth(true);

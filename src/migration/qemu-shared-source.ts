@@ -12,7 +12,7 @@
 
 import { MapramError } from '../errors.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
-import { isIgnoredWhenShared, openSharedRam, type SharedRamBlock } from '../guest/qemu/shared-ram.js';
+import { openSharedRam, type SharedRam } from '../guest/qemu/shared-ram.js';
 import { closeFile } from '../io/open-file.js';
 import type { PagePlace } from '../multifd/page-placer.js';
 import { QemuStream, streamSetup } from './qemu-stream.js';
@@ -28,7 +28,7 @@ export class QemuSharedSource implements OutgoingSource {
   readonly #vm: QemuVm;
   readonly #stream: QemuStream;
   #start: StreamStart | undefined;
-  #shared: SharedRamBlock[] = [];
+  #shared: SharedRam = { opened: [], missing: [] };
   /** Indexes of the blocks that the engine copies. */
   #copied: number[] = [];
 
@@ -38,14 +38,18 @@ export class QemuSharedSource implements OutgoingSource {
   }
 
   async setup(signal: AbortSignal): Promise<SourceSetup> {
+    // QEMU stops the guest as soon as it migrates: whatever can be done before that is.
+    const pid = this.#vm.peerPid();
+    if (pid !== undefined) this.#shared = await openSharedRam(this.#vm, pid);
     const start = await this.#stream.open(signal);
     this.#start = start;
-    await this.#openMemory(start, this.#stream.peerPid);
+    if (pid === undefined) this.#shared = await openSharedRam(this.#vm, this.#stream.peerPid);
+    this.#matchMemory(start);
     const setup = streamSetup(start);
     return {
       ...setup,
       blocks: setup.blocks.map((block) => {
-        const memory = this.#shared.find(({ idstr }) => idstr === block.idstr);
+        const memory = this.#shared.opened.find(({ idstr }) => idstr === block.idstr);
         return memory ? { ...block, memory: { fd: memory.fd, offset: memory.offset } } : block;
       }),
     };
@@ -67,6 +71,10 @@ export class QemuSharedSource implements OutgoingSource {
     return devices;
   }
 
+  downtimeMs(): number {
+    return this.#stream.downtimeMs();
+  }
+
   placed(): PlacedPages {
     return this.#stream.counters();
   }
@@ -81,27 +89,23 @@ export class QemuSharedSource implements OutgoingSource {
 
   async dispose(): Promise<void> {
     await this.#stream.dispose();
-    for (const { fd } of this.#shared) closeFile(fd);
-    this.#shared = [];
+    for (const { fd } of this.#shared.opened.splice(0)) closeFile(fd);
   }
 
-  async #openMemory(start: StreamStart, pid: number): Promise<void> {
+  /** Which of the blocks in the stream are the shared ones, which QEMU leaves to the engine. */
+  #matchMemory(start: StreamStart): void {
     const vm = this.#vm;
-    const ignored = new Set<string>();
-    for (const { idstr } of start.blocks) if (await isIgnoredWhenShared(vm, idstr)) ignored.add(idstr);
-    const blocks = (await vm.ramBlocks()).filter(({ idstr }) => ignored.has(idstr));
-    this.#shared = await openSharedRam(vm, blocks, pid);
+    const { opened, missing } = this.#shared;
     for (const [index, { idstr, usedLength }] of start.blocks.entries()) {
-      if (!ignored.has(idstr)) continue;
-      const listed = blocks.find((block) => block.idstr === idstr);
-      if (listed?.usedLength !== usedLength || !this.#shared.some((block) => block.idstr === idstr)) {
+      const shared = opened.find((block) => block.idstr === idstr);
+      if (shared?.usedLength === usedLength) this.#copied.push(index);
+      else if (shared !== undefined || missing.includes(idstr)) {
         throw new MapramError(
           'VM',
           `saving the VM at ${vm.address}: the memory of RAM block ${idstr} is shared, but its file cannot be opened here; use --method native or stream`,
           { path: vm.address },
         );
       }
-      this.#copied.push(index);
     }
   }
 

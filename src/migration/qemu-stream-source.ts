@@ -110,6 +110,10 @@ export class QemuStreamSource implements OutgoingSource {
     );
   }
 
+  downtimeMs(): number {
+    return this.#stream.downtimeMs();
+  }
+
   placed(): PlacedPages {
     return this.#stream.counters();
   }

@@ -78,6 +78,13 @@ export class QemuStream {
     const { vm } = this;
     const { capabilities, parameters, channels, stopFirst = false } = this.#options;
     this.#wasRunning = (await vm.assertCanMigrate()) === 'running';
+    const receiver = new StreamReceiver({
+      connections: channels + 1,
+      name: this.#name,
+      uuid: await vm.uuid(),
+      ...(this.#options.silenceMs === undefined ? {} : { silenceMs: this.#options.silenceMs }),
+    });
+    this.#receiver = receiver;
     this.#settings = await MigrationSettings.apply(
       vm,
       [...capabilities, 'events', ...(channels > 0 ? ['multifd'] : [])],
@@ -92,13 +99,8 @@ export class QemuStream {
     this.#migrating = true;
     await vm.client.execute('migrate', { uri: `unix:${this.#listener.path}` });
     await this.#connect(channels + 1, signal);
-    this.#receiver = new StreamReceiver({
-      sockets: this.#sockets,
-      name: this.#name,
-      uuid: await vm.uuid(),
-      ...(this.#options.silenceMs === undefined ? {} : { silenceMs: this.#options.silenceMs }),
-    });
-    return await this.#orQemuReason(this.#receiver.start());
+    receiver.connected(this.#sockets);
+    return await this.#orQemuReason(receiver.start());
   }
 
   place(where: PagePlace): void {
@@ -153,9 +155,13 @@ export class QemuStream {
     return {
       sections: sectionBytes,
       switchoverStart,
-      downtimeMs: this.#downtime.elapsed(),
       ...(descriptionText === undefined ? {} : { vmdescription: descriptionText }),
     };
+  }
+
+  /** How long the guest has stood still so far, in ms. */
+  downtimeMs(): number {
+    return this.#downtime.elapsed();
   }
 
   /** Lets a guest that ran before run again, after a completed migration. */

@@ -41,8 +41,6 @@ export interface SourceDevices {
   vmdescription?: string;
   /** Whether the source sent SWITCHOVER_START (QEMU 10.0 machine types). */
   switchoverStart: boolean;
-  /** How long the guest stood still for it, in ms, where the source knows better than who asked it to stop. */
-  downtimeMs?: number;
 }
 
 /** Pages that the source placed itself. */
@@ -82,6 +80,8 @@ export interface OutgoingSource {
   devices(signal: AbortSignal): Promise<SourceDevices>;
   /** Told of parameters that the user changes on the way. */
   changeParameters?(parameters: MigrationParameters): Promise<void>;
+  /** How long the guest has stood still so far, in ms, where the source knows better than who asked it to stop. */
+  downtimeMs?(): number;
   /** Counters of the pages that the source placed itself. */
   placed?(): PlacedPages;
   /** Gives up: the guest goes on as it was before. Never throws. */

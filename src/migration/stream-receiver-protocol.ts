@@ -6,8 +6,6 @@ import type { SectionOpening } from '../stream/stream-writer.js';
 export interface ReceiverWorkerData {
   /** Number of the connection, in the order in which they were accepted. */
   connection: number;
-  /** A blocking socket, or any descriptor that read(2) blocks on. The worker closes nothing. */
-  socket: number;
   /** Named in errors. */
   name: string;
   /** Of a `ConnectionState`, for all connections. */
@@ -47,7 +45,13 @@ export type FromReceiver =
   | { type: 'aborted' }
   | { type: 'error'; code: string; message: string; offset?: number };
 
-export interface ToReceiver {
+export type ToReceiver =
+  /** The first message: a blocking socket, or any descriptor that read(2) blocks on. The worker closes nothing. */
+  | { type: 'connected'; socket: number }
+  /** Where pages go. Without a connection before it: there will be none. */
+  | PlaceMessage;
+
+export interface PlaceMessage {
   type: 'place';
   place: PagePlace;
   pageSize: number;

@@ -18,7 +18,12 @@ import {
   MULTIFD_MAGIC,
 } from '../stream/multifd-packet.js';
 import { receiveMainChannel } from './main-channel-receiver.js';
-import type { FromReceiver, ReceiverWorkerData, ToReceiver } from './stream-receiver-protocol.js';
+import type {
+  FromReceiver,
+  PlaceMessage,
+  ReceiverWorkerData,
+  ToReceiver,
+} from './stream-receiver-protocol.js';
 
 const MAGIC_BYTES = 4;
 
@@ -27,11 +32,26 @@ const setup = workerData as ReceiverWorkerData;
 const { connection, name } = setup;
 const state = new ConnectionState(setup.state, setup.connections);
 const barrier = new SyncBarrier(setup.barrier, setup.connections);
-const input = new SocketInput(setup.socket, state, connection);
 const say = (message: FromReceiver) => port.postMessage(message);
 
-const placement = new Promise<ToReceiver>((resolve) => port.once('message', resolve));
+let input: SocketInput;
 let fd = -1;
+
+let connect: (socket: number | undefined) => void;
+let place: (message: PlaceMessage) => void;
+const connected = new Promise<number | undefined>((resolve) => {
+  connect = resolve;
+});
+const placement = new Promise<PlaceMessage>((resolve) => {
+  place = resolve;
+});
+port.on('message', (message: ToReceiver) => {
+  if (message.type === 'connected') connect(message.socket);
+  else {
+    connect(undefined);
+    place(message);
+  }
+});
 
 /** Somebody else gave up; whatever this thread still finds wrong is a consequence. */
 class AbortedError extends Error {}
@@ -59,6 +79,9 @@ receive()
   });
 
 async function receive(): Promise<void> {
+  const socket = await connected;
+  if (socket === undefined) throw new AbortedError();
+  input = new SocketInput(socket, state, connection);
   const head = Buffer.alloc(MULTIFD_INITIAL_PACKET_BYTES);
   const magic = head.subarray(0, MAGIC_BYTES);
   if (readFull(input, magic) < MAGIC_BYTES) {
@@ -116,7 +139,7 @@ async function receiveChannel(channelName: string): Promise<void> {
   barrier.leave();
 }
 
-async function waitForPlace(placerName: string): Promise<{ placer: PagePlacer; message: ToReceiver }> {
+async function waitForPlace(placerName: string): Promise<{ placer: PagePlacer; message: PlaceMessage }> {
   state.setActivity(connection, 'holding');
   const message = await placement;
   state.setActivity(connection, 'working');

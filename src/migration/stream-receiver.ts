@@ -23,11 +23,8 @@ export type { StreamStart, StreamTail } from './main-channel-receiver.js';
 export type ReceivedPages = Omit<PlacedPages, 'bytesBeforeStop'>;
 
 export interface StreamReceiverOptions {
-  /**
-   * Blocking descriptors of the connections: one for a plain stream, one more than there are multifd channels
-   * otherwise, in any order. They stay the caller's to close, after `dispose`.
-   */
-  sockets: readonly number[];
+  /** How many connections there will be: one for a plain stream, one more than there are multifd channels otherwise. */
+  connections: number;
   /** Of the stream, for errors. */
   name: string;
   /** 16 raw bytes that the multifd channels must show; anything by default. */
@@ -51,6 +48,7 @@ export class StreamReceiver {
   readonly #state: ConnectionState;
   readonly #barrier: SyncBarrier;
   readonly #connections: Connection[];
+  #sockets: readonly number[] = [];
   readonly #start = deferred<StreamStart>();
   readonly #tail = deferred<StreamTail>();
   #received: { start?: StreamStart; tail?: StreamTail } = {};
@@ -60,12 +58,22 @@ export class StreamReceiver {
   #failed = false;
   #silence: NodeJS.Timeout | undefined;
 
+  /** Starts the threads, so that they are there when the sender connects. */
   constructor(options: StreamReceiverOptions) {
     this.#options = options;
-    const { sockets, silenceMs } = options;
-    this.#state = ConnectionState.create(sockets.length);
-    this.#barrier = SyncBarrier.create(sockets.length);
-    this.#connections = sockets.map((socket, connection) => this.#startThread(socket, connection));
+    const { connections } = options;
+    this.#state = ConnectionState.create(connections);
+    this.#barrier = SyncBarrier.create(connections);
+    this.#connections = Array.from({ length: connections }, (_, connection) => this.#startThread(connection));
+  }
+
+  /** @param sockets blocking descriptors, in any order. They stay the caller's to close, after `dispose`. */
+  connected(sockets: readonly number[]): void {
+    const { silenceMs } = this.#options;
+    this.#sockets = sockets;
+    if (this.#failed) return;
+    for (const [connection, { worker }] of this.#connections.entries())
+      worker.postMessage({ type: 'connected', socket: sockets[connection] as number } satisfies ToReceiver);
     if (silenceMs !== undefined) this.#watchForSilence(silenceMs);
   }
 
@@ -117,15 +125,14 @@ export class StreamReceiver {
     await Promise.all(this.#connections.map(({ exited }) => exited));
   }
 
-  #startThread(socket: number, connection: number): Connection {
-    const { name, sockets } = this.#options;
+  #startThread(connection: number): Connection {
+    const { name, connections } = this.#options;
     const workerData: ReceiverWorkerData = {
       connection,
-      socket,
       name,
       state: this.#state.buffer,
       barrier: this.#barrier.buffer,
-      connections: sockets.length,
+      connections,
     };
     const worker = new Worker(new URL('./stream-receiver-worker.js', import.meta.url), { workerData });
     const started: Connection = {
@@ -147,7 +154,7 @@ export class StreamReceiver {
   }
 
   #take(message: FromReceiver, from: Connection): void {
-    const { name, sockets } = this.#options;
+    const { name, connections } = this.#options;
     from.finished = ['tail', 'done', 'aborted', 'error'].includes(message.type);
     switch (message.type) {
       case 'main':
@@ -179,18 +186,18 @@ export class StreamReceiver {
     }
     const { start, tail } = this.#received;
     if (start && this.#connections.every(({ role }) => role !== undefined)) this.#start.resolve(start);
-    if (tail && this.#done === sockets.length - 1) this.#tail.resolve(tail);
+    if (tail && this.#done === connections - 1) this.#tail.resolve(tail);
   }
 
   #identify({ channel, uuid }: Extract<FromReceiver, { type: 'channel' }>, from: Connection): void {
-    const { name, sockets, uuid: expected } = this.#options;
+    const { name, connections, uuid: expected } = this.#options;
     const refuse = (problem: string) =>
       this.#fail(
         new MapramError('FORMAT', `receiving channel ${channel} of ${name}: ${problem}`, { offset: 0 }),
       );
-    if (channel >= sockets.length - 1) {
+    if (channel >= connections - 1) {
       refuse(
-        `its initial packet, at offset 0, numbers it ${channel}, but there are ${sockets.length - 1} channels`,
+        `its initial packet, at offset 0, numbers it ${channel}, but there are ${connections - 1} channels`,
       );
     } else if (this.#connections.some(({ role }) => role === channel)) {
       refuse('a second connection has that number in its initial packet, at offset 0');
@@ -209,7 +216,7 @@ export class StreamReceiver {
     this.#start.reject(error);
     this.#tail.reject(error);
     this.#barrier.abort();
-    for (const socket of this.#options.sockets) shutdownSocket(socket);
+    for (const socket of this.#sockets) shutdownSocket(socket);
     // A thread that waits for its place is not woken by the socket.
     this.#tell({
       type: 'place',
@@ -224,12 +231,12 @@ export class StreamReceiver {
   }
 
   #watchForSilence(silenceMs: number): void {
-    const { sockets } = this.#options;
+    const { connections } = this.#options;
     let received = -1;
     let since = performance.now();
     this.#silence = setInterval(
       () => {
-        const activities = sockets.map((_, connection) => this.#state.activity(connection));
+        const activities = Array.from({ length: connections }, (_, index) => this.#state.activity(index));
         const now = this.#state.total('received');
         const waitsForUs = this.#received.start !== undefined && !this.#placed;
         if (now !== received || waitsForUs || activities.includes('working')) {

@@ -55,7 +55,8 @@ export type PassRequest =
   | { kind: 'read'; selected?: Uint8Array[] }
   | { kind: 'digest' };
 
-export type ChannelRequest = PassRequest | { kind: 'close' };
+/** `setup` comes before the first pass, and again whenever other channels use the thread. */
+export type ChannelRequest = { kind: 'setup'; setup: ChannelSetup } | PassRequest | { kind: 'close' };
 
 /** An error in a form that survives the way to the main thread. */
 export interface ChannelFailure {
@@ -67,4 +68,5 @@ export interface ChannelFailure {
   truncated?: boolean;
 }
 
-export type ChannelReply = { kind: 'ready' } | { kind: 'done' } | { kind: 'failed'; failure: ChannelFailure };
+/** `done` answers every request, and says once before any that the thread has loaded its code. */
+export type ChannelReply = { kind: 'done' } | { kind: 'failed'; failure: ChannelFailure };

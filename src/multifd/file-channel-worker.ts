@@ -1,5 +1,5 @@
-/** Entry point of a channel's thread: waits for passes, takes chunks until none is left or it is told to stop. */
-import { parentPort, workerData } from 'node:worker_threads';
+/** Entry point of a channel's thread: is set up, waits for passes, takes chunks until none is left or it is told to stop. */
+import { parentPort } from 'node:worker_threads';
 import { admit } from '../io/faults.js';
 import { native } from '../io/native.js';
 import { ChannelIoError } from './channel-io-error.js';
@@ -15,35 +15,58 @@ import { ChannelState } from './channel-state.js';
 import { ChannelWriter } from './channel-writer.js';
 import { ChunkDigester } from './chunk-digester.js';
 import { ChunkGrid } from './chunk-grid.js';
-import { createChunkHasher } from './chunk-hash.js';
+import { type ChunkHasher, createChunkHasher } from './chunk-hash.js';
 import { CopyBuffer, RegionMemory } from './region-memory.js';
 
-const setup = workerData as ChannelSetup;
-const state = new ChannelState(setup.state, setup.channels);
-const grid = new ChunkGrid(setup.regions, setup.chunkBytes);
-const copies = new CopyBuffer(setup.chunkBytes);
-const memories = setup.regions.map((region) => new RegionMemory(region, copies));
-const algorithm = setup.regions.find(({ digests }) => digests !== undefined)?.digests?.algorithm;
-const digester = algorithm && new ChunkDigester(setup, memories, state, await createChunkHasher(algorithm));
-const writer = new ChannelWriter(setup, memories, state, digester);
-const reader = new ChannelReader(setup, memories, state);
+/** One channel of a set: what the thread works on until it is set up anew. */
+class FileChannel {
+  readonly #setup: ChannelSetup;
+  readonly #state: ChannelState;
+  readonly #grid: ChunkGrid;
+  readonly #memories: RegionMemory[];
+  readonly #digester: ChunkDigester | undefined;
+  readonly #writer: ChannelWriter;
+  readonly #reader: ChannelReader;
 
-function runPass(request: PassRequest): void {
-  state.add(setup.channel, 'busy', 1);
-  try {
-    while (!state.stopped) {
-      const chunk = grid.at(state.takeChunk());
-      if (chunk === undefined) break;
-      let written = 0;
-      if (request.kind === 'write') written = writer.write(chunk, request);
-      else if (request.kind === 'scan') writer.scan(chunk, request);
-      else if (request.kind === 'digest') digester?.fromImage(chunk);
-      else reader.read(chunk, request);
-      memories[chunk.regionIndex]?.release(chunk.start, chunk.end);
-      state.bandwidth.spend(written);
+  private constructor(setup: ChannelSetup, hasher: ChunkHasher | undefined) {
+    const copies = new CopyBuffer(setup.chunkBytes);
+    this.#setup = setup;
+    this.#state = new ChannelState(setup.state, setup.channels);
+    this.#grid = new ChunkGrid(setup.regions, setup.chunkBytes);
+    this.#memories = setup.regions.map((region) => new RegionMemory(region, copies));
+    this.#digester = hasher && new ChunkDigester(setup, this.#memories, this.#state, hasher);
+    this.#writer = new ChannelWriter(setup, this.#memories, this.#state, this.#digester);
+    this.#reader = new ChannelReader(setup, this.#memories, this.#state);
+  }
+
+  static async open(setup: ChannelSetup): Promise<FileChannel> {
+    admit('worker');
+    const algorithm = setup.regions.find(({ digests }) => digests !== undefined)?.digests?.algorithm;
+    return new FileChannel(setup, algorithm && (await createChunkHasher(algorithm)));
+  }
+
+  /** @throws ChannelIoError, and whatever else stops it; the other channels then stop too */
+  run(request: PassRequest): void {
+    const { channel } = this.#setup;
+    this.#state.add(channel, 'busy', 1);
+    try {
+      while (!this.#state.stopped) {
+        const chunk = this.#grid.at(this.#state.takeChunk());
+        if (chunk === undefined) break;
+        let written = 0;
+        if (request.kind === 'write') written = this.#writer.write(chunk, request);
+        else if (request.kind === 'scan') this.#writer.scan(chunk, request);
+        else if (request.kind === 'digest') this.#digester?.fromImage(chunk);
+        else this.#reader.read(chunk, request);
+        this.#memories[chunk.regionIndex]?.release(chunk.start, chunk.end);
+        this.#state.bandwidth.spend(written);
+      }
+    } catch (error) {
+      this.#state.stopped = true;
+      throw error;
+    } finally {
+      this.#state.add(channel, 'busy', -1);
     }
-  } finally {
-    state.add(setup.channel, 'busy', -1);
   }
 }
 
@@ -63,20 +86,23 @@ function reply(message: ChannelReply): void {
   parentPort?.postMessage(message);
 }
 
+let channel: FileChannel | undefined;
+
+async function carryOut(request: Exclude<ChannelRequest, { kind: 'close' }>): Promise<void> {
+  if (request.kind === 'setup') channel = await FileChannel.open(request.setup);
+  else channel?.run(request);
+}
+
 parentPort?.on('message', (request: ChannelRequest) => {
   if (request.kind === 'close') {
     parentPort?.close();
     return;
   }
-  try {
-    runPass(request);
-    reply({ kind: 'done' });
-  } catch (error) {
-    state.stopped = true;
-    reply({ kind: 'failed', failure: failureOf(error) });
-  }
+  carryOut(request).then(
+    () => reply({ kind: 'done' }),
+    (error: unknown) => reply({ kind: 'failed', failure: failureOf(error) }),
+  );
 });
 
-admit('worker');
 native();
-reply({ kind: 'ready' });
+reply({ kind: 'done' });

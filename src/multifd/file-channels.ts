@@ -6,7 +6,6 @@
  * back: a worker's end would release neither descriptors nor mappings.
  */
 import { constants, readFileSync } from 'node:fs';
-import { Worker } from 'node:worker_threads';
 import { errorReason, MapramError } from '../errors.js';
 import { O_DIRECT } from '../io/direct-io-support.js';
 import { MemoryMap } from '../io/memory-map.js';
@@ -15,15 +14,13 @@ import { closeFile } from '../io/open-file.js';
 import type {
   ChannelAccess,
   ChannelFailure,
-  ChannelReply,
-  ChannelRequest,
-  ChannelSetup,
   PassRequest,
   WorkerRegion,
   ZeroPageDetection,
 } from './channel-protocol.js';
 import { type ChannelRegion, checkRegion, chunkBytesFor } from './channel-region.js';
 import { type ChannelCounters, ChannelState } from './channel-state.js';
+import { type ChannelFailedError, type ChannelThread, ChannelThreads } from './channel-threads.js';
 import { setBits } from './page-bits.js';
 
 export type { ZeroPageDetection } from './channel-protocol.js';
@@ -62,6 +59,8 @@ export interface FileChannelsOptions {
   preallocate?: boolean;
   /** Copy pages through a buffer instead of mapping the memory; default: only where it cannot be mapped. */
   copy?: boolean;
+  /** Threads to borrow, and to give back at `close`; by default the channels start and end their own. */
+  threads?: ChannelThreads;
   signal?: AbortSignal;
 }
 
@@ -94,6 +93,8 @@ export class FileChannels implements AsyncDisposable {
   readonly #resources: ChannelResources;
   readonly #state: ChannelState;
   readonly #threads: ChannelThread[];
+  readonly #lentThreads: ChannelThreads | undefined;
+  readonly #ownThreads: ChannelThreads | undefined;
   readonly #signal: AbortSignal | undefined;
   readonly #onAbort = () => this.abort();
   #aborted = false;
@@ -106,6 +107,7 @@ export class FileChannels implements AsyncDisposable {
     resources: ChannelResources,
     state: ChannelState,
     threads: ChannelThread[],
+    ownThreads: ChannelThreads | undefined,
   ) {
     this.count = threads.length;
     this.direct = options.direct;
@@ -116,6 +118,8 @@ export class FileChannels implements AsyncDisposable {
     this.#resources = resources;
     this.#state = state;
     this.#threads = threads;
+    this.#ownThreads = ownThreads;
+    this.#lentThreads = options.threads;
     this.#signal = options.signal;
     this.#signal?.addEventListener('abort', this.#onAbort);
   }
@@ -140,35 +144,42 @@ export class FileChannels implements AsyncDisposable {
     throwIfAborted(signal, path);
 
     const resources = new ChannelResources();
-    const threads: ChannelThread[] = [];
+    const own = options.threads === undefined ? ChannelThreads.start(count) : undefined;
+    const pool = options.threads ?? (own as ChannelThreads);
+    const threads = pool.borrow(count);
     try {
       const state = ChannelState.create(count);
       const workerRegions = regions.map((region) => resources.attach(region, access, options.copy ?? false));
       const descriptors = fds
         ? fds.map((fd) => checkDescriptor(fd, path, access, direct))
         : Array.from({ length: count }, () => resources.openImage(path, access, direct));
-      for (const [channel, fd] of descriptors.entries()) {
-        threads.push(
-          new ChannelThread({
-            channel,
-            fd,
-            path,
-            access,
-            direct,
-            chunkBytes,
-            bridgeBytes: options.bridgeBytes ?? DEFAULT_BRIDGE,
-            preallocate: options.preallocate ?? true,
-            state: state.buffer,
-            channels: count,
-            regions: workerRegions,
+      // All must have answered before any may be given back.
+      const results = await Promise.allSettled(
+        descriptors.map((fd, channel) =>
+          threads[channel]?.request({
+            kind: 'setup',
+            setup: {
+              channel,
+              fd,
+              path,
+              access,
+              direct,
+              chunkBytes,
+              bridgeBytes: options.bridgeBytes ?? DEFAULT_BRIDGE,
+              preallocate: options.preallocate ?? true,
+              state: state.buffer,
+              channels: count,
+              regions: workerRegions,
+            },
           }),
-        );
-      }
-      await Promise.all(threads.map((thread) => thread.ready));
+        ),
+      );
+      for (const result of results) if (result.status === 'rejected') throw result.reason;
       throwIfAborted(signal, path);
-      return new FileChannels(options, resources, state, threads);
+      return new FileChannels(options, resources, state, threads, own);
     } catch (error) {
-      await Promise.all(threads.map((thread) => thread.close()));
+      pool.giveBack(threads);
+      await own?.close();
       resources.release();
       throw error instanceof MapramError
         ? error
@@ -231,7 +242,7 @@ export class FileChannels implements AsyncDisposable {
     this.#state.stopped = true;
   }
 
-  /** Stops what is running, ends the threads and gives back descriptors and mappings. Never throws. */
+  /** Stops what is running, ends or gives back the threads, and gives back descriptors and mappings. Never throws. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -247,7 +258,8 @@ export class FileChannels implements AsyncDisposable {
       await this.#pass.catch(() => {});
     }
     this.#signal?.removeEventListener('abort', this.#onAbort);
-    await Promise.all(this.#threads.map((thread) => thread.close()));
+    this.#lentThreads?.giveBack(this.#threads);
+    await this.#ownThreads?.close();
     this.#resources.release();
   }
 
@@ -272,7 +284,7 @@ export class FileChannels implements AsyncDisposable {
   async #broadcast(request: PassRequest, threads: ChannelThread[]): Promise<void> {
     this.#state.rewind();
     const results = await Promise.allSettled(
-      threads.map(async (thread) => {
+      threads.map(async (thread, channel) => {
         try {
           await thread.request(request);
         } catch (error) {
@@ -280,7 +292,7 @@ export class FileChannels implements AsyncDisposable {
           this.#failure ??= channelError(
             this.#path,
             this.#access,
-            thread.channel,
+            channel,
             (error as ChannelFailedError).failure,
           );
         }
@@ -369,74 +381,6 @@ class ChannelResources {
         // The descriptor is gone; whatever was written is judged by the sync that follows.
       }
     }
-  }
-}
-
-class ChannelFailedError extends Error {
-  constructor(readonly failure: ChannelFailure) {
-    super(failure.message);
-  }
-}
-
-/** One worker, with at most one request under way. */
-class ChannelThread {
-  readonly channel: number;
-  readonly ready: Promise<void>;
-  readonly #worker: Worker;
-  readonly #exited: Promise<void>;
-  #ended = false;
-  #settle: { resolve(): void; reject(error: ChannelFailedError): void } | undefined;
-
-  constructor(setup: ChannelSetup) {
-    this.channel = setup.channel;
-    this.ready = new Promise((resolve, reject) => {
-      this.#settle = { resolve, reject };
-    });
-    this.ready.catch(() => {});
-    this.#worker = new Worker(new URL('./file-channel-worker.js', import.meta.url), {
-      workerData: setup,
-      name: `mapram-channel-${setup.channel}`,
-    });
-    this.#exited = new Promise((resolve) => {
-      this.#worker.once('exit', () => {
-        this.#ended = true;
-        this.#finish({ message: 'its thread ended unexpectedly' });
-        resolve();
-      });
-    });
-    this.#worker.on('message', (reply: ChannelReply) => {
-      this.#finish(reply.kind === 'failed' ? reply.failure : undefined);
-    });
-    this.#worker.on('error', (error) => this.#finish({ message: `its thread died: ${errorReason(error)}` }));
-  }
-
-  /** Resolves when the pass is over; rejects with a `ChannelFailedError`. */
-  request(request: PassRequest): Promise<void> {
-    return new Promise((resolve, reject) => {
-      if (this.#ended) {
-        reject(new ChannelFailedError({ message: 'its thread has ended' }));
-        return;
-      }
-      this.#settle = { resolve, reject };
-      this.#worker.postMessage(request);
-    });
-  }
-
-  /**
-   * Ends the thread by asking, after it has become ready: terminating a thread that is loading the native library would abort
-   * the process.
-   */
-  async close(): Promise<void> {
-    await this.ready.catch(() => {});
-    if (!this.#ended) this.#worker.postMessage({ kind: 'close' } satisfies ChannelRequest);
-    await this.#exited;
-  }
-
-  #finish(failure: ChannelFailure | undefined): void {
-    const settle = this.#settle;
-    this.#settle = undefined;
-    if (failure === undefined) settle?.resolve();
-    else settle?.reject(new ChannelFailedError(failure));
   }
 }
 

@@ -22,6 +22,7 @@ import { saveNatively } from '../migration/qemu-native-save.js';
 import { QemuSharedSource } from '../migration/qemu-shared-source.js';
 import { QemuStreamSource, type StreamMode } from '../migration/qemu-stream-source.js';
 import type { OutgoingSource } from '../migration/source.js';
+import { ChannelThreads } from '../multifd/channel-threads.js';
 import type { DigestAlgorithm } from '../multifd/chunk-hash.js';
 import { digestChunkBytes } from '../multifd/digest-chunk-bytes.js';
 import { MAXIMUM_FILE_CHANNELS } from '../multifd/file-channels.js';
@@ -37,7 +38,7 @@ import { recordRunState } from './recorded-run-state.js';
 import { chooseMethod, type MethodWishes, type SaveMethod } from './save-method.js';
 import { memoryInUse } from './space-needed.js';
 import { inOneSentence } from './system-failure.js';
-import { TargetFile } from './target-file.js';
+import { partPathOf, TargetFile } from './target-file.js';
 
 export interface SaveOptions {
   /** A QMP socket (`PATH`, `unix:PATH`, `tcp:HOST:PORT`), or a guest of this process. */
@@ -130,22 +131,35 @@ async function saveChecked(options: SaveOptions): Promise<SaveResult> {
   signal.throwIfAborted();
   assertSensible(options);
   const signingKey = options.signingKey === undefined ? undefined : readSigningKey(options.signingKey);
+  await using guard = typeof vmOption === 'string' ? SaveGuard.start(placesOf(file)) : undefined;
   using target = TargetFile.create(file, { force });
   const choice = chooseDirectIo(file, directIo, () => probeDirectIo(target.partPath));
   if (choice.warning !== undefined) options.onWarning?.(choice.warning);
   const algorithm = signingKey ? 'sha256-128' : 'xxh64';
+  const channels = options.channels ?? DEFAULT_CHANNELS;
+  // They load while this process talks to the VM. QEMU's own writing needs none but for the checksums afterwards.
+  await using threads = ChannelThreads.start(
+    options.method === 'native' ? 0 : Math.min(channels, MAXIMUM_FILE_CHANNELS),
+  );
   const run: SaveRun = {
     options,
     target,
     choice,
     signal,
-    channels: options.channels ?? DEFAULT_CHANNELS,
+    channels,
+    threads,
     ...(signingKey ? { signingKey } : {}),
     ...(options.checksums === false ? {} : { checksums: algorithm }),
   };
   if (typeof vmOption !== 'string') return await saveBuiltin(run, vmOption, startedAt);
   await using vm = await QemuVm.connect(vmOption, { signal });
-  return await saveQemu(run, vm, startedAt);
+  return await saveQemu(run, vm, guard as SaveGuard, startedAt);
+}
+
+/** As the guard has to know them, in another working directory. */
+function placesOf(file: string): { file: string; partPath: string } {
+  const absolute = path.resolve(file);
+  return { file: absolute, partPath: partPathOf(absolute) };
 }
 
 /** Refuses what contradicts itself or cannot work here, before anything is created or any VM is touched. */
@@ -176,6 +190,8 @@ interface SaveRun {
   choice: DirectIoChoice;
   signal: AbortSignal;
   channels: number;
+  /** For its channels, to write pages and to read them back. */
+  threads: ChannelThreads;
   checksums?: DigestAlgorithm;
   signingKey?: KeyObject;
 }
@@ -183,36 +199,51 @@ interface SaveRun {
 /** What both ways of saving a VM report. */
 type Saved = Pick<
   SaveResult,
-  'channels' | 'ramBytes' | 'normalPages' | 'duplicatePages' | 'normalBytes' | 'fileBytes' | 'downtimeMs'
+  | 'channels'
+  | 'ramBytes'
+  | 'normalPages'
+  | 'duplicatePages'
+  | 'normalBytes'
+  | 'fileBytes'
+  | 'downtimeMs'
+  | 'runState'
 > & {
   /** Digests of the blocks that this process wrote. */
   written?: OutgoingResult['checksums'];
+  /** Lets a guest that ran before the save run again. */
   resume(): Promise<void>;
 };
 
-async function saveQemu(run: SaveRun, vm: QemuVm, startedAt: number): Promise<SaveResult> {
+/**
+ * Brings the VM into its final state, given what lets it run again, and tells that state. Called as soon as memory and
+ * device state are taken: the guest's downtime ends then, not when the disk is through.
+ */
+type Settle = (resume: () => Promise<void>) => Promise<string>;
+
+async function saveQemu(run: SaveRun, vm: QemuVm, guard: SaveGuard, startedAt: number): Promise<SaveResult> {
   const { options, target, choice } = run;
   await assertNotAbandoned(vm);
   const runStateBefore = await vm.assertCanMigrate();
   await using base = await BaseSnapshot.find(vm);
   const { method, reason } = await chooseMethod(vm, methodWishes(run), base);
   await assertSpace(target, await memoryInUse(vm));
-  const { file, partPath } = target;
-  await using guard = await SaveGuard.start(vm, { file, partPath, runState: runStateBefore });
+  await guard.watch(vm, runStateBefore);
   const copied = method === 'incremental' && base ? new QemuCopiedSource(vm, base) : undefined;
+  const settle = async (resume: () => Promise<void>) => {
+    const then = options.afterwards ?? (runStateBefore === 'running' ? 'cont' : 'stop');
+    if (then === 'cont') await (runStateBefore === 'running' ? resume() : vm.cont());
+    return vm.runState();
+  };
   const saved =
     method === 'native'
-      ? await saveQemuNatively(run, vm)
+      ? await saveQemuNatively(run, vm, settle)
       : await saveThroughEngine(
           run,
           copied ?? (method === 'shared' ? new QemuSharedSource(vm) : streamSource(run, vm)),
+          settle,
         );
   const facts = { runState: runStateBefore, qemu: vm.versionText, ...launchOf(vm) };
-  const result = await finish(run, saved, { facts }, async () => {
-    const then = options.afterwards ?? (runStateBefore === 'running' ? 'cont' : 'stop');
-    if (then === 'cont') await (runStateBefore === 'running' ? saved.resume() : vm.cont());
-    return vm.runState();
-  });
+  const result = await finish(run, saved, { facts });
   if (options.afterwards === 'quit') {
     await vm.client.execute('quit').catch(() => {});
     result.runState = 'shutdown';
@@ -273,7 +304,12 @@ async function saveBuiltin(run: SaveRun, guest: BuiltinGuest, startedAt: number)
     guest.blocks.reduce((total, { fd }) => total + allocatedBytes(fd), 0),
   );
   if (!options.live && wasRunning) await guest.stop();
-  const saved = await saveThroughEngine(run, new GuestSource(guest, wasRunning)).catch(
+  const settle = async () => {
+    const then = options.afterwards ?? (wasRunning ? 'cont' : 'stop');
+    if (then === 'cont' && guest.runState !== 'running') await guest.cont();
+    return guest.runState;
+  };
+  const saved = await saveThroughEngine(run, new GuestSource(guest, wasRunning), settle).catch(
     async (error: unknown) => {
       if (wasRunning && guest.runState !== 'running') await guest.cont();
       throw error;
@@ -283,11 +319,7 @@ async function saveBuiltin(run: SaveRun, guest: BuiltinGuest, startedAt: number)
     facts: { runState: runStateBefore },
     guestAddresses: new Map(guest.blocks.map(({ idstr, guestAddress }) => [idstr, guestAddress])),
   };
-  const result = await finish(run, saved, sealing, async () => {
-    const then = options.afterwards ?? (wasRunning ? 'cont' : 'stop');
-    if (then === 'cont' && guest.runState !== 'running') await guest.cont();
-    return guest.runState;
-  });
+  const result = await finish(run, saved, sealing);
   if (options.afterwards === 'quit') await guest[Symbol.asyncDispose]();
   return {
     file: target.file,
@@ -305,18 +337,11 @@ async function saveBuiltin(run: SaveRun, guest: BuiltinGuest, startedAt: number)
 type Sealing = Pick<SealOptions, 'facts' | 'guestAddresses'>;
 
 type Finished = Omit<Saved, 'resume' | 'written'> &
-  Pick<SaveResult, 'allocatedBytes' | 'runState' | 'id' | 'checksums' | 'signed'>;
+  Pick<SaveResult, 'allocatedBytes' | 'id' | 'checksums' | 'signed'>;
 
-/** The guest goes on before the last sync: its downtime ends when its state is taken, not when the disk is through. */
-async function finish(
-  run: SaveRun,
-  saved: Saved,
-  sealing: Sealing,
-  settle: () => Promise<string>,
-): Promise<Finished> {
+async function finish(run: SaveRun, saved: Saved, sealing: Sealing): Promise<Finished> {
   const { checksums = 'none', signingKey } = run;
   const { resume, written: _, ...figures } = saved;
-  const runState = await settle();
   try {
     const { id } = await seal(run, saved, sealing);
     const { allocatedBytes, fileBytes } = await publish(run, saved);
@@ -324,20 +349,19 @@ async function finish(
       ...figures,
       fileBytes,
       allocatedBytes,
-      runState,
       id,
       checksums,
       signed: signingKey !== undefined,
     };
   } catch (error) {
     // There is no file: a guest that was to stay stopped behind it goes on as before.
-    if (sealing.facts.runState === 'running' && runState !== 'running') await resume().catch(() => {});
+    if (sealing.facts.runState === 'running' && saved.runState !== 'running') await resume().catch(() => {});
     throw error;
   }
 }
 
 async function seal(
-  { options, target, choice, channels, checksums: algorithm, signingKey, signal }: SaveRun,
+  { options, target, choice, channels, threads, checksums: algorithm, signingKey, signal }: SaveRun,
   { written, ramBytes }: Saved,
   sealing: Sealing,
 ): Promise<Manifest> {
@@ -352,6 +376,7 @@ async function seal(
     offset: options.offset ?? 0,
     channels: Math.min(channels, MAXIMUM_FILE_CHANNELS),
     direct: choice.directIo,
+    threads,
     signal,
     ...(checksums ? { checksums } : {}),
     ...(written ? { digests: written.digests } : {}),
@@ -387,8 +412,9 @@ function launchOf(vm: QemuVm): Pick<Manifest, 'launch'> {
   }
 }
 
-async function saveThroughEngine(run: SaveRun, source: OutgoingSource): Promise<Saved> {
-  const { options, target, choice, signal, channels, checksums } = run;
+async function saveThroughEngine(run: SaveRun, source: OutgoingSource, settle: Settle): Promise<Saved> {
+  const { options, target, choice, signal, channels, threads, checksums } = run;
+  let runState = '';
   const parameters = {
     ...defaultParameters(qemuProfile('10.0')),
     'max-bandwidth': 0,
@@ -407,6 +433,10 @@ async function saveThroughEngine(run: SaveRun, source: OutgoingSource): Promise<
     parameters,
     capabilities,
     sync: false,
+    threads,
+    onStateTaken: async () => {
+      runState = await settle(() => source.resume());
+    },
     ...(checksums ? { checksums } : {}),
   });
   if (options.onProgress) migration.on('progress', options.onProgress);
@@ -429,12 +459,13 @@ async function saveThroughEngine(run: SaveRun, source: OutgoingSource): Promise<
     normalBytes: ram.normalBytes,
     fileBytes: result.fileBytes,
     downtimeMs: result.downtimeMs,
+    runState,
     ...(result.checksums ? { written: result.checksums } : {}),
     resume: () => source.resume(),
   };
 }
 
-async function saveQemuNatively(run: SaveRun, vm: QemuVm): Promise<Saved> {
+async function saveQemuNatively(run: SaveRun, vm: QemuVm, settle: Settle): Promise<Saved> {
   const { options, target, choice, signal, channels } = run;
   const { live = false } = options;
   const { info, downtimeMs, stoppedHere, resume } = await saveNatively(vm, {
@@ -447,7 +478,13 @@ async function saveQemuNatively(run: SaveRun, vm: QemuVm): Promise<Saved> {
     signal,
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),
   });
-  if (stoppedHere) await recordRunState(target.partPath, 'running', options.offset ?? 0);
+  const runState = await settle(resume);
+  try {
+    if (stoppedHere) await recordRunState(target.partPath, 'running', options.offset ?? 0);
+  } catch (error) {
+    if (runState !== 'running') await resume().catch(() => {});
+    throw error;
+  }
   const { ram } = info;
   if (!ram)
     throw new MapramError(
@@ -462,6 +499,7 @@ async function saveQemuNatively(run: SaveRun, vm: QemuVm): Promise<Saved> {
     normalBytes: ram['normal-bytes'],
     fileBytes: fstatSync(target.fd).size,
     downtimeMs,
+    runState,
     resume,
   };
 }

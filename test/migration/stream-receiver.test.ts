@@ -41,7 +41,8 @@ class Receiving implements AsyncDisposable {
       sender.on('error', () => {});
       this.#senders.push(sender);
     }
-    this.receiver = new StreamReceiver({ sockets: this.#sockets, name: 'made', ...options });
+    this.receiver = new StreamReceiver({ connections: this.#sockets.length, name: 'made', ...options });
+    this.receiver.connected(this.#sockets);
   }
 
   get file(): string {

@@ -51,12 +51,14 @@ describe('a save that is killed', needs({ qemu: '10.0', guest: 'tiny' }), () => 
     writeFileSync(partPath, 'half a file');
     HeldRecord.create({
       format: 1,
-      address: vm.qmpPath,
       file,
       partPath,
-      runState: 'running',
-      capabilities: {},
-      parameters: { 'max-bandwidth': 1 << 20 },
+      vm: {
+        address: vm.qmpPath,
+        runState: 'running',
+        capabilities: {},
+        parameters: { 'max-bandwidth': 1 << 20 },
+      },
     })[Symbol.dispose]();
     await assert.rejects(
       save({ vm: vm.qmpPath, file }),

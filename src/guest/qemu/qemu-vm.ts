@@ -181,6 +181,7 @@ export class QemuVm implements AsyncDisposable {
     { signal, onInfo, announced = false }: WaitOptions = {},
   ): Promise<QemuMigrationInfo> {
     const events = this.client.events({ names: ['MIGRATION'] });
+    let event = events.next();
     try {
       for (;;) {
         signal?.throwIfAborted();
@@ -195,9 +196,12 @@ export class QemuVm implements AsyncDisposable {
             { path: this.address },
           );
         }
-        await Promise.race([events.next(), delay(POLL_MS)]);
+        // An event that nobody waits for any more must not be lost: the same promise is waited for until it is kept.
+        const happened = await Promise.race([event.then(() => true), delay(POLL_MS, false)]);
+        if (happened) event = events.next();
       }
     } finally {
+      event.catch(() => {});
       await events.return?.();
     }
   }

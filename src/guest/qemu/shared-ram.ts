@@ -13,6 +13,7 @@ import type { QemuRamBlock } from './ram-block-table.js';
 
 export interface SharedRamBlock {
   idstr: string;
+  usedLength: number;
   /** Read-only descriptor of the backing file; the caller closes it. */
   fd: number;
   /** Where the block begins in that file. */
@@ -21,41 +22,57 @@ export interface SharedRamBlock {
   path: string;
 }
 
-/**
- * Opens the files of all blocks whose memory is shared with a file; the others (private memory, ROMs) are left out.
- *
- * @param pid the QEMU process; it must be on this host
- */
-export async function openSharedRam(
-  vm: QemuVm,
-  blocks: readonly QemuRamBlock[],
-  pid: number,
-): Promise<SharedRamBlock[]> {
+/** The blocks that QEMU leaves out of the stream under `x-ignore-shared`. */
+export interface SharedRam {
+  opened: SharedRamBlock[];
+  /** Names of those whose file was not found. */
+  missing: string[];
+}
+
+/** @param pid the QEMU process; it must be on this host */
+export async function openSharedRam(vm: QemuVm, pid: number): Promise<SharedRam> {
+  const blocks = await ignoredBlocks(vm);
   const maps = readProcessMaps(pid);
   const opened: SharedRamBlock[] = [];
+  const missing: string[] = [];
   try {
-    for (const block of blocks) {
-      const backend = await memoryBackend(vm, block.idstr);
-      if (!backend?.share) continue;
+    for (const { block, backend } of blocks) {
+      const { idstr, usedLength } = block;
       const found = mappingOf(maps, block, backend);
-      if (!found) continue;
+      if (!found) {
+        missing.push(idstr);
+        continue;
+      }
       const { mapping, offset } = found;
       const fd = openProcessMapping(pid, mapping, constants.O_RDONLY);
-      opened.push({ idstr: block.idstr, fd, offset, path: mapping.path });
+      opened.push({ idstr, usedLength, fd, offset, path: mapping.path });
     }
-    return opened;
+    return { opened, missing };
   } catch (error) {
     for (const { fd } of opened) closeFile(fd);
     throw error;
   }
 }
 
+async function ignoredBlocks(vm: QemuVm): Promise<{ block: QemuRamBlock; backend: MemoryBackend }[]> {
+  const blocks = await vm.ramBlocks();
+  const found = await Promise.all(
+    blocks.map(async (block) => ({ block, backend: await memoryBackend(vm, block.idstr) })),
+  );
+  return found.flatMap(({ block, backend }) =>
+    backend && isIgnored(vm, backend) ? [{ block, backend }] : [],
+  );
+}
+
 /** Whether QEMU leaves the block out of the stream under `x-ignore-shared`; decides if `shared` is worth choosing. */
 export async function isIgnoredWhenShared(vm: QemuVm, idstr: string): Promise<boolean> {
   const backend = await memoryBackend(vm, idstr);
-  if (!backend?.share) return false;
-  // Since 8.1 only memory with a name in a file system counts; memfd is sent page by page.
-  return backend.type === 'memory-backend-file' || !vm.isAtLeast(8, 1);
+  return backend !== undefined && isIgnored(vm, backend);
+}
+
+/** Since 8.1 only memory with a name in a file system counts; memfd is sent page by page. */
+function isIgnored(vm: QemuVm, { share, type }: MemoryBackend): boolean {
+  return share && (type === 'memory-backend-file' || !vm.isAtLeast(8, 1));
 }
 
 interface MemoryBackend {
@@ -75,11 +92,8 @@ async function memoryBackend(vm: QemuVm, idstr: string): Promise<MemoryBackend |
       return undefined;
     }
   };
-  const type = await get('type');
+  const [type, share, memPath, offset] = await Promise.all(['type', 'share', 'mem-path', 'offset'].map(get));
   if (typeof type !== 'string' || !type.startsWith('memory-backend-')) return undefined;
-  const share = await get('share');
-  const memPath = await get('mem-path');
-  const offset = await get('offset');
   return {
     type,
     share: share === true,

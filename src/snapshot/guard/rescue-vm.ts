@@ -5,7 +5,7 @@ import { MigrationSettings } from '../../guest/qemu/migration-settings.js';
 import { QemuVm } from '../../guest/qemu/qemu-vm.js';
 import { isMigrationRunning } from '../../options/migration-status.js';
 import { removeLeftOver } from '../left-over-parts.js';
-import type { SaveRecord } from './save-record.js';
+import type { RecordedVm, SaveRecord } from './save-record.js';
 
 /** States in which QEMU leaves a guest that was stopped for a save. */
 export const STOPPED_FOR_SAVE = new Set(['paused', 'finish-migrate', 'postmigrate', 'save-vm']);
@@ -15,16 +15,16 @@ const CONNECT_ATTEMPTS = 8;
 const GREETING_MS = 4000;
 
 /**
- * @returns the state of the VM afterwards; `gone` when nothing listens at its address any more
+ * @returns the state of the VM afterwards; `gone` when nothing listens at its address any more, `untouched` without a VM
  * @throws MapramError when the VM cannot be reached or does not obey
  */
-export async function rescueVm(record: SaveRecord): Promise<string> {
-  const runState = await rescueRunState(record);
-  removeLeftOver(record.partPath);
+export async function rescueVm({ vm, partPath }: SaveRecord): Promise<string> {
+  const runState = vm === undefined ? 'untouched' : await rescueRunState(vm);
+  removeLeftOver(partPath);
   return runState;
 }
 
-async function rescueRunState(record: SaveRecord): Promise<string> {
+async function rescueRunState(record: RecordedVm): Promise<string> {
   const connected = await connect(record.address);
   if (connected === undefined) return 'gone';
   await using vm = connected;

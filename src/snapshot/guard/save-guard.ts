@@ -5,12 +5,17 @@
  * save                          guard
  * writes and locks the record
  * starts the guard ───────────▶ waits for the end of its standard input
+ * creates the part file
+ * adds the VM to the record
  * …
  * VM in its final state:
- * removes the record, ends ───▶ no record: nothing to do
+ * removes the record, says so ▶ ends
  *
  * killed (lock and pipe end) ─▶ takes the record, rescues the VM, removes part file and record
  * ```
+ *
+ * A shell does the waiting, and becomes a Node.js with the rescue's code only where there is something to rescue: every save
+ * would otherwise wait for a second Node.js to start on the same processors.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import path from 'node:path';
@@ -22,57 +27,68 @@ import { parseSocketAddress } from '../../qmp/socket-address.js';
 import { STOPPED_FOR_SAVE } from './rescue-vm.js';
 import { HeldRecord, takeAbandonedRecords } from './save-record.js';
 
-export interface GuardOptions {
-  file: string;
-  partPath: string;
-  /** State of the VM, to which a save that dies must bring it back. */
-  runState: string;
-}
+/** A line on standard input means that all is well; its end without one, that whoever held it is dead. */
+const WAIT = 'trap "" HUP INT TERM; read -r _ || exec "$@"';
+const ALL_IS_WELL = '\n';
 
 export class SaveGuard implements AsyncDisposable {
   /** Set when the save has ended well: the VM is where it belongs. */
   settled = false;
+  #vm: QemuVm | undefined;
 
   private constructor(
-    private readonly vm: QemuVm,
     private readonly held: HeldRecord,
     private readonly process: ChildProcess,
   ) {}
 
-  /** Does not wait for the guard to be up: its standard input ends for it even if this process is killed before. */
-  static async start(vm: QemuVm, options: GuardOptions): Promise<SaveGuard> {
-    const { capabilities, parameters } = await MigrationSettings.capture(vm);
-    const held = HeldRecord.create({
-      format: 1,
-      address: absoluteAddress(vm.address),
-      ...options,
-      capabilities,
-      parameters,
-    });
-    const guard = spawn(
+  /**
+   * Guards the part file that is about to be created. Does not wait for the guard to be up: its standard input ends for it even
+   * if this process is killed before.
+   */
+  static start({ file, partPath }: { file: string; partPath: string }): SaveGuard {
+    const held = HeldRecord.create({ format: 1, file, partPath });
+    const rescue = [
       process.execPath,
-      [fileURLToPath(new URL('./guard-process.js', import.meta.url)), held.path],
-      { detached: true, stdio: ['pipe', 'ignore', 'ignore'], cwd: '/' },
-    );
+      fileURLToPath(new URL('./guard-process.js', import.meta.url)),
+      held.path,
+    ];
+    const guard = spawn('/bin/sh', ['-c', WAIT, 'mapram-guard', ...rescue], {
+      detached: true,
+      stdio: ['pipe', 'ignore', 'ignore'],
+      cwd: '/',
+    });
     // Without a guard the record is left for `mapram doctor --rescue`.
     guard.on('error', () => {});
     guard.stdin?.on('error', () => {});
     guard.unref();
     (guard.stdin as unknown as { unref?: () => void } | null)?.unref?.();
-    return new SaveGuard(vm, held, guard);
+    return new SaveGuard(held, guard);
+  }
+
+  /** Guards a VM, too, that is about to be touched. @param runState to which a save that dies must bring it back */
+  async watch(vm: QemuVm, runState: string): Promise<void> {
+    const settings = await MigrationSettings.capture(vm);
+    this.held.addVm({ address: absoluteAddress(vm.address), runState, ...settings });
+    this.#vm = vm;
   }
 
   /** Ends the guard. It acts after a failure that left the VM stopped, or without a connection, so that nobody knows. */
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.settled || (await this.#isAsBefore())) this.held.remove();
-    else this.held[Symbol.dispose]();
-    this.process.stdin?.destroy();
+    if (this.settled || (await this.#isAsBefore())) {
+      this.held.remove();
+      this.process.stdin?.end(ALL_IS_WELL);
+    } else {
+      this.held[Symbol.dispose]();
+      this.process.stdin?.destroy();
+    }
   }
 
   async #isAsBefore(): Promise<boolean> {
-    if (this.vm.client.closed) return false;
-    if (this.held.record.runState !== 'running') return true;
-    return await this.vm.runState().then(
+    const vm = this.#vm;
+    if (vm === undefined) return true;
+    if (vm.client.closed) return false;
+    if (this.held.record.vm?.runState !== 'running') return true;
+    return await vm.runState().then(
       (state) => !STOPPED_FOR_SAVE.has(state),
       () => false,
     );
@@ -89,7 +105,7 @@ export async function assertNotAbandoned(vm: QemuVm): Promise<void> {
   for (const held of takeAbandonedRecords()) {
     using _ = held;
     const { record } = held;
-    if (record.address !== address || record.runState !== 'running') continue;
+    if (record.vm?.address !== address || record.vm.runState !== 'running') continue;
     if (!STOPPED_FOR_SAVE.has(await vm.runState())) continue;
     throw new MapramError(
       'VM',

@@ -21,20 +21,26 @@ import { writeFully } from '../../io/positional-io.js';
 import { hasErrno } from '../../io/system-error.js';
 import { writeJson } from '../../qmp/json-writer.js';
 
-const RecordSchema = v.object({
-  format: v.literal(1),
-  /** Of the VM's monitor; a path is absolute. */
+const VmSchema = v.object({
+  /** Of its monitor; a path is absolute. */
   address: v.string(),
-  /** What was being written, and under which name until complete. */
-  file: v.string(),
-  partPath: v.string(),
-  /** State of the VM before the save. */
+  /** Its state before the save. */
   runState: v.string(),
-  /** Migration settings before the save. */
+  /** Its migration settings before the save. */
   capabilities: v.record(v.string(), v.boolean()),
   parameters: v.record(v.string(), v.unknown()),
 });
 
+const RecordSchema = v.object({
+  format: v.literal(1),
+  /** What was being written, and under which name until complete. */
+  file: v.string(),
+  partPath: v.string(),
+  /** Absent as long as the save has changed nothing about a VM. */
+  vm: v.optional(VmSchema),
+});
+
+export type RecordedVm = v.InferOutput<typeof VmSchema>;
 export type SaveRecord = v.InferOutput<typeof RecordSchema>;
 
 /** @throws MapramError `IO` when the folder belongs to somebody else or cannot be made */
@@ -59,9 +65,19 @@ export function recordFolder(): string {
 export class HeldRecord implements Disposable {
   private constructor(
     readonly path: string,
-    readonly record: SaveRecord,
+    private written: SaveRecord,
     private fd: number,
   ) {}
+
+  get record(): SaveRecord {
+    return this.written;
+  }
+
+  /** Adds the VM. A process that is killed here leaves the old record or the new one: it is one write, and only adds. */
+  addVm(vm: RecordedVm): void {
+    this.written = { ...this.written, vm };
+    writeFully(this.fd, Buffer.from(writeJson(this.written)), 0);
+  }
 
   static create(record: SaveRecord): HeldRecord {
     const file = path.join(recordFolder(), `${randomUUID()}.json`);

@@ -1,0 +1,117 @@
+/**
+ * Threads for file channels. Starting one costs tens of milliseconds of processor time, mostly for loading code: whoever
+ * knows that channels will be needed starts the threads early, while there is something to wait for, and lets several
+ * sets of channels use them in turn.
+ */
+import { Worker } from 'node:worker_threads';
+import { errorReason } from '../errors.js';
+import type { ChannelFailure, ChannelReply, ChannelRequest } from './channel-protocol.js';
+
+export class ChannelThreads implements AsyncDisposable {
+  readonly #idle: ChannelThread[] = [];
+  readonly #all: ChannelThread[] = [];
+  #closed = false;
+
+  /** Starts `count` threads and does not wait for them. */
+  static start(count: number): ChannelThreads {
+    const threads = new ChannelThreads();
+    for (let index = 0; index < count; index++) threads.#idle.push(threads.#startOne());
+    return threads;
+  }
+
+  /** `count` threads for one set of channels; those that are not there yet are started. */
+  borrow(count: number): ChannelThread[] {
+    return Array.from({ length: count }, () => this.#idle.shift() ?? this.#startOne());
+  }
+
+  /** Takes threads back that have nothing to do. */
+  giveBack(threads: readonly ChannelThread[]): void {
+    if (!this.#closed) this.#idle.push(...threads.filter(({ ended }) => !ended));
+  }
+
+  /** Ends all threads, the borrowed ones too. Never throws. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.all(this.#all.map((thread) => thread.close()));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #startOne(): ChannelThread {
+    const thread = new ChannelThread();
+    this.#all.push(thread);
+    return thread;
+  }
+}
+
+export class ChannelFailedError extends Error {
+  constructor(readonly failure: ChannelFailure) {
+    super(failure.message);
+  }
+}
+
+/** One worker, with at most one request under way. */
+export class ChannelThread {
+  readonly #worker: Worker;
+  readonly #loaded: Promise<void>;
+  readonly #exited: Promise<void>;
+  #ended = false;
+  #settle: { resolve(): void; reject(error: ChannelFailedError): void } | undefined;
+
+  constructor() {
+    this.#loaded = new Promise((resolve, reject) => {
+      this.#settle = { resolve, reject };
+    });
+    this.#loaded.catch(() => {});
+    this.#worker = new Worker(new URL('./file-channel-worker.js', import.meta.url), {
+      name: 'mapram-channel',
+    });
+    this.#exited = new Promise((resolve) => {
+      this.#worker.once('exit', () => {
+        this.#ended = true;
+        this.#finish({ message: 'its thread ended unexpectedly' });
+        resolve();
+      });
+    });
+    this.#worker.on('message', (reply: ChannelReply) => {
+      this.#finish(reply.kind === 'failed' ? reply.failure : undefined);
+    });
+    this.#worker.on('error', (error) => this.#finish({ message: `its thread died: ${errorReason(error)}` }));
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** Resolves when the worker has done what was asked; rejects with a `ChannelFailedError`. */
+  async request(request: Exclude<ChannelRequest, { kind: 'close' }>): Promise<void> {
+    await this.#loaded;
+    await new Promise<void>((resolve, reject) => {
+      if (this.#ended) {
+        reject(new ChannelFailedError({ message: 'its thread has ended' }));
+        return;
+      }
+      this.#settle = { resolve, reject };
+      this.#worker.postMessage(request);
+    });
+  }
+
+  /**
+   * Ends the thread by asking, after it has loaded its code: terminating a thread that is loading the native library would
+   * abort the process.
+   */
+  async close(): Promise<void> {
+    await this.#loaded.catch(() => {});
+    if (!this.#ended) this.#worker.postMessage({ kind: 'close' } satisfies ChannelRequest);
+    await this.#exited;
+  }
+
+  #finish(failure: ChannelFailure | undefined): void {
+    const settle = this.#settle;
+    this.#settle = undefined;
+    if (failure === undefined) settle?.resolve();
+    else settle?.reject(new ChannelFailedError(failure));
+  }
+}
