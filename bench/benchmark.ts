@@ -19,6 +19,8 @@ export interface Sample {
   peakMemoryBytes?: number;
   /** Part of the file that is in the page cache afterwards, 0 to 1. */
   cachedShare?: number;
+  /** Whatever else there is to tell, by the heading of its column, unit included. NaN where it does not apply. */
+  figures?: Readonly<Record<string, number>>;
 }
 
 export interface Contender {
@@ -28,17 +30,21 @@ export interface Contender {
   run(): Promise<Sample>;
 }
 
-/** The best of `group` takes at most `timeAtMost` of the time that the best of `against` takes, by their medians. */
-export interface Goal {
+/** What the best of `group` takes compared with the best of `against`, by their medians. */
+export type Goal = {
   group: string;
   against: string;
-  timeAtMost: number;
-}
+} & (
+  | { /** As a part of the other's time. */ timeAtMost: number }
+  | { /** Seconds more than the other. */ addsAtMost: number }
+);
 
 export interface PreparedBenchmark extends AsyncDisposable {
   contenders: readonly Contender[];
-  /** Bytes of data that every run moves, for rates. */
-  bytes: number;
+  /** Bytes of data that every run moves, for rates, where that is what a run is about. */
+  bytes?: number;
+  /** Those that depend on what was prepared. */
+  goals?: readonly Goal[];
 }
 
 export interface Benchmark {
@@ -47,7 +53,7 @@ export interface Benchmark {
   title: string;
   /** What every contender does, and what is inside the measured time. */
   description: string;
-  goals: readonly Goal[];
+  goals?: readonly Goal[];
   prepare(settings: Settings): Promise<PreparedBenchmark>;
 }
 
@@ -61,14 +67,14 @@ export interface BenchmarkResult {
   name: string;
   title: string;
   description: string;
-  bytes: number;
+  bytes?: number;
   goals: readonly Goal[];
   contenders: readonly ContenderResult[];
 }
 
 /** Runs every contender once a round; each round starts with another one. */
 export async function runBenchmark(benchmark: Benchmark, settings: Settings): Promise<BenchmarkResult> {
-  const { name, title, description, goals } = benchmark;
+  const { name, title, description } = benchmark;
   settings.log(`${name}: preparing`);
   await using prepared = await benchmark.prepare(settings);
   const { contenders, bytes } = prepared;
@@ -79,7 +85,7 @@ export async function runBenchmark(benchmark: Benchmark, settings: Settings): Pr
       const sample = await contender.run();
       samples.get(contender)?.push(sample);
       settings.log(
-        `${name}: round ${round + 1} of ${settings.rounds}, ${contender.name}: ${sample.seconds.toFixed(2)} s`,
+        `${name}: round ${round + 1} of ${settings.rounds}, ${contender.name}: ${sample.seconds.toFixed(3)} s`,
       );
     }
   }
@@ -87,8 +93,8 @@ export async function runBenchmark(benchmark: Benchmark, settings: Settings): Pr
     name,
     title,
     description,
-    bytes,
-    goals,
+    ...(bytes === undefined ? {} : { bytes }),
+    goals: [...(benchmark.goals ?? []), ...(prepared.goals ?? [])],
     contenders: contenders.map((contender) => ({
       name: contender.name,
       group: contender.group,

@@ -8,12 +8,14 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { cacheFolder } from '../test/support/environment.js';
 import { type Benchmark, type BenchmarkResult, runBenchmark } from './benchmark.js';
+import { forkBenchmark } from './benchmarks/fork.js';
+import { resumeBenchmark } from './benchmarks/resume.js';
 import { saveStopped } from './benchmarks/save-stopped.js';
 import { saveStream } from './benchmarks/save-stream.js';
 import { describeMachine } from './machine.js';
 import { markdown } from './report.js';
 
-const benchmarks: readonly Benchmark[] = [saveStopped, saveStream];
+const benchmarks: readonly Benchmark[] = [saveStopped, saveStream, resumeBenchmark, forkBenchmark];
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
