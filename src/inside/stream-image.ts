@@ -7,6 +7,7 @@ import { GuestMap } from '../mapped-ram/guest-map.js';
 import { readGuestMemory } from '../mapped-ram/guest-memory.js';
 import { MANIFEST_KEY, markProblems } from '../mapped-ram/image.js';
 import { describedSection } from '../mapped-ram/image-scan.js';
+import { knownRegions } from '../mapped-ram/known-regions.js';
 import type { ProgressEvent } from '../progress.js';
 import type { StreamConfiguration } from '../stream/configuration.js';
 import { type DeviceSection, type StreamTail, splitTail } from '../stream/device-sections.js';
@@ -74,7 +75,6 @@ export class StreamImage implements SavedVm<StreamBlock> {
     this.configuration = parser.configuration ?? { machine: '', capabilities: [] };
     this.pageSize = parser.pageSize;
     this.blocks = pass.blocks;
-    this.guestMap = new GuestMap(this.configuration, pass.blocks);
     this.rounds = pass.rounds;
     this.ramSectionId = pass.ramSectionId;
     this.switchoverStart = pass.switchoverStart;
@@ -86,6 +86,7 @@ export class StreamImage implements SavedVm<StreamBlock> {
     const early = pass.early.map(([opening, section]) => describedSection(opening, section, this.tail));
     this.earlySectionBytes = encodeSections(early);
     this.devices = [...early, ...this.tail.sections];
+    this.guestMap = new GuestMap(this.configuration, pass.blocks, knownRegions(this));
     const marks = markProblems(container);
     this.complete = this.tail.complete && marks.length === 0;
     this.problems = [...marks, ...problems, ...this.contentProblems(pass), ...this.tail.problems];

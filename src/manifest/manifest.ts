@@ -35,10 +35,18 @@ const BlockSchema = v.strictObject({
   /** File offsets. */
   bitmapOffset: count,
   pagesOffset: count,
-  /** Guest-physical address of the first byte, where it is known. */
-  guestAddress: v.exactOptional(count),
   /** The digests of the block's chunks, one behind the other; absent where checksums were switched off. */
   digests: v.exactOptional(base64()),
+});
+
+/** A part of a block that lies in one piece in guest-physical memory. All in bytes. */
+const RegionSchema = v.strictObject({
+  idstr: v.string(),
+  /** Guest-physical address of its first byte. */
+  start: count,
+  length: count,
+  /** Byte of the block at `start`. */
+  blockOffset: count,
 });
 
 const ManifestSchema = v.strictObject({
@@ -58,6 +66,8 @@ const ManifestSchema = v.strictObject({
   launch: v.exactOptional(LaunchSchema),
   /** Bytes a page. */
   pageSize: count,
+  /** Where the blocks lay in guest-physical memory, as the VM told. */
+  guestRegions: v.exactOptional(v.array(RegionSchema)),
   blocks: v.array(BlockSchema),
   checksums: v.exactOptional(
     v.strictObject({

@@ -21,9 +21,7 @@ export interface SealOptions {
   /** Where in it the stream starts. */
   offset: number;
   /** What only the caller knows. */
-  facts: Pick<Manifest, 'runState' | 'qemu' | 'launch'>;
-  /** Guest-physical addresses of blocks, where known. */
-  guestAddresses?: ReadonlyMap<string, number>;
+  facts: Pick<Manifest, 'runState' | 'qemu' | 'launch' | 'guestRegions'>;
   /** Absent: no digests of pages. */
   checksums?: ManifestChecksums;
   /** Digests that were computed while the blocks were written, by idstr. The other blocks are read for theirs. */
@@ -83,7 +81,7 @@ export async function sealImage(options: SealOptions): Promise<Manifest> {
 }
 
 async function compose(image: MappedRamImage, options: SealOptions): Promise<Omit<Manifest, 'root'>> {
-  const { facts, guestAddresses, checksums } = options;
+  const { facts, checksums } = options;
   const digests = checksums && (await allDigests(image, { ...options, checksums }));
   return {
     format: MANIFEST_FORMAT,
@@ -95,15 +93,14 @@ async function compose(image: MappedRamImage, options: SealOptions): Promise<Omi
     runState: facts.runState,
     ...(facts.launch === undefined ? {} : { launch: facts.launch }),
     pageSize: image.pageSize,
-    blocks: image.blocks.map(({ idstr, usedLength, bitmapOffset, pagesOffset, guestAddress: recorded }) => {
-      const guestAddress = recorded ?? guestAddresses?.get(idstr);
+    ...(facts.guestRegions === undefined ? {} : { guestRegions: facts.guestRegions }),
+    blocks: image.blocks.map(({ idstr, usedLength, bitmapOffset, pagesOffset }) => {
       const table = digests?.get(idstr);
       return {
         idstr,
         usedLength,
         bitmapOffset,
         pagesOffset,
-        ...(guestAddress === undefined ? {} : { guestAddress }),
         ...(table === undefined ? {} : { digests: Buffer.from(table.digests).toString('base64') }),
       };
     }),

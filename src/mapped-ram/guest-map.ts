@@ -1,6 +1,6 @@
 /**
- * Where RAM blocks lie in guest-physical memory. A file says so only when it was saved with `x-ignore-shared`; for
- * the rest the machine type decides:
+ * Where RAM blocks lie in guest-physical memory. Files that mapram saved tell (`known-regions.ts`), and those saved with
+ * `x-ignore-shared`; for the rest the machine type decides:
  *
  * ```text
  *                 0              lowEnd          4 GiB
@@ -15,6 +15,9 @@
  * riscv64 virt   not split, starts at 2 GiB
  * pseries, s390  not split, starts at 0
  * ```
+ *
+ * The backends of several NUMA nodes follow one another as one main block would. Which is which tells only their name, where
+ * libvirt has given it: `ram-node0`, `ram-node1`, …
  */
 import type { StreamConfiguration } from '../stream/configuration.js';
 
@@ -65,7 +68,7 @@ const MACHINES: readonly MachineMemory[] = [
   { machine: /^virt$/, block: 'riscv_virt_board.ram', start: 2 * GIB },
   { machine: /^pseries-/, block: 'ppc_spapr.ram', start: 0 },
   { machine: /^s390-ccw-virtio-/, block: 's390.ram', start: 0 },
-  { machine: /^mapram-builtin-/, block: 'builtin.ram', start: 0 },
+  { machine: /^mapram-builtin-/, block: 'builtin.ram', start: 2 ** 20 },
 ];
 
 /** Firmware that x86 machines map so that it ends at 4 GiB. */
@@ -78,9 +81,16 @@ export class GuestMap {
   /** Names of the blocks whose place is not known. */
   readonly unplaced: readonly string[];
 
-  constructor(configuration: Pick<StreamConfiguration, 'machine'>, blocks: readonly PlacedBlock[]) {
+  /** `known`: regions that are known otherwise; what they say of a block is all that is said of it. */
+  constructor(
+    configuration: Pick<StreamConfiguration, 'machine'>,
+    blocks: readonly PlacedBlock[],
+    known: readonly GuestRegion[] = [],
+  ) {
     const machine = MACHINES.find((candidate) => candidate.machine.test(configuration.machine));
-    const main = machine && mainBlock(machine, blocks);
+    const unknown = blocks.filter(({ idstr }) => !known.some((region) => region.idstr === idstr));
+    const main = machine === undefined ? [] : mainBlocks(machine, unknown);
+    const mainPieces = machine === undefined ? [] : mainRegions(main, machine);
     const regions: GuestRegion[] = [];
     const add = (region: GuestRegion): boolean => {
       const end = region.start + region.length;
@@ -90,18 +100,14 @@ export class GuestMap {
       regions.push(region);
       return true;
     };
-    const unplaced: string[] = [];
     // Memory first: what lies over it in the guest (ROM shadowed by RAM) is not what is asked for.
-    const ordered = main === undefined ? blocks : [main, ...blocks.filter((block) => block !== main)];
-    for (const block of ordered) {
-      const pieces =
-        machine !== undefined && block === main
-          ? mainRegions(block, block.guestAddress ?? machine.start, machine)
-          : placedRegions(block, machine);
-      if (pieces.map(add).includes(false) || pieces.length === 0) unplaced.push(block.idstr);
-    }
+    const others = unknown.filter((block) => !main.includes(block));
+    for (const region of [...known, ...mainPieces]) add(region);
+    for (const block of others) for (const region of placedRegions(block, machine)) add(region);
     this.regions = regions.sort((one, other) => one.start - other.start);
-    this.unplaced = unplaced;
+    this.unplaced = blocks
+      .map(({ idstr }) => idstr)
+      .filter((idstr) => !regions.some((region) => region.idstr === idstr));
   }
 
   /** The guest-physical address of a byte of a block; `undefined` where its place is not known. */
@@ -128,23 +134,46 @@ export class GuestMap {
   }
 }
 
-/** The block with the machine's default name, else the only one that can be it. */
-function mainBlock({ block: name }: MachineMemory, blocks: readonly PlacedBlock[]): PlacedBlock | undefined {
+/** The block with the machine's default name, else those that libvirt has named after nodes, else the only one that can be it. */
+function mainBlocks({ block: name }: MachineMemory, blocks: readonly PlacedBlock[]): readonly PlacedBlock[] {
   const named = blocks.find(({ idstr }) => idstr === name);
-  if (named !== undefined) return named;
+  if (named !== undefined) return [named];
+  const nodes = blocks.flatMap((block) => {
+    const [, node] = /^ram-node(\d+)$/.exec(block.idstr) ?? [];
+    return node === undefined ? [] : [{ node: Number(node), block }];
+  });
+  if (nodes.length > 0) return nodes.sort((one, other) => one.node - other.node).map(({ block }) => block);
   // Devices' blocks have a path or a suffix; memory backends are called as their user liked.
   const candidates = blocks.filter(({ idstr }) => !/[/]|\.(rom|bios|vram|flash\d*)$/.test(idstr));
-  return candidates.length === 1 ? candidates[0] : undefined;
+  return candidates.length === 1 ? candidates : nodesByAddress(candidates);
 }
 
-function mainRegions(
-  { idstr, usedLength }: PlacedBlock,
-  start: number,
-  { lowEnd }: MachineMemory,
-): GuestRegion[] {
-  const low = lowEnd?.(usedLength) ?? usedLength;
-  const regions = [{ idstr, start, length: low, blockOffset: 0 }];
-  if (low < usedLength) regions.push({ idstr, start: FOUR_GIB, length: usedLength - low, blockOffset: low });
+/** With `x-ignore-shared` the nodes' blocks have addresses within the machine's memory: one begins where another ends. */
+function nodesByAddress(candidates: readonly PlacedBlock[]): readonly PlacedBlock[] {
+  const nodes = [...candidates].sort((one, other) => (one.guestAddress ?? 0) - (other.guestAddress ?? 0));
+  let end = 0;
+  for (const { guestAddress, usedLength } of nodes) {
+    if (guestAddress !== end) return [];
+    end += usedLength;
+  }
+  return nodes;
+}
+
+/** One behind the other, interrupted where the machine's memory is. */
+function mainRegions(blocks: readonly PlacedBlock[], { start, lowEnd }: MachineMemory): GuestRegion[] {
+  const total = blocks.reduce((sum, { usedLength }) => sum + usedLength, 0);
+  const low = lowEnd?.(total) ?? total;
+  const regions: GuestRegion[] = [];
+  let place = 0;
+  for (const { idstr, usedLength } of blocks) {
+    const below = Math.max(0, Math.min(usedLength, low - place));
+    if (below > 0) regions.push({ idstr, start: start + place, length: below, blockOffset: 0 });
+    if (below < usedLength) {
+      const high = FOUR_GIB + place + below - low;
+      regions.push({ idstr, start: high, length: usedLength - below, blockOffset: below });
+    }
+    place += usedLength;
+  }
   return regions;
 }
 

@@ -13,6 +13,7 @@ import { type Container, findStream } from './container.js';
 import { GuestMap } from './guest-map.js';
 import { readGuestMemory } from './guest-memory.js';
 import { type ImageScan, scanStream } from './image-scan.js';
+import { knownRegions } from './known-regions.js';
 
 /** The key of the vmdescription under which mapram keeps what it knows about a file. */
 export const MANIFEST_KEY = 'mapram';
@@ -23,7 +24,7 @@ export interface ImageBlock {
   usedLength: number;
   pageSize: number;
   pageCount: number;
-  /** Guest-physical address of the block, known only from files saved with `x-ignore-shared`. */
+  /** As files saved with `x-ignore-shared` have it beside the block; `guestMap` knows more. */
   guestAddress?: number;
   recordOffset: number;
   headerOffset: number;
@@ -74,10 +75,10 @@ export class MappedRamImage implements AsyncDisposable {
   readonly earlySectionBytes: Uint8Array;
   /** File offset at which the tail starts; `undefined` when the file does not reach that far. */
   readonly tailOffset: number | undefined;
-  /** Where the blocks lie in guest-physical memory. */
-  readonly guestMap: GuestMap;
   /** What was found wrong while opening, in people's words. `checkImage` looks at everything else. */
   readonly problems: readonly string[];
+
+  #guestMap: GuestMap | undefined;
 
   private constructor(
     readonly source: ByteSource,
@@ -98,7 +99,6 @@ export class MappedRamImage implements AsyncDisposable {
     this.complete = scan.tail.complete && scan.ramEnded && scan.container.libvirt?.header.complete !== false;
     this.earlySections = scan.earlySections;
     this.earlySectionBytes = encodeSections(this.earlySections);
-    this.guestMap = new GuestMap(scan.configuration, blocks);
     this.problems = [...earlier, ...markProblems(scan.container), ...scan.problems, ...scan.tail.problems];
   }
 
@@ -155,6 +155,12 @@ export class MappedRamImage implements AsyncDisposable {
   /** The open file behind the image: what its path leads to may be another one by now. `undefined` for other sources. */
   get descriptor(): number | undefined {
     return this.source instanceof FileSource ? this.source.fd : undefined;
+  }
+
+  /** Where the blocks lie in guest-physical memory. */
+  get guestMap(): GuestMap {
+    this.#guestMap ??= new GuestMap(this.configuration, this.blocks, knownRegions(this));
+    return this.#guestMap;
   }
 
   /** What mapram wrote about the file when it saved it; `undefined` in files of others. */

@@ -227,6 +227,8 @@ async function saveQemu(run: SaveRun, vm: QemuVm, guard: SaveGuard, startedAt: n
   await using base = await BaseSnapshot.find(vm);
   const { method, reason } = await chooseMethod(vm, methodWishes(run), base);
   await assertSpace(target, await memoryInUse(vm));
+  // They are for looking inside; a save does not fail for want of them.
+  const guestRegions = await vm.guestRegions().catch(() => []);
   await guard.watch(vm, runStateBefore);
   const copied = method === 'incremental' && base ? new QemuCopiedSource(vm, base) : undefined;
   const settle = async (resume: () => Promise<void>) => {
@@ -242,8 +244,8 @@ async function saveQemu(run: SaveRun, vm: QemuVm, guard: SaveGuard, startedAt: n
           copied ?? (method === 'shared' ? new QemuSharedSource(vm) : streamSource(run, vm)),
           settle,
         );
-  const facts = { runState: runStateBefore, qemu: vm.versionText, ...launchOf(vm) };
-  const result = await finish(run, saved, { facts });
+  const facts = { runState: runStateBefore, qemu: vm.versionText, guestRegions, ...launchOf(vm) };
+  const result = await finish(run, saved, facts);
   if (options.afterwards === 'quit') {
     await vm.client.execute('quit').catch(() => {});
     result.runState = 'shutdown';
@@ -315,11 +317,10 @@ async function saveBuiltin(run: SaveRun, guest: BuiltinGuest, startedAt: number)
       throw error;
     },
   );
-  const sealing = {
-    facts: { runState: runStateBefore },
-    guestAddresses: new Map(guest.blocks.map(({ idstr, guestAddress }) => [idstr, guestAddress])),
-  };
-  const result = await finish(run, saved, sealing);
+  const guestRegions = guest.blocks.map(({ idstr, guestAddress: start, usedLength: length }) => ({
+    ...{ idstr, start, length, blockOffset: 0 },
+  }));
+  const result = await finish(run, saved, { runState: runStateBefore, guestRegions });
   if (options.afterwards === 'quit') await guest[Symbol.asyncDispose]();
   return {
     file: target.file,
@@ -334,16 +335,16 @@ async function saveBuiltin(run: SaveRun, guest: BuiltinGuest, startedAt: number)
 }
 
 /** What the kinds of VM know that goes into the manifest. */
-type Sealing = Pick<SealOptions, 'facts' | 'guestAddresses'>;
+type Facts = SealOptions['facts'];
 
 type Finished = Omit<Saved, 'resume' | 'written'> &
   Pick<SaveResult, 'allocatedBytes' | 'id' | 'checksums' | 'signed'>;
 
-async function finish(run: SaveRun, saved: Saved, sealing: Sealing): Promise<Finished> {
+async function finish(run: SaveRun, saved: Saved, facts: Facts): Promise<Finished> {
   const { checksums = 'none', signingKey } = run;
   const { resume, written: _, ...figures } = saved;
   try {
-    const { id } = await seal(run, saved, sealing);
+    const { id } = await seal(run, saved, facts);
     const { allocatedBytes, fileBytes } = await publish(run, saved);
     return {
       ...figures,
@@ -355,7 +356,7 @@ async function finish(run: SaveRun, saved: Saved, sealing: Sealing): Promise<Fin
     };
   } catch (error) {
     // There is no file: a guest that was to stay stopped behind it goes on as before.
-    if (sealing.facts.runState === 'running' && saved.runState !== 'running') await resume().catch(() => {});
+    if (facts.runState === 'running' && saved.runState !== 'running') await resume().catch(() => {});
     throw error;
   }
 }
@@ -363,14 +364,14 @@ async function finish(run: SaveRun, saved: Saved, sealing: Sealing): Promise<Fin
 async function seal(
   { options, target, choice, channels, threads, checksums: algorithm, signingKey, signal }: SaveRun,
   { written, ramBytes }: Saved,
-  sealing: Sealing,
+  facts: Facts,
 ): Promise<Manifest> {
   const checksums = algorithm && {
     algorithm,
     chunkBytes: written?.chunkBytes ?? digestChunkBytes(ramBytes, algorithm),
   };
   return await sealImage({
-    ...sealing,
+    facts,
     path: target.partPath,
     fd: target.fd,
     offset: options.offset ?? 0,

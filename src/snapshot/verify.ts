@@ -201,7 +201,7 @@ async function compareContents(
   for (const [index, block] of image.blocks.entries()) {
     const manifestBlock = listed[index] as ManifestBlock;
     const table = tables[index] as DigestTable;
-    problems.push(...differences(block, manifestBlock, table));
+    problems.push(...differences(image, block, manifestBlock, table));
     checkedBytes += block.bitmap.count() * block.pageSize;
   }
   return { problems, checkedBytes };
@@ -210,8 +210,9 @@ async function compareContents(
 const hex = (value: number) => `0x${value.toString(16)}`;
 
 function* differences(
+  { guestMap }: MappedRamImage,
   block: ImageBlock,
-  { digests = '', guestAddress: base }: ManifestBlock,
+  { digests = '' }: ManifestBlock,
   table: DigestTable,
 ): Generator<VerifyProblem> {
   const { idstr: where, usedLength, pagesOffset } = block;
@@ -225,12 +226,13 @@ function* differences(
     const start = chunk * chunkBytes;
     const length = Math.min(chunkBytes, usedLength - start);
     const place = `${hex(start)} to ${hex(start + length)}`;
-    const inGuest = base === undefined ? '' : ` (guest address ${hex(base + start)})`;
+    const guestAddress = guestMap.addressOf(where, start);
+    const inGuest = guestAddress === undefined ? '' : ` (guest address ${hex(guestAddress)})`;
     const range = {
       where,
       offset: pagesOffset + start,
       length,
-      ...(base === undefined ? {} : { guestAddress: base + start }),
+      ...(guestAddress === undefined ? {} : { guestAddress }),
     };
     if (state === CHUNK_STATE.done) {
       const message = `its memory from ${place}${inGuest} differs from what was saved`;

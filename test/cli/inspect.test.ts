@@ -18,7 +18,10 @@ test('inspect shows a table of the blocks', async () => {
   assert.match(stdout, /^complete: +yes$/m);
   assert.match(
     stdout,
-    new RegExp(`^builtin\\.ram +1 MiB +0x[0-9a-f]+ +0x100000 +${written} +\\d+ % +0 +0x0-0xfffff$`, 'm'),
+    new RegExp(
+      `^builtin\\.ram +1 MiB +0x[0-9a-f]+ +0x100000 +${written} +\\d+ % +0 +0x100000-0x1fffff$`,
+      'm',
+    ),
   );
   assert.doesNotMatch(stdout, /clock_ns/);
 });

@@ -44,6 +44,53 @@ test('a memory backend of any name is the memory when it is the only one', () =>
   assert.deepEqual(placed('pc-q35-10.0', { node0: GIB, node1: GIB }), []);
 });
 
+test('nodes that libvirt has named follow one another, around the hole', () => {
+  assert.deepEqual(placed('pc-q35-10.0', { 'ram-node1': 512 * MIB, 'ram-node0': 2560 * MIB }), [
+    '0-7fffffff ram-node0 @0',
+    '100000000-11fffffff ram-node0 @80000000',
+    '120000000-13fffffff ram-node1 @0',
+  ]);
+  assert.deepEqual(placed('virt-10.0', { 'ram-node0': GIB, 'ram-node1': GIB }), [
+    '40000000-7fffffff ram-node0 @0',
+    '80000000-bfffffff ram-node1 @0',
+  ]);
+});
+
+test('nodes of files saved with x-ignore-shared follow their addresses', () => {
+  const map = new GuestMap({ machine: 'pc-q35-10.0' }, [
+    { idstr: 'low', usedLength: 2 * GIB, guestAddress: 0 },
+    { idstr: 'high', usedLength: GIB, guestAddress: 2 * GIB },
+  ]);
+  assert.deepEqual(
+    map.regions.map(({ idstr, start }) => [idstr, start]),
+    [
+      ['low', 0],
+      ['high', 4 * GIB],
+    ],
+  );
+});
+
+test('what is known otherwise is believed, but for what lies over it', () => {
+  const map = new GuestMap(
+    { machine: 'pc-q35-10.0' },
+    [
+      { idstr: 'b', usedLength: GIB },
+      { idstr: 'a', usedLength: GIB },
+      { idstr: 'pc.bios', usedLength: MIB },
+    ],
+    [
+      { idstr: 'a', start: 0, length: GIB, blockOffset: 0 },
+      { idstr: 'b', start: 4 * GIB, length: GIB, blockOffset: 0 },
+      { idstr: 'pc.bios', start: 0, length: MIB, blockOffset: 0 },
+    ],
+  );
+  assert.deepEqual(
+    map.regions.map(({ idstr }) => idstr),
+    ['a', 'b'],
+  );
+  assert.deepEqual(map.unplaced, ['pc.bios']);
+});
+
 test('addresses are found both ways', () => {
   const map = new GuestMap({ machine: 'pc-q35-10.0' }, [{ idstr: 'pc.ram', usedLength: 4 * GIB }]);
   assert.equal(map.addressOf('pc.ram', 5000), 5000);

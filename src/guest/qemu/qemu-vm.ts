@@ -3,10 +3,12 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { MapramError } from '../../errors.js';
+import type { GuestRegion } from '../../mapped-ram/guest-map.js';
 import { isMigrationRunning, type MigrationStatus } from '../../options/migration-status.js';
 import { QmpClient } from '../../qmp/qmp-client.js';
 import type { MigrationInfo, QemuVersion } from '../../qmp/qmp-commands.js';
 import { QmpError } from '../../qmp/qmp-error.js';
+import { parseFlatView } from './flat-view.js';
 import { parseRamBlocks, type QemuRamBlock } from './ram-block-table.js';
 
 /** `query-migrate` with its status always present: `none` where there was no migration. */
@@ -92,6 +94,12 @@ export class QemuVm implements AsyncDisposable {
 
   async ramBlocks(): Promise<QemuRamBlock[]> {
     return parseRamBlocks(await this.humanCommand('info ramblock'));
+  }
+
+  /** Where the RAM blocks lie in guest-physical memory. */
+  async guestRegions(): Promise<GuestRegion[]> {
+    const idstrs = (await this.ramBlocks()).map(({ idstr }) => idstr);
+    return parseFlatView(await this.humanCommand('info mtree -f'), idstrs);
   }
 
   async humanCommand(line: string): Promise<string> {
