@@ -1,16 +1,19 @@
 /** Loads a mapped-ram file into a waiting VM: what `mapram restore` does. */
 import { realpathSync } from 'node:fs';
-import { MapramError } from '../errors.js';
+import { errorReason, MapramError } from '../errors.js';
 import type { BuiltinGuest } from '../guest/builtin/builtin-guest.js';
 import { lendFdset } from '../guest/qemu/lent-fdset.js';
 import { MigrationSettings } from '../guest/qemu/migration-settings.js';
 import { QemuVm } from '../guest/qemu/qemu-vm.js';
+import { openSharedRam, type SharedRam } from '../guest/qemu/shared-ram.js';
 import type { DirectIoMode } from '../io/open-direct.js';
+import { closeFile } from '../io/open-file.js';
 import { readPublicKey } from '../manifest/signature.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import { IncomingMigration } from '../migration/incoming.js';
 import { MigrationFile } from '../migration/migration-file.js';
 import { loadByStream } from '../migration/qemu-stream-load.js';
+import { MAXIMUM_FILE_CHANNELS } from '../multifd/file-channels.js';
 import { MAXIMUM_SOCKET_CHANNELS } from '../multifd/socket-channel-receiver.js';
 import { defaultCapabilities } from '../options/migration-capabilities.js';
 import { defaultParameters } from '../options/migration-parameters.js';
@@ -20,10 +23,16 @@ import { CheckedFile } from './checked-file.js';
 import { chooseDirectIo, type DirectIoChoice } from './direct-io-choice.js';
 import { assertFitsVm } from './fits-vm.js';
 import { DEFAULT_CHANNELS } from './save.js';
+import { loadIntoSharedRam } from './shared-load.js';
 import { inOneSentence } from './system-failure.js';
 import { assertVerified } from './verify.js';
 
-export const LOAD_METHODS = ['native', 'stream'] as const;
+/**
+ * - `shared`: mapram reads the pages into the RAM of a VM whose memory is shared; QEMU gets the device state.
+ * - `native`: QEMU 9.0 or later reads the file.
+ * - `stream`: mapram reads the file and QEMU takes a stream. Any QEMU, any memory.
+ */
+export const LOAD_METHODS = ['shared', 'native', 'stream'] as const;
 
 export type LoadMethod = (typeof LOAD_METHODS)[number];
 
@@ -33,7 +42,7 @@ export interface RestoreOptions {
   vm: string | BuiltinGuest;
   directIo?: DirectIoMode;
   channels?: number;
-  /** `native`: QEMU reads the file; `stream`: mapram reads it and QEMU takes a stream; `auto` by default. */
+  /** `auto`, the default, takes the first of the methods that works with the VM. */
   method?: LoadMethod | 'auto';
   /** Whether a stream goes through `channels` multifd channels, the default, or through one connection. */
   multifd?: boolean;
@@ -165,13 +174,22 @@ async function restoreQemu(run: RestoreRun, address: string): Promise<Loaded> {
   await using vm = await QemuVm.connect(address, { signal });
   await assertWaiting(vm);
   await assertFitsVm(image, vm);
-  const { method, reason } = chooseLoadMethod(vm, options);
+  using ram = await writableRam(vm, options);
+  const { method, reason } = await chooseLoadMethod(vm, options, ram);
   let channels: number;
   try {
-    channels = method === 'native' ? await loadNatively(run, vm) : await loadStream(run, vm);
+    channels =
+      method === 'shared'
+        ? await loadShared(run, vm, ram)
+        : method === 'native'
+          ? await loadNatively(run, vm)
+          : await loadStream(run, vm);
   } catch (error) {
     if (signal.aborted)
       throw new MapramError('CANCELLED', `loading ${options.file}: cancelled`, { path: options.file });
+    // The file could not be read; QEMU has seen nothing of it yet.
+    if (method === 'shared' && error instanceof MapramError && ['IO', 'FORMAT'].includes(error.code))
+      throw error;
     throw new MapramError(
       'MIGRATION',
       `loading ${options.file} into the VM at ${address}: ${(error as Error).message} (QEMU writes the exact reason to its stderr; it must be started anew)`,
@@ -229,25 +247,87 @@ async function loadStream(
   return streamChannels || 1;
 }
 
-function chooseLoadMethod(
+/** mapram reads the file into the VM's memory. Returns the number of channels. */
+async function loadShared(
+  { options, image, checked, choice, signal, channels }: RestoreRun,
+  vm: QemuVm,
+  ram: SharedRam,
+): Promise<number> {
+  const used = Math.min(channels, MAXIMUM_FILE_CHANNELS);
+  await loadIntoSharedRam(vm, ram, {
+    image,
+    checked,
+    direct: choice.directIo,
+    channels: used,
+    signal,
+    ...(options.onProgress ? { onProgress: options.onProgress } : {}),
+  });
+  return used;
+}
+
+/** Closes what it opened when it is disposed of. */
+type WritableRam = SharedRam & { problem?: string } & Disposable;
+
+/** The VM's shared memory, where it can be written to and the method allows. */
+async function writableRam(vm: QemuVm, { method = 'auto' }: RestoreOptions): Promise<WritableRam> {
+  const ram: SharedRam = { opened: [], missing: [] };
+  const dispose = { [Symbol.dispose]: () => ram.opened.splice(0).forEach(({ fd }) => void closeFile(fd)) };
+  const pid = vm.peerPid();
+  if (method !== 'auto' && method !== 'shared') return { ...ram, ...dispose };
+  if (pid === undefined || !vm.client.canPassDescriptors)
+    return { ...ram, ...dispose, problem: 'its process cannot be told from here' };
+  try {
+    Object.assign(ram, await openSharedRam(vm, pid, 'load'));
+    return { ...ram, ...dispose };
+  } catch (error) {
+    return { ...ram, ...dispose, problem: errorReason(error) };
+  }
+}
+
+/** RAM below this is a ROM or video memory, which may as well come with the device state. */
+const SMALL_BLOCK = 64 << 20;
+
+async function whyNotShared(vm: QemuVm, { opened, problem }: WritableRam): Promise<string | undefined> {
+  if (problem !== undefined) return problem;
+  if (opened.length === 0)
+    return 'none of its memory is shared (memory-backend-file or -memfd with share=on)';
+  const missing = (await vm.ramBlocks()).find(
+    ({ idstr, usedLength }) => usedLength >= SMALL_BLOCK && !opened.some((block) => block.idstr === idstr),
+  );
+  return missing && `its RAM block ${missing.idstr} is not shared`;
+}
+
+async function chooseLoadMethod(
   vm: QemuVm,
   { file, method = 'auto', multifd = true }: RestoreOptions,
-): { method: LoadMethod; reason: string } {
+  ram: WritableRam,
+): Promise<{ method: LoadMethod; reason: string }> {
   if (method === 'stream') return { method, reason: 'asked for' };
+  if (method === 'auto' && !multifd) return { method: 'stream', reason: 'a single connection was asked for' };
+  const unsupported = (problem: string) =>
+    new MapramError(
+      'UNSUPPORTED',
+      `loading ${file} with --method ${method}: ${problem}; use --method stream`,
+      {
+        path: vm.address,
+      },
+    );
+  if (method !== 'native') {
+    const problem = await whyNotShared(vm, ram);
+    if (problem === undefined) {
+      const reason =
+        method === 'shared' ? 'asked for' : "the VM's memory is shared, so that mapram can fill it";
+      return { method: 'shared', reason };
+    }
+    if (method === 'shared') throw unsupported(problem);
+  }
   if (vm.isAtLeast(...MAPPED_RAM_SINCE)) {
-    if (method === 'native') return { method, reason: 'asked for' };
-    if (!multifd) return { method: 'stream', reason: 'a single connection was asked for' };
-    return { method: 'native', reason: `QEMU ${vm.versionText} reads mapped-ram files` };
+    const reason = method === 'native' ? 'asked for' : `QEMU ${vm.versionText} reads mapped-ram files`;
+    return { method: 'native', reason };
   }
   const reason = `QEMU ${vm.versionText} cannot read mapped-ram files (9.0 can)`;
-  if (method === 'auto') return { method: 'stream', reason };
-  throw new MapramError(
-    'UNSUPPORTED',
-    `loading ${file} with --method native: ${reason}; use --method stream`,
-    {
-      path: vm.address,
-    },
-  );
+  if (method === 'native') throw unsupported(reason);
+  return { method: 'stream', reason };
 }
 
 async function assertWaiting(vm: QemuVm): Promise<void> {

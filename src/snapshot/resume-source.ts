@@ -74,7 +74,7 @@ export class ResumeSource implements AsyncDisposable {
     const memfd = createMemfd('mapram device state', 0);
     try {
       const stream = await writeStateStream(this.image, this.checked.fd, memfd, ({ idstr }) =>
-        mapped.includes(idstr),
+        mapped.includes(idstr) ? 'mapped' : 'fresh',
       );
       return {
         ...stream,

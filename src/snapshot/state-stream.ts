@@ -1,12 +1,13 @@
 /**
- * Turns a mapped-ram image into the ordinary migration stream that a QEMU needs which has most of the RAM mapped from
- * that image already:
+ * Turns a mapped-ram image into the ordinary migration stream that a QEMU needs which has most of the RAM already, mapped from
+ * that image or filled by others:
  *
  *     magic, version
  *     CONFIGURATION        as in the image, without the capability mapped-ram
  *     sections             of devices that come before RAM (virtio-mem), verbatim
  *     START ram            the list of all RAM blocks
  *     END ram              mapped blocks: a ZERO record for each stale slot, nothing else
+ *                          filled blocks: nothing
  *                          other blocks (ROMs, video memory): every page, PAGE or ZERO
  *     sections             the device state, verbatim
  *     EOF, empty vmdescription
@@ -29,6 +30,12 @@ export interface StateStream {
   loadedPages: number;
 }
 
+/**
+ * What the memory of a block is when the stream is loaded: a mapping of its page area in the image; `filled` with its pages;
+ * `fresh`, so that the stream has to bring every page.
+ */
+export type BlockMemory = 'mapped' | 'filled' | 'fresh';
+
 /** How much is gathered before it is written. */
 const FLUSH_BYTES = 4 * 2 ** 20;
 /** Pages read at once from a block that is not mapped. */
@@ -38,13 +45,12 @@ const READ_PAGES = 1024;
  * Writes the stream for `image` into `target`, an empty file or memfd.
  *
  * @param file descriptor of the image, for seeking: its file position moves
- * @param mapped whether the memory of a block is a mapping of its page area
  */
 export async function writeStateStream(
   image: MappedRamImage,
   file: number,
   target: number,
-  mapped: (block: ImageBlock) => boolean,
+  memoryOf: (block: ImageBlock) => BlockMemory,
 ): Promise<StateStream> {
   const { machine, targetPageBits } = image.configuration;
   const output = new PieceWriter(target);
@@ -63,7 +69,9 @@ export async function writeStateStream(
   let zeroedPages = 0;
   let loadedPages = 0;
   for (const block of image.blocks) {
-    if (mapped(block)) {
+    const memory = memoryOf(block);
+    if (memory === 'filled') continue;
+    if (memory === 'mapped') {
       for (const { first, count } of staleRuns(block, file)) {
         for (let page = first; page < first + count; page++) {
           writer.zeroPage(block.idstr, page * block.pageSize);

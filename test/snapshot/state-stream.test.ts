@@ -4,7 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { type ImageBlock, MappedRamImage } from '../../src/mapped-ram/image.js';
-import { writeStateStream } from '../../src/snapshot/state-stream.js';
+import { type BlockMemory, writeStateStream } from '../../src/snapshot/state-stream.js';
 import { splitTail } from '../../src/stream/device-sections.js';
 import type { StreamEvent } from '../../src/stream/stream-event.js';
 import { StreamParser } from '../../src/stream/stream-parser.js';
@@ -28,11 +28,11 @@ describe('writeStateStream', () => {
     rmSync(folder, { recursive: true, force: true });
   });
 
-  async function stateStream(mapped: (block: ImageBlock) => boolean) {
+  async function stateStream(memoryOf: (block: ImageBlock) => BlockMemory) {
     const target = openSync(path.join(folder, 'stream'), 'w+');
     const file = openSync(path.join(folder, 'image'), 'r');
     try {
-      const result = await writeStateStream(image, file, target, mapped);
+      const result = await writeStateStream(image, file, target, memoryOf);
       const bytes = readFileSync(path.join(folder, 'stream'));
       assert.equal(bytes.byteLength, result.byteLength);
       const parser = new StreamParser();
@@ -52,7 +52,7 @@ describe('writeStateStream', () => {
   }
 
   test('zeroes the stale slots of mapped blocks and sends nothing else of them', async () => {
-    const { result, parser, events } = await stateStream(() => true);
+    const { result, parser, events } = await stateStream(() => 'mapped');
     const [block] = image.blocks as [ImageBlock];
     const zeroed = pages(events, 'zero-pages', block.idstr);
     for (const page of STALE) assert.ok(zeroed.includes(page), `page ${page} is not zeroed`);
@@ -67,8 +67,18 @@ describe('writeStateStream', () => {
     );
   });
 
+  test('sends nothing of blocks that others fill', async () => {
+    const { result, parser, events } = await stateStream(() => 'filled');
+    assert.deepEqual(
+      events.filter(({ type }) => type === 'pages' || type === 'zero-pages'),
+      [],
+    );
+    assert.deepEqual([result.zeroedPages, result.loadedPages], [0, 0]);
+    assert.equal(parser.blocks.length, image.blocks.length);
+  });
+
   test('sends every page of the other blocks', async () => {
-    const { result, events } = await stateStream(() => false);
+    const { result, events } = await stateStream(() => 'fresh');
     for (const block of image.blocks) {
       const sent = pages(events, 'pages', block.idstr);
       assert.deepEqual(
@@ -88,7 +98,7 @@ describe('writeStateStream', () => {
   });
 
   test('carries the device sections unchanged', async () => {
-    const { events } = await stateStream(() => true);
+    const { events } = await stateStream(() => 'mapped');
     const tail = splitTail(
       concatenate(events.flatMap((event) => (event.type === 'tail' ? [event.data] : []))),
     );

@@ -25,7 +25,7 @@ export const restore: CommandDescription = {
       .addOption(
         new Option(
           '--method <method>',
-          'native: QEMU 9.0+ reads the file; stream: mapram reads it, for any QEMU',
+          'shared: mapram reads the file into shared RAM; native: QEMU 9.0+ reads it; stream: mapram plays it to any QEMU',
         )
           .choices(['auto', ...LOAD_METHODS])
           .default('auto'),

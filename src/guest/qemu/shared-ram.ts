@@ -14,7 +14,7 @@ import type { QemuRamBlock } from './ram-block-table.js';
 export interface SharedRamBlock {
   idstr: string;
   usedLength: number;
-  /** Read-only descriptor of the backing file; the caller closes it. */
+  /** Descriptor of the backing file; the caller closes it. */
   fd: number;
   /** Where the block begins in that file. */
   offset: number;
@@ -22,16 +22,27 @@ export interface SharedRamBlock {
   path: string;
 }
 
-/** The blocks that QEMU leaves out of the stream under `x-ignore-shared`. */
 export interface SharedRam {
   opened: SharedRamBlock[];
   /** Names of those whose file was not found. */
   missing: string[];
 }
 
-/** @param pid the QEMU process; it must be on this host */
-export async function openSharedRam(vm: QemuVm, pid: number): Promise<SharedRam> {
-  const blocks = await ignoredBlocks(vm);
+/**
+ * Opens the files of shared RAM blocks.
+ *
+ * @param pid the QEMU process; it must be on this host
+ * @param purpose `save`: the blocks that QEMU leaves out of the stream under `x-ignore-shared`, for reading; `load`: every block
+ *   that can be written from outside, for writing
+ */
+export async function openSharedRam(
+  vm: QemuVm,
+  pid: number,
+  purpose: 'save' | 'load' = 'save',
+): Promise<SharedRam> {
+  const fits = (backend: MemoryBackend) => (purpose === 'save' ? isIgnored(vm, backend) : backend.share);
+  const flags = purpose === 'save' ? constants.O_RDONLY : constants.O_RDWR;
+  const blocks = await blocksWith(vm, fits);
   const maps = readProcessMaps(pid);
   const opened: SharedRamBlock[] = [];
   const missing: string[] = [];
@@ -44,7 +55,7 @@ export async function openSharedRam(vm: QemuVm, pid: number): Promise<SharedRam>
         continue;
       }
       const { mapping, offset } = found;
-      const fd = openProcessMapping(pid, mapping, constants.O_RDONLY);
+      const fd = openProcessMapping(pid, mapping, flags);
       opened.push({ idstr, usedLength, fd, offset, path: mapping.path });
     }
     return { opened, missing };
@@ -54,14 +65,15 @@ export async function openSharedRam(vm: QemuVm, pid: number): Promise<SharedRam>
   }
 }
 
-async function ignoredBlocks(vm: QemuVm): Promise<{ block: QemuRamBlock; backend: MemoryBackend }[]> {
+async function blocksWith(
+  vm: QemuVm,
+  fits: (backend: MemoryBackend) => boolean,
+): Promise<{ block: QemuRamBlock; backend: MemoryBackend }[]> {
   const blocks = await vm.ramBlocks();
   const found = await Promise.all(
     blocks.map(async (block) => ({ block, backend: await memoryBackend(vm, block.idstr) })),
   );
-  return found.flatMap(({ block, backend }) =>
-    backend && isIgnored(vm, backend) ? [{ block, backend }] : [],
-  );
+  return found.flatMap(({ block, backend }) => (backend && fits(backend) ? [{ block, backend }] : []));
 }
 
 /** Whether QEMU leaves the block out of the stream under `x-ignore-shared`; decides if `shared` is worth choosing. */
