@@ -257,9 +257,8 @@ for (const multifd of [false, true]) {
       'downtime-bytes': after,
       transferred,
     } = info.ram as Record<string, number>;
-    assert.ok(
-      Number(before) > 0 && Number(after) > 0 && Number(transferred) > Number(before) + Number(after),
-    );
+    if (!multifd) assert.ok(Number(before) > 0);
+    assert.ok(Number(after) > 0 && Number(transferred) > Number(before) + Number(after));
     const { counter } = vm.console;
 
     await using loaded = await startVm({ ...options, qemu: '10.0', incoming: true });
