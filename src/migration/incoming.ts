@@ -153,15 +153,17 @@ export class IncomingMigration extends EventEmitter<{
   }
 }
 
+/** @throws MapramError `FORMAT` for a file whose save was broken off */
+export function assertComplete(image: MappedRamImage, name: string): void {
+  if (image.complete) return;
+  throw new MapramError('FORMAT', `loading ${name}: the save did not finish: ${image.problems.join(', ')}`, {
+    path: name,
+  });
+}
+
 function assertFits(guest: DirtyTrackingGuest, image: MappedRamImage, name: string): void {
   const refuse = (problem: string) => new MapramError('VM', `loading ${name}: ${problem}`, { path: name });
-  if (!image.complete) {
-    throw new MapramError(
-      'FORMAT',
-      `loading ${name}: the save did not finish: ${image.problems.join(', ')}`,
-      { path: name },
-    );
-  }
+  assertComplete(image, name);
   const { machine } = image.configuration;
   if (machine !== guest.machine)
     throw refuse(`it is of machine type ${machine}, the guest is a ${guest.machine}`);

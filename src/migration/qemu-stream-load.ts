@@ -21,7 +21,11 @@ export interface StreamLoadOptions {
   channels: number;
   /** Whether the file is read with O_DIRECT. */
   directIo: boolean;
+  /** Whether a failure ends QEMU, as it does by default and always before 9.1; false by default. */
+  exitOnError?: boolean;
   signal: AbortSignal;
+  /** Called once QEMU waits for the stream. */
+  onListening?: () => void;
   onProgress?: (event: ProgressEvent) => void;
 }
 
@@ -33,7 +37,7 @@ const PROGRESS_MS = 200;
  * @throws MapramError with QEMU's reason where it tells one; QEMU is then of no use any more
  */
 export async function loadByStream(vm: QemuVm, options: StreamLoadOptions): Promise<SentPages> {
-  const { image, channels, directIo, signal } = options;
+  const { image, channels, directIo, signal, exitOnError = false } = options;
   const settings = await MigrationSettings.apply(vm, channels > 0 ? ['multifd', 'events'] : ['events'], {
     'tls-creds': '',
     ...(channels > 0 ? { 'multifd-channels': channels, 'multifd-compression': 'none' } : {}),
@@ -51,8 +55,9 @@ export async function loadByStream(vm: QemuVm, options: StreamLoadOptions): Prom
     await vm.client.execute('migrate-incoming', {
       uri: `unix:${socketPath}`,
       // Otherwise a failed load ends the process, and with it the reason.
-      ...(vm.isAtLeast(9, 1) ? { 'exit-on-error': false } : {}),
+      ...(vm.isAtLeast(9, 1) && !exitOnError ? { 'exit-on-error': false } : {}),
     });
+    options.onListening?.();
     // The first connection is the main channel for QEMU 7.2, whatever is sent on it. Later versions look at the first bytes
     // of each and answer no command until they have come.
     while (sockets.length < channels + 1) sockets.push(await connect(vm, socketPath));

@@ -66,6 +66,12 @@ export class FdSets {
       }));
   }
 
+  /** The number of the set that `filename` means, if it is one in /dev/fdset. */
+  static numberIn(filename: string): number | undefined {
+    const [, digits] = /^\/dev\/fdset\/(\d{1,15})$/.exec(filename) ?? [];
+    return digits === undefined ? undefined : Number(digits);
+  }
+
   /** Whether the set, or this descriptor in it, is here. */
   has(id: number, name?: number): boolean {
     const set = this.#sets.get(id);
@@ -104,9 +110,9 @@ export class FdSets {
    */
   open(filename: string, flags: number): number | undefined {
     if (!filename.startsWith(FDSET_PATH)) return undefined;
-    const text = filename.slice(FDSET_PATH.length);
-    if (!/^\d{1,15}$/.test(text)) throw new CommandError(`Could not parse fdset ${filename}`);
-    const set = this.#sets.get(Number(text));
+    const id = FdSets.numberIn(filename);
+    if (id === undefined) throw new CommandError(`Could not parse fdset ${filename}`);
+    const set = this.#sets.get(id);
     if (set === undefined) throw new CommandError(`Failed to find fdset ${filename}`);
     const match = set.find(({ fd }) => (descriptorFlags(fd) & MATCHED_FLAGS) === (flags & MATCHED_FLAGS));
     if (match === undefined) {

@@ -50,9 +50,9 @@ export class MonitorListener {
    * @throws MapramError `BUSY` somebody listens there already; `EXISTS` the path is not a socket; `MONITOR` otherwise
    */
   static async open(address: string, onClient: (channel: ClientChannel) => void): Promise<MonitorListener> {
-    const parsed = parseSocketAddress(address);
-    const local = 'path' in parsed;
-    if (local) await removeStaleSocket(parsed.path);
+    const parsed = parseListenAddress(address);
+    const local = !('port' in parsed);
+    if ('path' in parsed) await removeStaleSocket(parsed.path);
     const reader = local && process.platform === 'linux' ? new DescriptorReader() : undefined;
     const server = createServer({ pauseOnConnect: reader !== undefined });
     server.maxConnections = MAX_CLIENTS;
@@ -60,10 +60,10 @@ export class MonitorListener {
       await listen(server, parsed);
     } catch (error) {
       await reader?.close();
-      throw cannotListen(parsed, error);
+      throw cannotListen(address, error);
     }
     server.on('error', () => {});
-    return new MonitorListener(server, boundAddress(server, parsed), reader, onClient);
+    return new MonitorListener(server, boundAddress(server, address, parsed), reader, onClient);
   }
 
   /** Takes no more clients, and removes the socket file. */
@@ -82,6 +82,14 @@ export class MonitorListener {
   }
 }
 
+type ListenAddress = SocketAddress | { readonly fd: number };
+
+/** Beside the addresses of sockets: `fd:N`, a Unix socket that whoever started this process has bound and listens on. */
+function parseListenAddress(text: string): ListenAddress {
+  const inherited = /^fd:(\d{1,9})$/.exec(text);
+  return inherited ? { fd: Number(inherited[1]) } : parseSocketAddress(text);
+}
+
 /** How long a client may take to fetch the last reply, in ms. */
 const LAST_REPLY_MS = 1000;
 
@@ -98,7 +106,7 @@ function closedWithin(socket: Socket): Promise<void> {
 }
 
 /** Binds with the umask closed, so that the socket is never open to others, not even for a moment. */
-async function listen(server: Server, address: SocketAddress): Promise<void> {
+async function listen(server: Server, address: ListenAddress): Promise<void> {
   const umask = 'path' in address ? process.umask(0o177) : undefined;
   try {
     const listening = once(server, 'listening');
@@ -111,7 +119,8 @@ async function listen(server: Server, address: SocketAddress): Promise<void> {
   }
 }
 
-function boundAddress(server: Server, address: SocketAddress): string {
+function boundAddress(server: Server, text: string, address: ListenAddress): string {
+  if ('fd' in address) return text;
   if ('path' in address) return address.path;
   return formatSocketAddress({ host: address.host, port: (server.address() as AddressInfo).port });
 }
@@ -146,8 +155,7 @@ function someoneListens(path: string): Promise<boolean> {
   });
 }
 
-function cannotListen(address: SocketAddress, error: unknown): MapramError {
-  const name = formatSocketAddress(address);
+function cannotListen(name: string, error: unknown): MapramError {
   const busy = (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
   return new MapramError(
     busy ? 'BUSY' : 'MONITOR',

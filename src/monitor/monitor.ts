@@ -112,7 +112,7 @@ export class Monitor implements AsyncDisposable {
     return this.#failure;
   }
 
-  /** Serves QMP on a socket: a path, `unix:PATH` or `tcp:HOST:PORT`. */
+  /** Serves QMP on a socket: a path, `unix:PATH`, `tcp:HOST:PORT`, or `fd:N`, a listening Unix socket that was inherited. */
   listenQmp(address: string): Promise<MonitorListener> {
     return this.#listen(address, (channel) => this.serveQmp(channel));
   }

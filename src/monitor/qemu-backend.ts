@@ -7,11 +7,16 @@
 import { errorReason } from '../errors.js';
 import { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { isIgnoredWhenShared } from '../guest/qemu/shared-ram.js';
+import { reopenDescriptorOf } from '../io/process-descriptor.js';
+import { MappedRamImage } from '../mapped-ram/image.js';
+import { assertComplete } from '../migration/incoming.js';
 import { OutgoingMigration } from '../migration/outgoing.js';
 import { QemuSharedSource } from '../migration/qemu-shared-source.js';
+import { loadByStream } from '../migration/qemu-stream-load.js';
 import { QemuStreamSource } from '../migration/qemu-stream-source.js';
 import type { OutgoingSource } from '../migration/source.js';
 import { MAXIMUM_FILE_CHANNELS } from '../multifd/file-channels.js';
+import { MAXIMUM_SOCKET_CHANNELS } from '../multifd/socket-channel-receiver.js';
 import { effectiveDirectIo } from '../options/direct-io.js';
 import type { MigrationCapabilities } from '../options/migration-capabilities.js';
 import type { MigrationOptions } from '../options/migration-options.js';
@@ -19,7 +24,7 @@ import type { MigrationParameters } from '../options/migration-parameters.js';
 import { isMigrationRunning } from '../options/migration-status.js';
 import type { JsonObject } from '../options/qapi.js';
 import { isAtLeast, type QemuRelease } from '../options/qemu-profile.js';
-import type { MigrationInfo, QmpVersion, VmStatus } from '../qmp/qmp-commands.js';
+import type { FdsetInfo, MigrationInfo, QmpVersion, VmStatus } from '../qmp/qmp-commands.js';
 import type {
   BackendEvent,
   IncomingRequest,
@@ -29,8 +34,9 @@ import type {
 } from './backend.js';
 import { CommandError } from './command-error.js';
 import { EventSource } from './event-source.js';
+import { FdSets } from './fdset.js';
 import { describeMigration } from './migration-info.js';
-import { type OpenTarget, openOutgoing, requireMappedFile } from './migration-target.js';
+import { type OpenTarget, openIncoming, openOutgoing, requireMappedFile } from './migration-target.js';
 import type { Upstream } from './upstream.js';
 
 /** Since when QEMU has these. */
@@ -53,6 +59,7 @@ export class QemuBackend implements MigrationBackend {
   /** Parameters to be set in QEMU once the engine has done. */
   #withheld: JsonObject = {};
   #work: Promise<void> = Promise.resolve();
+  readonly #closing = new AbortController();
 
   private constructor(upstream: Upstream) {
     this.#upstream = upstream;
@@ -139,6 +146,7 @@ export class QemuBackend implements MigrationBackend {
     if (request.address.transport !== 'file' || !request.capabilities['mapped-ram']) {
       return this.#migrateInQemu(request);
     }
+    await this.#fetchDescriptors(request);
     if (this.#canDo(request)) {
       // Where the file system, or the set of descriptors, has no O_DIRECT to offer, QEMU 10.0 would crash.
       this.#openTarget(request)[Symbol.dispose]();
@@ -149,11 +157,7 @@ export class QemuBackend implements MigrationBackend {
 
   async migrateIncoming(request: IncomingRequest): Promise<void> {
     const wantsMappedRam = request.address.transport === 'file' && request.capabilities['mapped-ram'];
-    if (wantsMappedRam && !this.#canDo(request)) {
-      throw new CommandError(
-        `QEMU ${this.#vm.versionText} cannot load mapped-ram files itself; use mapram restore`,
-      );
-    }
+    if (wantsMappedRam && !this.#canDo(request)) return this.#loadByEngine(request);
     await this.#sync(request);
     await this.#upstream.forward('migrate-incoming', request.raw);
   }
@@ -173,6 +177,7 @@ export class QemuBackend implements MigrationBackend {
   }
 
   async close(): Promise<void> {
+    this.#closing.abort();
     if (this.#engineRuns()) this.#engine?.migration.cancel();
     await this.#work;
     await this.#upstream.close();
@@ -222,6 +227,49 @@ export class QemuBackend implements MigrationBackend {
     this.#withheld = {};
     // A QEMU that has gone needs no settings.
     await this.#setParameters(withheld).catch(() => {});
+  }
+
+  /** A set that QEMU got on its command line, or through another monitor, is known to QEMU alone. */
+  async #fetchDescriptors({ address, descriptors }: MigrationRequest): Promise<void> {
+    const pid = this.#vm.peerPid();
+    const id = address.transport === 'file' ? FdSets.numberIn(address.filename) : undefined;
+    if (pid === undefined || id === undefined || descriptors.has(id)) return;
+    const sets = (await this.#upstream.forward('query-fdsets', {})) as unknown as FdsetInfo[];
+    const members = sets.find(({ 'fdset-id': found }) => found === id)?.fds ?? [];
+    for (const { fd, opaque } of members.reverse()) {
+      descriptors.add(reopenDescriptorOf(pid, fd), id, opaque, fd);
+    }
+  }
+
+  /** Plays the file as a stream that this QEMU knows. Its own events and answers tell how that goes. */
+  async #loadByEngine(request: IncomingRequest): Promise<void> {
+    requireMappedFile(request);
+    const { status } = await this.vmStatus();
+    if (status !== 'inmigrate') throw new CommandError("'-incoming' was not specified on the command line");
+    await this.#fetchDescriptors(request);
+    const target = openIncoming(request);
+    const { file } = target;
+    const { capabilities, parameters, exitOnError } = request;
+    this.#engine = undefined;
+    this.#failed = undefined;
+    await new Promise<void>((listening, failed) => {
+      const load = async () => {
+        using _ = target;
+        await using image = await MappedRamImage.open(file.channelPath, { offset: file.offset });
+        assertComplete(image, file.name);
+        await loadByStream(this.#vm, {
+          image,
+          channels: capabilities.multifd
+            ? Math.min(parameters['multifd-channels'], MAXIMUM_SOCKET_CHANNELS)
+            : 0,
+          directIo: file.direct,
+          exitOnError,
+          signal: this.#closing.signal,
+          onListening: listening,
+        });
+      };
+      this.#work = load().catch(failed);
+    });
   }
 
   /** @throws what kept the file from being opened, which then is what query-migrate tells */

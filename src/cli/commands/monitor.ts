@@ -32,7 +32,10 @@ export const monitor: CommandDescription = {
 function declare(command: Command): void {
   command
     .argument('<vm>', VM_HELP, parseVmAddress)
-    .option('--qmp <socket>', 'serve QMP there: a path, or tcp:HOST:PORT (loopback without HOST)')
+    .option(
+      '--qmp <socket>',
+      'serve QMP there: a path, tcp:HOST:PORT (loopback without HOST), or fd:N, a listening socket that was inherited',
+    )
     .option('--hmp <socket>', 'serve the human monitor there, or on this terminal: stdio')
     .option('--metrics <address>', 'serve figures for Prometheus over HTTP there: tcp:HOST:PORT')
     .addOption(
