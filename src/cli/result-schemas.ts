@@ -81,6 +81,7 @@ const vm = shape<ResumedVmFacts>()({
   loadTimeMs: ms,
   totalTimeMs: ms,
   runState: text,
+  macs: v.exactOptional(texts),
 });
 
 const block = shape<InspectedBlock>()({

@@ -12,6 +12,7 @@ import {
   writableDisks,
 } from '../launch/overlays.js';
 import { type LaunchOptions, type LaunchPlan, planLaunch } from './launch-plan.js';
+import { MacChanger, type NewMacs } from './new-macs.js';
 import { type PreparedState, ResumeSource } from './resume-source.js';
 import { ResumedVm } from './resumed-vm.js';
 import { WaitingVm } from './waiting-vm.js';
@@ -22,6 +23,11 @@ export interface CloneOptions extends LaunchOptions {
    * temporary files.
    */
   directory?: string;
+  /**
+   * Give the network cards of each clone MAC addresses of their own. The guest takes them up when its driver looks at the
+   * card again; works for virtio-net.
+   */
+  newMacs?: boolean;
 }
 
 /** A clone that has everything but its device state. */
@@ -29,6 +35,7 @@ export interface WaitingClone extends AsyncDisposable {
   folder: string;
   qmp: string;
   waiting: WaitingVm;
+  newMacs?: NewMacs;
 }
 
 const NO_GENERATION_ID =
@@ -44,6 +51,7 @@ export class CloneFactory implements AsyncDisposable {
     readonly directory: string,
     private readonly disks: readonly ClonedDisk[],
     private readonly templates: readonly string[],
+    private readonly macChanger: MacChanger | undefined,
     private readonly prefetched: Promise<number>,
   ) {}
 
@@ -54,6 +62,7 @@ export class CloneFactory implements AsyncDisposable {
     let state: PreparedState | undefined;
     try {
       const plan = planLaunch(source, options);
+      const macChanger = options.newMacs ? MacChanger.create(source.image, plan.options) : undefined;
       const parent = options.directory;
       if (parent !== undefined) mkdirSync(parent, { recursive: true, mode: 0o700 });
       directory =
@@ -65,7 +74,17 @@ export class CloneFactory implements AsyncDisposable {
       state = await source.prepareState(plan.mapped);
       const disks = writableDisks(plan.options, plan.workingDirectory);
       const templates = await createTemplates(disks, directory);
-      return new CloneFactory(source, plan, state, options, directory, disks, templates, prefetched);
+      return new CloneFactory(
+        source,
+        plan,
+        state,
+        options,
+        directory,
+        disks,
+        templates,
+        macChanger,
+        prefetched,
+      );
     } catch (error) {
       state?.[Symbol.dispose]();
       if (directory !== undefined && options.directory === undefined) removeTree(directory);
@@ -87,8 +106,9 @@ export class CloneFactory implements AsyncDisposable {
       for (const [index, overlay] of overlays.entries()) {
         await copyOverlay(this.templates[index] as string, overlay);
       }
+      const newMacs = this.macChanger?.next(this.plan.options);
       const { options, qmp } = cloneCommandLine(
-        replaceDisks(this.plan.options, this.disks, overlays),
+        replaceDisks(newMacs?.options ?? this.plan.options, this.disks, overlays),
         folder,
       );
       const { program, workingDirectory } = this.plan;
@@ -102,6 +122,7 @@ export class CloneFactory implements AsyncDisposable {
         folder,
         qmp,
         waiting,
+        ...(newMacs === undefined ? {} : { newMacs }),
         async [Symbol.asyncDispose]() {
           await waiting[Symbol.asyncDispose]();
           removeTree(folder);
@@ -115,14 +136,22 @@ export class CloneFactory implements AsyncDisposable {
 
   /** Gives a waiting clone its state. One that does not take it is ended. */
   async complete(clone: WaitingClone, startedAt: number, signal?: AbortSignal): Promise<ResumedVm> {
-    const { qmp, waiting } = clone;
+    const { qmp, waiting, newMacs } = clone;
     try {
       const { runState, loadTimeMs } = await waiting.load(this.state, {
         cont: this.options.cont ?? false,
+        ...(newMacs === undefined ? {} : { patches: newMacs.patches }),
         ...(signal === undefined ? {} : { signal }),
       });
       const totalTimeMs = performance.now() - startedAt;
-      const facts = { pid: waiting.process.pid, qmp, loadTimeMs, totalTimeMs, runState };
+      const facts = {
+        pid: waiting.process.pid,
+        qmp,
+        loadTimeMs,
+        totalTimeMs,
+        runState,
+        ...(newMacs === undefined ? {} : { macs: newMacs.macs }),
+      };
       return new ResumedVm(facts, waiting, this.source.file, this.prefetched);
     } catch (error) {
       await clone[Symbol.asyncDispose]();

@@ -4,18 +4,19 @@ import { MapramError } from '../errors.js';
 import { networkFileSystem } from '../io/file-system.js';
 import { createMemfd } from '../io/memfd.js';
 import { closeFile, reopenFile } from '../io/open-file.js';
+import { readFully, writeFully } from '../io/positional-io.js';
 import type { SnapshotShape } from '../launch/resume-command-line.js';
 import { checkImage } from '../mapped-ram/check-image.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import { decodeGlobalState, GLOBAL_STATE_SECTION } from '../stream/global-state.js';
 import { CheckedFile } from './checked-file.js';
 import { type PrefetchMode, prefetch, prefetchRanges } from './prefetch.js';
-import { type StateStream, writeStateStream } from './state-stream.js';
+import { type StatePatch, type StateStream, writeStateStream } from './state-stream.js';
 
 /** The device state as a stream, in memory, for any number of QEMUs. */
 export interface PreparedState extends StateStream, Disposable {
-  /** Another open description of the stream, read-only and at its start. The caller closes it. */
-  open(): number;
+  /** The stream, with changes if there are any: a descriptor at its start. The caller closes it. */
+  open(patches?: readonly StatePatch[]): number;
 }
 
 export class ResumeSource implements AsyncDisposable {
@@ -78,7 +79,8 @@ export class ResumeSource implements AsyncDisposable {
       );
       return {
         ...stream,
-        open: () => reopenFile(memfd, constants.O_RDONLY),
+        open: (patches = []) =>
+          patches.length === 0 ? reopenFile(memfd, constants.O_RDONLY) : patchedCopy(memfd, stream, patches),
         [Symbol.dispose]: () => closeFile(memfd),
       };
     } catch (error) {
@@ -113,6 +115,23 @@ export class ResumeSource implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.image.close();
+  }
+}
+
+function patchedCopy(
+  memfd: number,
+  { byteLength, sectionsPosition }: StateStream,
+  patches: readonly StatePatch[],
+): number {
+  const bytes = Buffer.allocUnsafe(byteLength);
+  readFully(memfd, bytes, 0);
+  for (const { position, bytes: replacement } of patches) bytes.set(replacement, sectionsPosition + position);
+  const copy = createMemfd('mapram device state', 0);
+  try {
+    writeFully(copy, bytes, 0);
+    return reopenFile(copy, constants.O_RDONLY);
+  } finally {
+    closeFile(copy);
   }
 }
 

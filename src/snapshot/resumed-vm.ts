@@ -12,6 +12,8 @@ export interface ResumedVmFacts {
   /** From the call until the guest was there, QEMU's own start included. */
   totalTimeMs: number;
   runState: string;
+  /** MAC addresses of its own, in the order of the network cards on the command line, where it was to get such. */
+  macs?: string[];
 }
 
 /** A VM with a snapshot as its memory. Disposing of it ends it, unless it was detached. */

@@ -24,6 +24,8 @@ import { StreamWriter } from '../stream/stream-writer.js';
 export interface StateStream {
   /** Bytes of the whole stream. */
   byteLength: number;
+  /** Where in the stream the sections of the devices begin. */
+  sectionsPosition: number;
   /** Pages of mapped blocks that are to be zeroed, since their slots may hold something else. */
   zeroedPages: number;
   /** Pages of the blocks that are not mapped. */
@@ -35,6 +37,13 @@ export interface StateStream {
  * `fresh`, so that the stream has to bring every page.
  */
 export type BlockMemory = 'mapped' | 'filled' | 'fresh';
+
+/** Bytes that take the place of as many others. */
+export interface StatePatch {
+  /** Counted from the start of the sections of the devices. */
+  position: number;
+  bytes: Uint8Array;
+}
 
 /** How much is gathered before it is written. */
 const FLUSH_BYTES = 4 * 2 ** 20;
@@ -86,9 +95,10 @@ export async function writeStateStream(
   }
   writer.ramEos().sectionFooter(image.ramSectionId);
   // QEMU complains where there is no description, and does not look at one that is there.
+  const sectionsPosition = writer.position;
   writer.raw(image.tail.sectionBytes).eof().vmdescription('{}');
   output.flush();
-  return { byteLength: writer.position, zeroedPages, loadedPages };
+  return { byteLength: writer.position, sectionsPosition, zeroedPages, loadedPages };
 }
 
 /** Runs of pages whose bit is clear although their slots, or parts of them, are not holes. */

@@ -7,6 +7,7 @@ import { QemuProcess, type QemuProcessOptions } from '../launch/qemu-process.js'
 import { QmpClient } from '../qmp/qmp-client.js';
 import { assertFitsVm } from './fits-vm.js';
 import type { PreparedState, ResumeSource } from './resume-source.js';
+import type { StatePatch } from './state-stream.js';
 
 /** QEMU answers once its machine is built, which takes a while where firmware and disks are slow. */
 const START_TIMEOUT_MS = 60_000;
@@ -65,11 +66,15 @@ export class WaitingVm implements AsyncDisposable {
    */
   async load(
     state: PreparedState,
-    { cont = false, signal }: { cont?: boolean; signal?: AbortSignal } = {},
+    {
+      cont = false,
+      patches = [],
+      signal,
+    }: { cont?: boolean; patches?: readonly StatePatch[]; signal?: AbortSignal } = {},
   ): Promise<{ runState: string; loadTimeMs: number }> {
     const { vm } = this;
     const startedAt = performance.now();
-    const fd = state.open();
+    const fd = state.open(patches);
     const lent = await lendFdset(vm, [fd]).finally(() => closeFile(fd));
     await using stream = lent;
     try {

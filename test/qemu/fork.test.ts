@@ -121,19 +121,35 @@ describe('fork', needs({ qemu: '10.0', guest: 'tiny', tools: ['qemu-img'] }), ()
     assert.deepEqual(processesWith(file), []);
   });
 
-  test('warns where the guests cannot notice that they are copies', async () => {
-    await using vm = await startVm();
+  test('gives clones MAC addresses of their own, and warns that they cannot notice to be copies', async () => {
+    const known = '52:54:00:aa:bb:cc';
+    const cards = ['-device', `virtio-net-pci,mac=${known}`, '-device', 'virtio-net-pci'];
+    await using vm = await startVm({ extraArgs: cards });
     const plain = path.join(folder, 'plain.mapram');
     await saveMappedRam(vm, plain);
     const warnings: string[] = [];
     await using clones = await fork({
       file: plain,
-      count: 1,
-      command: vm.commandLine,
+      count: 2,
+      command: vm.commandLine.filter((word) => word !== '-no-reboot'),
+      newMacs: true,
       onWarning: (text) => warnings.push(text),
     });
-    assert.equal(clones.vms.length, 1);
     assert.match(warnings.join(), /no vmgenid device/);
+    const addresses = new Set([known, '52:54:00:12:34:56']);
+    for (const { facts, qmp } of clones.vms) {
+      const session = await QmpSession.open(qmp);
+      const present = async () =>
+        (await session.execute<{ 'main-mac': string }[]>('query-rx-filter')).map((card) => card['main-mac']);
+      assert.deepEqual((await present()).sort(), [...(facts.macs as string[])].sort());
+      // At a reset a card takes the address of the command line.
+      await session.execute('system_reset');
+      await session.waitForEvent('RESET');
+      assert.deepEqual((await present()).sort(), [...(facts.macs as string[])].sort());
+      session.close();
+      for (const mac of facts.macs as string[]) addresses.add(mac);
+    }
+    assert.equal(addresses.size, 2 + 4);
   });
 
   test('leaves its clones running with --detach', async () => {

@@ -13,6 +13,7 @@ export const fork: CommandDescription = {
       .argument('[qemu...]', "behind --: the VM's command line; by default the one recorded in the file")
       .requiredOption('--count <n>', 'how many clones', parseCount)
       .option('--dir <dir>', "for the clones' sockets, logs and disks (default: a new temporary folder)")
+      .option('--new-macs', 'give the virtio-net cards of each clone MAC addresses of their own')
       .option('--paused', 'leave the guests stopped')
       .option('--cont', 'let the guests run, also when the VM was saved paused')
       .option('--detach', 'leave the clones running; without it they end with this command')
@@ -40,6 +41,7 @@ Examples:
       ...(dir === undefined ? {} : { directory: dir }),
       ...(secret === undefined ? {} : { secrets: secret }),
       ...(options.offset === undefined ? {} : { offset: options.offset }),
+      newMacs: options.newMacs === true,
       paused: options.paused === true,
       cont: options.cont === true,
       force: options.force === true,
