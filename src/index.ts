@@ -49,6 +49,7 @@ export {
   type QmpExecuteOptions,
 } from './qmp/qmp-client.js';
 export { QmpError, type QmpErrorClass } from './qmp/qmp-error.js';
+export type { BackgroundCheckOptions } from './snapshot/background-check.js';
 export type { CloneOptions } from './snapshot/clone-factory.js';
 export { ClonePool, type ClonePoolHealth, type ClonePoolOptions } from './snapshot/clone-pool.js';
 export { convertToElf } from './snapshot/convert-elf.js';
@@ -69,7 +70,13 @@ export { planResume, type ResumeOptions, type ResumePlan, resume } from './snaps
 export { ResumedVm, type ResumedVmFacts } from './snapshot/resumed-vm.js';
 export { type SaveOptions, type SaveResult, save } from './snapshot/save.js';
 export type { SaveMethod } from './snapshot/save-method.js';
-export { type VerifyOptions, type VerifyProblem, type VerifyResult, verify } from './snapshot/verify.js';
+export {
+  type VerifiedFile,
+  type VerifyOptions,
+  type VerifyProblem,
+  type VerifyResult,
+  verify,
+} from './snapshot/verify.js';
 export type { StreamConfiguration } from './stream/configuration.js';
 export {
   type DecodedDevice,

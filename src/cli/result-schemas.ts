@@ -20,7 +20,7 @@ import type { ResumePlan } from '../snapshot/resume.js';
 import type { ResumedVmFacts } from '../snapshot/resumed-vm.js';
 import type { SaveResult } from '../snapshot/save.js';
 import { SAVE_METHODS } from '../snapshot/save-method.js';
-import type { VerifyProblem, VerifyResult } from '../snapshot/verify.js';
+import type { VerifiedFile, VerifyProblem, VerifyResult } from '../snapshot/verify.js';
 
 /** An object with a member for each of `T`, no more and no less. */
 type EntriesOf<T> = { [Key in keyof T]-?: v.GenericSchema<unknown, Exclude<T[Key], undefined>> };
@@ -156,18 +156,22 @@ const verifyProblem = shape<VerifyProblem>()({
   length: v.exactOptional(bytes),
 });
 
-const verifyResult = shape<VerifyResult>()({
-  file: text,
+const verifiedFile = shape<VerifiedFile>()({
   ok: flag,
-  id: v.exactOptional(text),
-  createdAt: v.exactOptional(text),
   problems: v.array(verifyProblem),
   notes: texts,
   checkedBytes: bytes,
   signature: v.picklist(['none', 'invalid', 'valid', 'trusted']),
+  totalTimeMs: ms,
+});
+
+const verifyResult = shape<VerifyResult>()({
+  ...verifiedFile.entries,
+  file: text,
+  id: v.exactOptional(text),
+  createdAt: v.exactOptional(text),
   directIo: flag,
   channels: count,
-  totalTimeMs: ms,
 });
 
 const range = shape<DifferentRange>()({
@@ -307,10 +311,11 @@ const RESULTS = {
       ...resumed,
       recordedBytes: v.exactOptional(bytes),
       prefetchedBytes: v.exactOptional(bytes),
+      verification: v.exactOptional(verifiedFile),
     }),
     shape<ResumePlan>()({ command: texts, workingDirectory: text, qmp: text, warnings: texts }),
   ],
-  fork: [v.strictObject(forked)],
+  fork: [v.strictObject({ ...forked, verification: v.exactOptional(verifiedFile) })],
   inspect: [inspection],
   verify: [verifyResult],
   diff: [comparison],

@@ -11,10 +11,12 @@ import {
   replaceDisks,
   writableDisks,
 } from '../launch/overlays.js';
+import { BackgroundCheck, type BackgroundCheckOptions } from './background-check.js';
 import { type LaunchOptions, type LaunchPlan, planLaunch } from './launch-plan.js';
 import { MacChanger, type NewMacs } from './new-macs.js';
 import { type PreparedState, ResumeSource } from './resume-source.js';
 import { ResumedVm } from './resumed-vm.js';
+import type { VerifiedFile } from './verify.js';
 import { WaitingVm } from './waiting-vm.js';
 
 export interface CloneOptions extends LaunchOptions {
@@ -53,6 +55,8 @@ export class CloneFactory implements AsyncDisposable {
     private readonly templates: readonly string[],
     private readonly macChanger: MacChanger | undefined,
     private readonly prefetched: Promise<number>,
+    /** Of a file whose signature was required: what was found. */
+    private readonly signed: VerifiedFile | undefined,
   ) {}
 
   /** @throws MapramError as `resume` does; nothing is left behind */
@@ -63,6 +67,7 @@ export class CloneFactory implements AsyncDisposable {
     try {
       const plan = planLaunch(source, options);
       const macChanger = options.newMacs ? MacChanger.create(source.image, plan.options) : undefined;
+      const verified = await source.assertVerified(options);
       const parent = options.directory;
       if (parent !== undefined) mkdirSync(parent, { recursive: true, mode: 0o700 });
       directory =
@@ -74,6 +79,7 @@ export class CloneFactory implements AsyncDisposable {
       state = await source.prepareState(plan.mapped);
       const disks = writableDisks(plan.options, plan.workingDirectory);
       const templates = await createTemplates(disks, directory);
+      const signed = options.requireSignature === undefined ? undefined : verified;
       return new CloneFactory(
         source,
         plan,
@@ -84,6 +90,7 @@ export class CloneFactory implements AsyncDisposable {
         templates,
         macChanger,
         prefetched,
+        signed,
       );
     } catch (error) {
       state?.[Symbol.dispose]();
@@ -157,6 +164,17 @@ export class CloneFactory implements AsyncDisposable {
       await clone[Symbol.asyncDispose]();
       throw error;
     }
+  }
+
+  /** Begins to hold the memory that these clones share against its checksums, if that is wanted. */
+  check(clones: readonly ResumedVm[], options: BackgroundCheckOptions): Promise<BackgroundCheck | undefined> {
+    const { onWarning } = this.options;
+    return BackgroundCheck.after(
+      this.source,
+      clones,
+      { ...options, ...(onWarning ? { onWarning } : {}) },
+      this.signed,
+    );
   }
 
   /** No more clones; those that exist are not touched, and neither are their folders. */

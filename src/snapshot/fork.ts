@@ -2,10 +2,12 @@
 import os from 'node:os';
 import path from 'node:path';
 import { MapramError } from '../errors.js';
+import type { BackgroundCheck, BackgroundCheckOptions } from './background-check.js';
 import { CloneFactory, type CloneOptions, removeTree } from './clone-factory.js';
 import type { ResumedVm } from './resumed-vm.js';
+import type { VerifiedFile } from './verify.js';
 
-export interface ForkOptions extends CloneOptions {
+export interface ForkOptions extends CloneOptions, BackgroundCheckOptions {
   /** How many clones. */
   count: number;
 }
@@ -21,16 +23,24 @@ export class ForkedVms implements AsyncDisposable {
     /** From the call until all guests were there, in ms. */
     readonly totalTimeMs: number,
     private readonly temporary: boolean,
+    private readonly check?: BackgroundCheck,
   ) {}
+
+  /** As of a `ResumedVm`: the clones share what is checked. */
+  get verified(): Promise<VerifiedFile | undefined> {
+    return this.check?.result ?? Promise.resolve(undefined);
+  }
 
   /** Leaves all clones to themselves: this process may end, they go on. */
   async detach(): Promise<void> {
     this.#detached = true;
+    await this.check?.cancel();
     await Promise.all(this.vms.map((vm) => vm.detach()));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#detached) return;
+    await this.check?.cancel();
     await Promise.all(this.vms.map((vm) => vm[Symbol.asyncDispose]()));
     if (this.temporary) removeTree(this.directory);
   }
@@ -76,7 +86,9 @@ export async function fork(options: ForkOptions): Promise<ForkedVms> {
     throw common.reason;
   }
   running.sort((a, b) => cloneNumber(a) - cloneNumber(b));
-  return new ForkedVms(running, factory.directory, performance.now() - startedAt, factory.temporary);
+  const totalTimeMs = performance.now() - startedAt;
+  const check = await factory.check(running, options);
+  return new ForkedVms(running, factory.directory, totalTimeMs, factory.temporary, check);
 }
 
 function cloneNumber({ qmp }: ResumedVm): number {

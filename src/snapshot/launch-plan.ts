@@ -28,6 +28,11 @@ export interface LaunchOptions {
   paused?: boolean;
   /** Let the guest run also when it was paused when it was saved. */
   cont?: boolean;
+  /**
+   * Path of an Ed25519 public key in PEM form, by whose private key the file must be signed. All of the file is then read and
+   * held against its checksums before a QEMU is started.
+   */
+  requireSignature?: string;
   /** What to read into the page cache meanwhile; `recorded` by default, which is nothing where there is no record. */
   prefetch?: PrefetchMode;
   /** Go on although a disk has changed since the save or others may write to the file. */

@@ -1,17 +1,29 @@
 /** A mapped-ram file from which VMs are to be resumed: opened, checked, and turned into what QEMU needs. */
 import { constants, realpathSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { MapramError } from '../errors.js';
 import { networkFileSystem } from '../io/file-system.js';
 import { createMemfd } from '../io/memfd.js';
-import { closeFile, reopenFile } from '../io/open-file.js';
+import { closeFile, descriptorPath, reopenFile } from '../io/open-file.js';
 import { readFully, writeFully } from '../io/positional-io.js';
 import type { SnapshotShape } from '../launch/resume-command-line.js';
+import { readPublicKey } from '../manifest/signature.js';
+import { FileSource } from '../mapped-ram/byte-source.js';
 import { checkImage } from '../mapped-ram/check-image.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import { decodeGlobalState, GLOBAL_STATE_SECTION } from '../stream/global-state.js';
 import { CheckedFile } from './checked-file.js';
+import { chooseDirectIo } from './direct-io-choice.js';
 import { type PrefetchMode, prefetch, prefetchRanges } from './prefetch.js';
+import { DEFAULT_CHANNELS } from './save.js';
 import { type StatePatch, type StateStream, writeStateStream } from './state-stream.js';
+import { assertVerified, type VerifiedFile } from './verify.js';
+
+/** What must hold before any VM sees the file. */
+export interface SourceCheckOptions {
+  requireSignature?: string;
+  signal?: AbortSignal;
+}
 
 /** The device state as a stream, in memory, for any number of QEMUs. */
 export interface PreparedState extends StateStream, Disposable {
@@ -60,6 +72,33 @@ export class ResumeSource implements AsyncDisposable {
   get runState(): string | undefined {
     const section = this.image.tail.sections.find(({ idstr }) => idstr === GLOBAL_STATE_SECTION);
     return section && decodeGlobalState(section.data);
+  }
+
+  /**
+   * Holds headers, bitmaps and device state against what was saved, where the file tells; with a required signature all
+   * memory too.
+   *
+   * @param options.requireSignature path of the public key by whose private key the file must be signed
+   * @throws MapramError `FORMAT` for a file that is damaged or not signed so, `USAGE` for a key that cannot be used
+   */
+  async assertVerified({ requireSignature, signal }: SourceCheckOptions): Promise<VerifiedFile> {
+    const startedAt = performance.now();
+    const requiredKey = requireSignature === undefined ? undefined : readPublicKey(requireSignature);
+    const { manifest: _, ...verification } = await assertVerified(this.image, {
+      contents: false,
+      ...(requiredKey ? { requiredKey } : {}),
+      direct: requiredKey !== undefined && chooseDirectIo(this.file, 'auto').directIo,
+      channels: DEFAULT_CHANNELS,
+      ...(signal ? { signal } : {}),
+    });
+    return { ok: true, ...verification, totalTimeMs: Math.round(performance.now() - startedAt) };
+  }
+
+  /** The same file as an image of its own, which the caller closes. */
+  async openImage(): Promise<MappedRamImage> {
+    const handle = await open(descriptorPath(this.checked.fd), constants.O_RDONLY);
+    const { offset } = this.image.container;
+    return await MappedRamImage.open(await FileSource.of(handle, this.file), { offset, owner: handle });
   }
 
   /** A caution where the file lies, if any. */

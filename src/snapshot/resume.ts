@@ -9,12 +9,13 @@ import os from 'node:os';
 import path from 'node:path';
 import { assertSocketsFree } from '../launch/listeners.js';
 import { qmpSockets, withQmpSocket } from '../launch/qmp-sockets.js';
+import { BackgroundCheck, type BackgroundCheckOptions } from './background-check.js';
 import { commandWords, type LaunchOptions, type LaunchPlan, planLaunch } from './launch-plan.js';
 import { ResumeSource } from './resume-source.js';
 import { ResumedVm } from './resumed-vm.js';
 import { WaitingVm } from './waiting-vm.js';
 
-export interface ResumeOptions extends LaunchOptions {
+export interface ResumeOptions extends LaunchOptions, BackgroundCheckOptions {
   /** Where QEMU's monitor is to listen; by default where it listened when the VM was saved. */
   qmp?: string;
   /**
@@ -37,6 +38,8 @@ export interface ResumePlan {
 /**
  * Starts a QEMU with the file as its memory and gives it the device state.
  *
+ * With `verify` the guest runs before all of its memory has been held against its checksums: `verified` of the result tells.
+ *
  * @throws MapramError `VM` when the command line does not fit the file, a disk has changed or QEMU refuses, with its own words;
  *   `BUSY` when a socket is in use; `USAGE` when there is no command line; `FORMAT` for a bad file. No process is left behind
  */
@@ -46,14 +49,17 @@ export async function resume(options: ResumeOptions): Promise<ResumedVm> {
   signal?.throwIfAborted();
   await using source = await ResumeSource.open(options.file, options);
   const { plan, qmp } = planResumed(source, options);
+  const signed = options.requireSignature === undefined ? undefined : await source.assertVerified(options);
   for (const warning of plan.warnings) options.onWarning?.(warning);
   await assertSocketsFree(plan.options, plan.workingDirectory);
   const start = WaitingVm.start(source, { ...plan, terminal }, signal);
-  // QEMU takes its time to start; meanwhile its state is made, and what it will read is read ahead.
+  // QEMU takes its time to start; meanwhile its state is made and held against what was saved, and what it will read is read ahead.
   const prefetched = source.prefetch(options.prefetch, signal);
   const prepare = source.prepareState(plan.mapped);
-  const [started, prepared] = await Promise.allSettled([start, prepare]);
+  const intact = signed ?? source.assertVerified(options);
+  const [started, prepared, checked] = await Promise.allSettled([start, prepare, intact]);
   try {
+    fulfilledValue(checked);
     const waiting = fulfilledValue(started);
     const state = fulfilledValue(prepared);
     const { runState, loadTimeMs } = await waiting.load(state, {
@@ -62,7 +68,8 @@ export async function resume(options: ResumeOptions): Promise<ResumedVm> {
     });
     const totalTimeMs = performance.now() - startedAt;
     const facts = { pid: waiting.process.pid, qmp, loadTimeMs, totalTimeMs, runState };
-    return new ResumedVm(facts, waiting, source.file, prefetched);
+    const check = await BackgroundCheck.after(source, [waiting.vm], options, signed);
+    return new ResumedVm(facts, waiting, source.file, prefetched, check);
   } catch (error) {
     if (started.status === 'fulfilled') await started.value[Symbol.asyncDispose]();
     throw error;
@@ -74,6 +81,7 @@ export async function resume(options: ResumeOptions): Promise<ResumedVm> {
 /** What `resume` would start, with every check that it makes before. */
 export async function planResume(options: ResumeOptions): Promise<ResumePlan> {
   await using source = await ResumeSource.open(options.file, options);
+  await source.assertVerified(options);
   const { plan, qmp } = planResumed(source, options);
   const { workingDirectory, warnings } = plan;
   return { command: commandWords(plan), workingDirectory, qmp, warnings };

@@ -1,5 +1,7 @@
 import type { ExitStatus } from '../launch/qemu-process.js';
+import type { BackgroundCheck } from './background-check.js';
 import { recordPrefetch } from './prefetch.js';
+import type { VerifiedFile } from './verify.js';
 import type { WaitingVm } from './waiting-vm.js';
 
 /** What is known of a VM once it has its state. Times in ms. */
@@ -27,6 +29,7 @@ export class ResumedVm implements AsyncDisposable {
     private readonly file: string,
     /** Settles when reading ahead is through: bytes that were read. */
     readonly prefetched: Promise<number>,
+    private readonly check?: BackgroundCheck,
   ) {
     // Rounded to what can be told apart.
     const { loadTimeMs, totalTimeMs } = facts;
@@ -39,6 +42,14 @@ export class ResumedVm implements AsyncDisposable {
 
   get qmp(): string {
     return this.facts.qmp;
+  }
+
+  /**
+   * What the check of all memory has found, once it is through; undefined where none was asked for. Rejects with `CANCELLED` when
+   * the VM was ended or detached before.
+   */
+  get verified(): Promise<VerifiedFile | undefined> {
+    return this.check?.result ?? Promise.resolve(undefined);
   }
 
   /** Settles when QEMU has ended. */
@@ -60,15 +71,22 @@ export class ResumedVm implements AsyncDisposable {
     this.waiting.process.forwardErrors();
   }
 
-  /** Leaves the VM to itself: this process may end, the VM goes on. */
+  /** Stops the guest's processors; the monitor command `cont` lets it go on. */
+  async stop(): Promise<void> {
+    await this.waiting.vm.stop();
+  }
+
+  /** Leaves the VM to itself: this process may end, the VM goes on. A check under way is given up. */
   async detach(): Promise<void> {
     this.#detached = true;
+    await this.check?.cancel();
     await this.waiting.vm[Symbol.asyncDispose]();
     this.waiting.process.detach();
   }
 
   /** Ends the VM, as its power switch would. */
   async end(): Promise<ExitStatus> {
+    await this.check?.cancel();
     await this.waiting.vm[Symbol.asyncDispose]();
     return this.waiting.process.end();
   }

@@ -64,15 +64,19 @@ export interface Verification {
   signature: 'none' | 'invalid' | 'valid' | 'trusted';
 }
 
-export interface VerifyResult extends Omit<Verification, 'manifest'> {
-  file: string;
+/** What a check of a whole file has found. */
+export interface VerifiedFile extends Omit<Verification, 'manifest'> {
   ok: boolean;
+  totalTimeMs: number;
+}
+
+export interface VerifyResult extends VerifiedFile {
+  file: string;
   /** Identity and time of the save, from the manifest. */
   id?: string;
   createdAt?: string;
   directIo: boolean;
   channels: number;
-  totalTimeMs: number;
 }
 
 /**
@@ -257,12 +261,20 @@ export async function assertVerified(
   options: VerifyImageOptions,
 ): Promise<Verification> {
   const verification = await verifyImage(image, options);
-  const [first, ...others] = verification.problems;
+  const { problems } = verification;
+  const [first] = problems;
   if (first === undefined) return verification;
-  const more = others.length === 0 ? '' : ` (and ${others.length} more problems)`;
   throw new MapramError(
     'FORMAT',
-    `checking ${image.path}: ${first.where === 'stream' ? '' : `${first.where}: `}${first.message}${more}; "mapram verify" shows all`,
+    `checking ${image.path}: ${problemsInWords(problems)}; "mapram verify" shows all`,
     { path: image.path, ...(first.offset === undefined ? {} : { offset: first.offset }) },
   );
+}
+
+/** The first one, and how many there are. */
+export function problemsInWords(problems: readonly VerifyProblem[]): string {
+  const [first, ...others] = problems;
+  if (first === undefined) return 'nothing is wrong';
+  const where = first.where === 'stream' ? '' : `${first.where}: `;
+  return `${where}${first.message}${others.length === 0 ? '' : ` (and ${others.length} more problems)`}`;
 }

@@ -2,7 +2,17 @@ import { type ForkedVms, fork as forkVm } from '../../snapshot/fork.js';
 import { parseCount, parseSizeArgument } from '../arguments.js';
 import type { CommandDescription } from '../command.js';
 import { formatDuration, plural, table } from '../format.js';
-import { describeCrash, prefetchOption, secretOption, untilEnded } from './resume.js';
+import {
+  checked,
+  checkOptions,
+  describeCrash,
+  onDamageOption,
+  prefetchOption,
+  SIGNATURE_OPTION,
+  secretOption,
+  untilEnded,
+  VERIFY_OPTION,
+} from './resume.js';
 
 export const fork: CommandDescription = {
   name: 'fork',
@@ -19,6 +29,9 @@ export const fork: CommandDescription = {
       .option('--detach', 'leave the clones running; without it they end with this command')
       .addOption(prefetchOption())
       .addOption(secretOption())
+      .option(...VERIFY_OPTION)
+      .addOption(onDamageOption())
+      .option(...SIGNATURE_OPTION)
       .option('--force', 'fork although disks have changed or others may write to the file')
       .option('--offset <bytes>', 'where in the file the stream starts', parseSizeArgument)
       .addHelpText(
@@ -46,6 +59,7 @@ Examples:
       cont: options.cont === true,
       force: options.force === true,
       prefetch: options.prefetch,
+      ...checkOptions(options),
       signal: context.signal,
       onWarning: context.warn,
     });
@@ -56,8 +70,9 @@ Examples:
     };
     if (detach) {
       await clones.vms[0]?.prefetched;
+      const verdict = await checked(clones, String(file), context);
       await clones.detach();
-      return { fields, text: describe(clones) };
+      return { fields: { ...fields, ...verdict.fields }, text: describe(clones), ...verdict.failure };
     }
     await using running = clones;
     context.ready(fields, describe(clones));
@@ -69,7 +84,8 @@ Examples:
       });
     }
     await untilEnded(Promise.all(running.vms.map(({ exited }) => exited)), context.signal);
-    return { fields, text: '' };
+    const verdict = await checked(clones, String(file), context);
+    return { fields: { ...fields, ...verdict.fields }, text: '', ...verdict.failure };
   },
 };
 

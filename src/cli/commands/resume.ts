@@ -4,11 +4,14 @@ import { InvalidArgumentError, Option } from 'commander';
 import { errorReason } from '../../errors.js';
 import { quoteForShell } from '../../launch/command-line.js';
 import type { ExitStatus } from '../../launch/qemu-process.js';
+import { formatSize } from '../../size.js';
+import type { BackgroundCheckOptions } from '../../snapshot/background-check.js';
 import { planResume, type ResumeOptions, resume as resumeVm } from '../../snapshot/resume.js';
 import type { ResumedVm, ResumedVmFacts } from '../../snapshot/resumed-vm.js';
+import type { VerifiedFile } from '../../snapshot/verify.js';
 import { parseCount, parseSizeArgument } from '../arguments.js';
-import type { CommandContext, CommandDescription, CommandResult } from '../command.js';
-import { formatDuration, properties } from '../format.js';
+import type { CommandContext, CommandDescription, CommandResult, Options } from '../command.js';
+import { formatDuration, plural, properties } from '../format.js';
 
 export const resume: CommandDescription = {
   name: 'resume',
@@ -28,6 +31,9 @@ export const resume: CommandDescription = {
         parseCount,
       )
       .addOption(secretOption())
+      .option(...VERIFY_OPTION)
+      .addOption(onDamageOption())
+      .option(...SIGNATURE_OPTION)
       .option('--force', 'resume although disks have changed or others may write to the file')
       .option('--offset <bytes>', 'where in the file the stream starts', parseSizeArgument)
       .option('--print', 'print the command line that would be run, and run nothing')
@@ -52,6 +58,7 @@ Examples:
       cont: options.cont === true,
       force: options.force === true,
       prefetch: options.prefetch,
+      ...checkOptions(options),
       terminal: detach || context.json ? 'detached' : 'inherit',
       signal: context.signal,
       onWarning: context.warn,
@@ -73,19 +80,69 @@ Examples:
     }
     if (detach) {
       fields.prefetchedBytes = await vm.prefetched;
-      context.signal.throwIfAborted();
+      const verdict = await checked(vm, request.file, context);
       await vm.detach();
-      return { fields, text: describe(vm.facts) };
+      return { fields: { ...fields, ...verdict.fields }, text: describe(vm.facts), ...verdict.failure };
     }
     const status = await untilEnded(running.exited, context.signal);
-    const failed = describeCrash(status);
-    return {
-      fields,
-      text: '',
-      ...(failed === undefined ? {} : { failed: `resume: the VM ended: ${failed}` }),
-    };
+    const crash = describeCrash(status);
+    if (crash !== undefined) return { fields, text: '', failed: `resume: the VM ended: ${crash}` };
+    const verdict = await checked(vm, request.file, context);
+    return { fields: { ...fields, ...verdict.fields }, text: '', ...verdict.failure };
   },
 };
+
+/** `--verify`, for commands whose guests do not wait for it. */
+export const VERIFY_OPTION = [
+  '--verify',
+  'hold all memory against its checksums in the background, while the guest runs already',
+] as const;
+
+export const SIGNATURE_OPTION = [
+  '--require-signature <key>',
+  'the file must be signed; the public key, an Ed25519 key in PEM form (all of the file is read before a VM is started)',
+] as const;
+
+export function onDamageOption(): Option {
+  return new Option(
+    '--on-damage <what>',
+    'with --verify: stop guests whose memory is damaged, or let them run',
+  )
+    .choices(['stop', 'continue'])
+    .default('stop');
+}
+
+/** What these options are to the library. */
+export function checkOptions({ verify, onDamage, requireSignature }: Options): BackgroundCheckOptions & {
+  requireSignature?: string;
+} {
+  return {
+    verify: verify === true,
+    onDamage,
+    ...(requireSignature === undefined ? {} : { requireSignature }),
+  };
+}
+
+interface Verdict {
+  fields: { verification?: VerifiedFile };
+  failure: { failed?: string };
+}
+
+/** Waits for the check of the memory, if one was asked for. */
+export async function checked(
+  vms: { readonly verified: Promise<VerifiedFile | undefined> },
+  file: string,
+  { signal, print }: CommandContext,
+): Promise<Verdict> {
+  const verification = await untilEnded(vms.verified, signal);
+  if (verification === undefined) return { fields: {}, failure: {} };
+  const { ok, problems, checkedBytes, totalTimeMs } = verification;
+  if (ok) print(`verified: ${formatSize(checkedBytes)} in ${formatDuration(totalTimeMs)}, as saved`);
+  return {
+    fields: { verification },
+    failure: ok ? {} : { failed: `verifying ${file}: ${plural(problems.length, 'problem')} found` },
+  };
+}
 
 const DEFAULT_RECORD_MS = 1000;
 
