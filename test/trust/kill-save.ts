@@ -97,20 +97,24 @@ async function until(condition: () => Promise<boolean>, problem: string): Promis
 async function untilCleanedUp(file: string, where: string): Promise<void> {
   const folder = path.dirname(file);
   const deadline = performance.now() + CLEANUP_MS;
-  for (;;) {
-    const left = leftIn(folder);
-    if (left.length === 0) return;
+  for (let left = leftIn(folder); left.length > 0; left = leftIn(folder)) {
     if (performance.now() > deadline) assert.fail(`${left.join(', ')} left over, ${where}`);
     await delay(20);
   }
 }
 
-/** Part files, and records of saves. */
+/** Part files, and records of saves; not drafts of records, which are nothing yet. */
 function leftIn(folder: string): string[] {
   const records = path.join(folder, 'mapram');
   return [
-    ...readdirSync(folder).filter((name) => name.endsWith('.mapram-part')),
-    ...(existsSync(records) ? readdirSync(records) : []),
+    ...readdirSync(folder)
+      .filter((name) => name.endsWith('.mapram-part'))
+      .map((name) => path.join(folder, name)),
+    ...(existsSync(records)
+      ? readdirSync(records)
+          .filter((name) => name.endsWith('.json'))
+          .map((name) => path.join(records, name))
+      : []),
   ];
 }
 

@@ -9,7 +9,7 @@
  * has locked belongs to a save that died: whoever gets its lock may put things right, once.
  */
 import { randomUUID } from 'node:crypto';
-import { constants, lstatSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { constants, fstatSync, lstatSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import * as v from 'valibot';
@@ -42,6 +42,11 @@ const RecordSchema = v.object({
 
 export type RecordedVm = v.InferOutput<typeof VmSchema>;
 export type SaveRecord = v.InferOutput<typeof RecordSchema>;
+
+/** Of a record that is being written. */
+const DRAFT_SUFFIX = '.json.new';
+/** A draft becomes a record at once, and is locked a moment after it was made: only an older one is nobody's. */
+const DRAFT_MS = 60_000;
 
 /** @throws MapramError `IO` when the folder belongs to somebody else or cannot be made */
 export function recordFolder(): string {
@@ -80,8 +85,8 @@ export class HeldRecord implements Disposable {
   }
 
   static create(record: SaveRecord): HeldRecord {
-    const file = path.join(recordFolder(), `${randomUUID()}.json`);
-    const draft = `${file}.new`;
+    const name = path.join(recordFolder(), randomUUID());
+    const [file, draft] = [`${name}.json`, name + DRAFT_SUFFIX];
     const fd = openFile(
       draft,
       constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
@@ -138,9 +143,28 @@ export class HeldRecord implements Disposable {
 /** The records of saves that died, each locked by this process until disposed. */
 export function takeAbandonedRecords(): HeldRecord[] {
   const folder = recordFolder();
-  return readdirSync(folder)
+  const names = readdirSync(folder);
+  for (const name of names) if (name.endsWith(DRAFT_SUFFIX)) removeOldDraft(path.join(folder, name));
+  return names
     .filter((name) => name.endsWith('.json'))
     .flatMap((name) => HeldRecord.takeAbandoned(path.join(folder, name)) ?? []);
+}
+
+/** A draft whose writer died before the VM was touched. */
+function removeOldDraft(draft: string): void {
+  let fd: number;
+  try {
+    fd = openFile(draft, constants.O_RDWR | constants.O_NOFOLLOW);
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT', 'ELOOP')) return;
+    throw error;
+  }
+  try {
+    const age = Date.now() - fstatSync(fd).mtimeMs;
+    if (age > DRAFT_MS && tryLock(fd, 'exclusive')) remove(draft);
+  } finally {
+    closeFile(fd);
+  }
 }
 
 function remove(file: string): void {
