@@ -1,7 +1,7 @@
 import type { Comparison } from '../inside/compare.js';
-import { type MemoryPicture, pictureOf } from '../inside/memory-picture.js';
+import { type MemoryPicture, type PictureOptions, pictureOf } from '../inside/memory-picture.js';
 import { changeNodes, deviceNodes } from '../inside/report/device-nodes.js';
-import type { ReportData, ReportTable } from '../inside/report/report-data.js';
+import type { ReportTable } from '../inside/report/report-data.js';
 import { reportKinds, reportMap } from '../inside/report/report-map.js';
 import { reportPage } from '../inside/report/report-page.js';
 import type { SavedVm } from '../inside/saved-vm.js';
@@ -30,9 +30,18 @@ export async function writeInspectionReport(
   inspection: Inspection,
   options: ReportOptions,
 ): Promise<void> {
+  await writePage(options, await inspectionPage(saved, inspection, options));
+}
+
+/** The same page as text. */
+export async function inspectionPage(
+  saved: SavedVm,
+  inspection: Inspection,
+  options: PictureOptions = {},
+): Promise<string> {
   const picture = await pictureOf(saved, options);
   const { machine, container, form, complete, fileBytes, allocatedBytes, manifest } = inspection;
-  await writePage(options, {
+  return reportPage({
     title: inspection.file,
     facts: [
       ['Machine', machine || 'not told by the file'],
@@ -62,7 +71,7 @@ export async function writeComparisonReport(
   const picture: MemoryPicture = await pictureOf(after, options);
   const changed = (old: string, now: string) => (old === now ? old : `${old} → ${now}`);
   const { machine, differentPages, differentBytes, devices, blocks } = comparison;
-  await writePage(options, {
+  const page = await reportPage({
     title: `${before.path} → ${after.path}`,
     facts: [
       ['Before', before.path],
@@ -86,6 +95,7 @@ export async function writeComparisonReport(
     treeTitle: 'Device fields that differ',
     tree: changeNodes(devices),
   });
+  await writePage(options, page);
 }
 
 function blockTable({ blocks, form, guestRegions }: Inspection): ReportTable {
@@ -108,7 +118,6 @@ function blockTable({ blocks, form, guestRegions }: Inspection): ReportTable {
   };
 }
 
-async function writePage(options: ReportOptions, data: ReportData): Promise<void> {
-  const page = Buffer.from(await reportPage(data));
-  await writeConverted(options.html, options, async (fd) => writeFully(fd, page, 0));
+async function writePage(options: ReportOptions, page: string): Promise<void> {
+  await writeConverted(options.html, options, async (fd) => writeFully(fd, Buffer.from(page), 0));
 }

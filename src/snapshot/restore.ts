@@ -8,6 +8,7 @@ import { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { openSharedRam, type SharedRam } from '../guest/qemu/shared-ram.js';
 import type { DirectIoMode } from '../io/open-direct.js';
 import { closeFile } from '../io/open-file.js';
+import { bytesReadBy } from '../io/process-reads.js';
 import { readPublicKey } from '../manifest/signature.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import { IncomingMigration } from '../migration/incoming.js';
@@ -19,6 +20,7 @@ import { defaultCapabilities } from '../options/migration-capabilities.js';
 import { defaultParameters } from '../options/migration-parameters.js';
 import { qemuProfile } from '../options/qemu-profile.js';
 import type { ProgressEvent } from '../progress.js';
+import { ProgressMeter } from '../progress-meter.js';
 import { CheckedFile } from './checked-file.js';
 import { chooseDirectIo, type DirectIoChoice } from './direct-io-choice.js';
 import { assertFitsVm } from './fits-vm.js';
@@ -73,6 +75,9 @@ export interface RestoreResult {
 }
 
 const MAPPED_RAM_SINCE = [9, 0] as const;
+
+/** Between two reports of progress. */
+const PROGRESS_MS = 100;
 
 /**
  * Loads `file` into `vm`. File and VM are checked first; nothing reaches QEMU that does not fit.
@@ -201,7 +206,7 @@ async function restoreQemu(run: RestoreRun, address: string): Promise<Loaded> {
     method,
     methodReason: reason,
     channels,
-    normalPages: image.blocks.reduce((total, { bitmap }) => total + bitmap.count(), 0),
+    normalPages: storedPages(image),
     runState: await vm.runState(),
   };
 }
@@ -225,9 +230,31 @@ async function loadNatively(run: RestoreRun, vm: QemuVm): Promise<number> {
     // Otherwise a failed load ends the process, and with it the reason.
     ...(vm.isAtLeast(9, 1) ? { 'exit-on-error': false } : {}),
   });
+  using _ = reportReading(run, vm);
   await vm.waitForMigration(['completed'], { signal });
   await settings.restore();
   return channels;
+}
+
+/** QEMU answers nothing while it loads; the kernel tells how much it has read. */
+function reportReading({ image, options }: RestoreRun, vm: QemuVm): Disposable {
+  const { onProgress } = options;
+  const pid = vm.peerPid();
+  const before = pid === undefined ? undefined : bytesReadBy(pid);
+  if (onProgress === undefined || pid === undefined || before === undefined)
+    return { [Symbol.dispose]: () => {} };
+  const meter = new ProgressMeter();
+  const totalBytes = storedPages(image) * image.pageSize;
+  const timer = setInterval(() => {
+    const bytes = Math.min(totalBytes, (bytesReadBy(pid) ?? before) - before);
+    const pages = Math.floor(bytes / image.pageSize);
+    onProgress(meter.report('RAM', { bytes, totalBytes, pages, channels: [] }));
+  }, PROGRESS_MS);
+  return { [Symbol.dispose]: () => clearInterval(timer) };
+}
+
+function storedPages({ blocks }: MappedRamImage): number {
+  return blocks.reduce((total, { bitmap }) => total + bitmap.count(), 0);
 }
 
 /** mapram reads the file and plays it as a stream. Returns the number of channels. */

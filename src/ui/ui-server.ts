@@ -15,6 +15,8 @@
  * POST   /TOKEN/api/run-state             cont or stop
  * GET    /TOKEN/api/map?file=FILE         picture of the memory in a file
  * GET    /TOKEN/api/devices?file=FILE     device state in a file
+ * GET    /TOKEN/report?file=FILE          a page about a file, with what its memory holds
+ * GET    /TOKEN/metrics                   figures for Prometheus
  * GET    /TOKEN/api/plan?file=FILE        the command line that resuming it would start
  * ```
  *
@@ -26,11 +28,13 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { errorReason, MapramError } from '../errors.js';
 import type { BuiltinGuestOptions } from '../guest/builtin/options.js';
+import { EXPOSITION_TYPE, formatMetrics } from '../metrics/exposition.js';
 import { createToken, foreignRequest, isToken } from './access.js';
 import { Directories } from './directories.js';
 import { EventHub, type PageEvent } from './event-hub.js';
 import { memoryMap } from './memory-map.js';
 import { changeMonitor, readMonitor } from './monitor-state.js';
+import { OperationMetrics } from './operation-metrics.js';
 import { Operations } from './operations.js';
 import { readPageFile } from './page-files.js';
 import { RequestError, readJson, send, sendError, sendJson } from './reply.js';
@@ -46,6 +50,7 @@ import {
 } from './requests.js';
 import { savedDevices } from './saved-devices.js';
 import { SavedList } from './saved-list.js';
+import { sendReport } from './saved-report.js';
 import { VmList } from './vm-list.js';
 
 export interface UiOptions {
@@ -84,6 +89,7 @@ export class UiServer implements AsyncDisposable {
   readonly #token = createToken();
   readonly #things: Things;
   readonly #operations: Operations;
+  readonly #metrics = new OperationMetrics();
   readonly #events: EventHub;
   readonly #closing = new AbortController();
   readonly #version: string;
@@ -103,7 +109,10 @@ export class UiServer implements AsyncDisposable {
     this.#version = options.version ?? '';
     this.#operations = new Operations(
       (entry) => this.#events.publish('operation', entry),
-      () => void saved.refresh(),
+      (entry) => {
+        this.#metrics.count(entry);
+        void saved.refresh();
+      },
       (id) => this.#events.publish('operation-gone', { id }),
     );
     this.#events = new EventHub(randomUUID(), () => this.#present());
@@ -312,6 +321,16 @@ export class UiServer implements AsyncDisposable {
         const { file } = this.#things.saved.entry(required(query, 'file'));
         sendJson(response, 200, await memoryMap(file));
       },
+    },
+    report: {
+      GET: async ({ response, query }) => {
+        const { file } = this.#things.saved.entry(required(query, 'file'));
+        await sendReport(response, file);
+      },
+    },
+    metrics: {
+      GET: ({ response }) =>
+        send(response, 200, EXPOSITION_TYPE, formatMetrics(this.#metrics.collect(this.#operations.entries))),
     },
     'api/plan': {
       GET: async ({ response, query }) => {

@@ -132,6 +132,13 @@ suite('the page in a browser', needs({ tools: ['chromium'] }), () => {
     await using opened = await OpenPage.open(browser, ui);
     const { page } = opened;
     await page.getByRole('button', { name: 'Details of vm.mapram' }).click();
+    const [report] = await Promise.all([
+      page.context().waitForEvent('page'),
+      page.getByRole('link', { name: 'What the memory holds' }).click(),
+    ]);
+    // Its script has run, in its sandbox.
+    await report.getByRole('heading', { name: 'Blocks' }).waitFor();
+    await report.close();
     const slider = page.getByRole('slider', { name: 'Place in builtin.ram' });
     await slider.focus();
     await page.keyboard.press('End');

@@ -53,6 +53,41 @@ test('a builtin guest is saved, verified and restored from the page', async () =
   );
 });
 
+test('a page tells what the memory of a file holds, and can do nothing else', async () => {
+  await using ui = await TestUi.start({ builtins });
+  await ui.run({ kind: 'save', vm: 'builtin:1', directory: ui.directory, name: 'vm.mapram' });
+  await ui.ask('api/refresh', { body: {} });
+  const file = encodeURIComponent(ui.file('vm.mapram'));
+  const { status, headers, text } = await ui.ask(`report?file=${file}`);
+  assert.equal(status, 200);
+  assert.equal(headers['content-security-policy'], "sandbox allow-scripts; frame-ancestors 'none'");
+  assert.match(text, /<meta http-equiv="Content-Security-Policy" content="default-src 'none';/);
+  assert.match(text, /mapram-builtin-1\.0/);
+  assert.equal((await ui.ask('report?file=%2Fetc%2Fpasswd')).status, 404);
+});
+
+test('Prometheus is told what operations have done', async () => {
+  await using ui = await TestUi.start({ builtins });
+  const save = { kind: 'save', vm: 'builtin:1', directory: ui.directory, name: 'vm.mapram' };
+  const { result } = await ui.run({ ...save, directIo: 'off' });
+  await ui.run(save);
+  const { normalBytes, normalPages } = result as { normalBytes: number; normalPages: number };
+  assert.ok(normalPages > 0);
+  const { text, headers } = await ui.ask('metrics');
+  assert.match(headers['content-type'] ?? '', /^text\/plain; version=0\.0\.4/);
+  const value = (sample: string) => {
+    const line = text.split('\n').find((candidate) => candidate.startsWith(`${sample} `));
+    return Number(line?.slice(sample.length + 1));
+  };
+  assert.equal(value('mapram_operations_total{kind="save",result="done"}'), 1);
+  assert.equal(value('mapram_operations_total{kind="save",result="failed"}'), 1, 'the file exists already');
+  assert.equal(value('mapram_operation_bytes_total{kind="save",io="buffered"}'), normalBytes);
+  assert.equal(value('mapram_operation_bytes_total{kind="save",io="direct"}'), 0);
+  assert.equal(value('mapram_operation_pages_total{kind="save"}'), normalPages);
+  assert.equal(value('mapram_operations_running{kind="save"}'), 0);
+  assert.ok(value('mapram_operation_seconds_total{kind="save"}') > 0);
+});
+
 test('damage is the verdict of a verification, not its failure', async () => {
   await using ui = await TestUi.start({ builtins });
   const file = ui.file('vm.mapram');

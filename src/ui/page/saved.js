@@ -160,6 +160,15 @@ function openDetails(entry) {
   openView(entry.name, [
     element('dl', {}, ...facts.flatMap(([name, text]) => [element('dt', {}, name), element('dd', {}, text)])),
     element('h3', {}, 'Memory'),
+    element(
+      'p',
+      {},
+      element(
+        'a',
+        { href: `report?file=${encodeURIComponent(file)}`, target: '_blank', rel: 'noopener' },
+        'What the memory holds: text, code, data, and what compresses (another page)',
+      ),
+    ),
     map,
     element('h3', {}, 'Devices'),
     devices,
