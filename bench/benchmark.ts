@@ -30,13 +30,14 @@ export interface Contender {
   run(): Promise<Sample>;
 }
 
-/** What the best of `group` takes compared with the best of `against`, by their medians. */
-export type Goal = {
-  group: string;
-  against: string;
-} & (
-  | { /** As a part of the other's time. */ timeAtMost: number }
-  | { /** Seconds more than the other. */ addsAtMost: number }
+/** What is demanded of a group of contenders. Figures are medians; of a group, that of the contender whose time is the best. */
+export type Goal = { group: string } & (
+  | { against: string /** As a part of the other's time. */; timeAtMost: number }
+  | { against: string /** Seconds more than the other. */; addsAtMost: number }
+  | { against: string /** As a part of the other's processor time. */; cpuAtMost: number }
+  | { /** Seconds. */ secondsAtMost: number }
+  | { /** Bytes. */ memoryAtMost: number }
+  | { /** Part of the file, 0 to 1. */ cachedAtMost: number }
 );
 
 export interface PreparedBenchmark extends AsyncDisposable {

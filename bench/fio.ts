@@ -8,6 +8,13 @@ export interface FioJob {
   depth: number;
 }
 
+/** The ways in which fio was found to be fastest on one disk or another. */
+export const fioJobs: readonly { name: string; job: FioJob }[] = [
+  { name: 'fio psync, 2 jobs', job: { engine: 'psync', jobs: 2, depth: 1 } },
+  { name: 'fio psync, 4 jobs', job: { engine: 'psync', jobs: 4, depth: 1 } },
+  { name: 'fio io_uring, depth 8', job: { engine: 'io_uring', jobs: 1, depth: 8 } },
+];
+
 const BLOCK = 4 * 2 ** 20;
 
 /**

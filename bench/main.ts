@@ -6,16 +6,30 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { errorReason } from '../src/errors.js';
 import { cacheFolder } from '../test/support/environment.js';
 import { type Benchmark, type BenchmarkResult, runBenchmark } from './benchmark.js';
 import { forkBenchmark } from './benchmarks/fork.js';
+import { incrementalBenchmark } from './benchmarks/incremental.js';
+import { inspectBenchmark } from './benchmarks/inspect.js';
+import { restoreBenchmark } from './benchmarks/restore.js';
 import { resumeBenchmark } from './benchmarks/resume.js';
 import { saveStopped } from './benchmarks/save-stopped.js';
 import { saveStream } from './benchmarks/save-stream.js';
+import { verifyBenchmark } from './benchmarks/verify.js';
 import { describeMachine } from './machine.js';
 import { markdown } from './report.js';
 
-const benchmarks: readonly Benchmark[] = [saveStopped, saveStream, resumeBenchmark, forkBenchmark];
+const benchmarks: readonly Benchmark[] = [
+  saveStopped,
+  saveStream,
+  restoreBenchmark,
+  resumeBenchmark,
+  forkBenchmark,
+  verifyBenchmark,
+  inspectBenchmark,
+  incrementalBenchmark,
+];
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -42,25 +56,41 @@ async function main(): Promise<void> {
     for (const { name, title } of benchmarks) console.log(`${name.padEnd(20)} ${title}`);
     return;
   }
-  const rounds = Number(values.rounds ?? (values.quick ? 3 : 5));
+  const rounds = Number(values.rounds ?? (values.quick ? 3 : 7));
   if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds needs a positive number.');
   const folder = path.resolve(values.dir);
   mkdirSync(folder, { recursive: true });
   const log = (message: string): void => console.error(message);
   const machine = describeMachine(folder);
   const results: BenchmarkResult[] = [];
-  for (const benchmark of wantedBenchmarks())
-    results.push(await runBenchmark(benchmark, { folder, rounds, quick: values.quick, log }));
-  const report = markdown(machine, rounds, results);
-  console.log(report);
-  if (values.output !== undefined) {
-    mkdirSync(values.output, { recursive: true });
-    writeFileSync(path.join(values.output, 'benchmarks.md'), report);
-    writeFileSync(
-      path.join(values.output, 'benchmarks.json'),
-      `${JSON.stringify({ machine, rounds, quick: values.quick, results }, null, 2)}\n`,
-    );
+  for (const benchmark of wantedBenchmarks()) {
+    try {
+      results.push(await runBenchmark(benchmark, { folder, rounds, quick: values.quick, log }));
+    } catch (error) {
+      // The others are worth having all the same.
+      console.error(`${benchmark.name}: ${errorReason(error)}`);
+      process.exitCode = 1;
+    }
+    if (values.output !== undefined) keep(values.output, { machine, rounds, results });
   }
+  console.log(markdown(machine, rounds, results));
+}
+
+/** What is there so far, so that a run that is broken off leaves something. */
+function keep(
+  folder: string,
+  {
+    machine,
+    rounds,
+    results,
+  }: { machine: Record<string, string>; rounds: number; results: BenchmarkResult[] },
+): void {
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(path.join(folder, 'benchmarks.md'), markdown(machine, rounds, results));
+  writeFileSync(
+    path.join(folder, 'benchmarks.json'),
+    `${JSON.stringify({ machine, rounds, quick: values.quick, results }, null, 2)}\n`,
+  );
 }
 
 try {

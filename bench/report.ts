@@ -10,12 +10,18 @@ function typical(contender: ContenderResult, key: Measure): number | undefined {
   return median(contender.samples.flatMap((sample) => sample[key] ?? []));
 }
 
+/** The contender of a group whose median time is the smallest. */
+function fastest(result: BenchmarkResult, group: string): ContenderResult | undefined {
+  const time = (contender: ContenderResult) => median(seconds(contender)) ?? Number.POSITIVE_INFINITY;
+  return result.contenders
+    .filter((contender) => contender.group === group && contender.samples.length > 0)
+    .sort((one, other) => time(one) - time(other))[0];
+}
+
 /** The smallest median time in a group. */
 function best(result: BenchmarkResult, group: string): number | undefined {
-  const medians = result.contenders
-    .filter((contender) => contender.group === group)
-    .flatMap((contender) => median(seconds(contender)) ?? []);
-  return medians.length === 0 ? undefined : Math.min(...medians);
+  const contender = fastest(result, group);
+  return contender && median(seconds(contender));
 }
 
 /** A column of the table. One that is empty for every contender is left out. */
@@ -54,7 +60,7 @@ function columns(result: BenchmarkResult): Column[] {
         bytes === undefined ? '' : cell(time(contender), (value) => (bytes / value / 1e6).toFixed(0)),
     },
     {
-      heading: `time / ${first?.against}`,
+      heading: `time / ${first && 'against' in first ? first.against : ''}`,
       cell: (contender) =>
         reference === undefined ? '' : cell(time(contender), (value) => (value / reference).toFixed(2)),
     },
@@ -88,18 +94,55 @@ function columns(result: BenchmarkResult): Column[] {
 
 const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
 
-function verdict(result: BenchmarkResult, goal: Goal): string | undefined {
-  const { group, against } = goal;
+/** A figure beside its limit, in words. */
+interface Judged {
+  what: string;
+  value: number | undefined;
+  atMost: number;
+  text(value: number): string;
+}
+
+const asRatio = (value: number): string => value.toFixed(2);
+const asMs = (value: number): string => `${(value * 1000).toFixed(0)} ms`;
+const asMib = (value: number): string => `${(value / 2 ** 20).toFixed(0)} MiB`;
+const asPercent = (value: number): string => `${(value * 100).toFixed(1)} %`;
+
+const ratio = (one: number | undefined, other: number | undefined): number | undefined =>
+  one === undefined || other === undefined ? undefined : one / other;
+
+function judge(result: BenchmarkResult, goal: Goal): Judged {
+  const { group } = goal;
   const own = best(result, group);
-  const other = best(result, against);
-  if (own === undefined || other === undefined) return undefined;
+  const figure = (of: string, key: Measure) => {
+    const contender = fastest(result, of);
+    return contender && typical(contender, key);
+  };
   if ('timeAtMost' in goal) {
-    const ratio = own / other;
-    return `- ${group} takes ${ratio.toFixed(2)} of the time of ${against}; goal: at most ${goal.timeAtMost.toFixed(2)}: ${ratio <= goal.timeAtMost ? 'met' : 'not met'}`;
+    const what = `the time of ${goal.against}`;
+    return { what, value: ratio(own, best(result, goal.against)), atMost: goal.timeAtMost, text: asRatio };
   }
-  const added = (own - other) * 1000;
-  const most = goal.addsAtMost * 1000;
-  return `- ${group} takes ${added.toFixed(0)} ms more than ${against}; goal: at most ${most.toFixed(0)} ms: ${added <= most ? 'met' : 'not met'}`;
+  if ('addsAtMost' in goal) {
+    const other = best(result, goal.against);
+    const value = own === undefined || other === undefined ? undefined : own - other;
+    return { what: `more than ${goal.against}`, value, atMost: goal.addsAtMost, text: asMs };
+  }
+  if ('cpuAtMost' in goal) {
+    const value = ratio(figure(group, 'cpuSeconds'), figure(goal.against, 'cpuSeconds'));
+    return { what: `the processor time of ${goal.against}`, value, atMost: goal.cpuAtMost, text: asRatio };
+  }
+  if ('secondsAtMost' in goal) return { what: 'in all', value: own, atMost: goal.secondsAtMost, text: asMs };
+  if ('memoryAtMost' in goal) {
+    const value = figure(group, 'peakMemoryBytes');
+    return { what: 'private memory', value, atMost: goal.memoryAtMost, text: asMib };
+  }
+  const value = figure(group, 'cachedShare');
+  return { what: 'of the file in the page cache', value, atMost: goal.cachedAtMost, text: asPercent };
+}
+
+function verdict(result: BenchmarkResult, goal: Goal): string | undefined {
+  const { what, value, atMost, text } = judge(result, goal);
+  if (value === undefined || Number.isNaN(value)) return undefined;
+  return `- ${goal.group}: ${text(value)} ${what}; goal: at most ${text(atMost)}: ${value <= atMost ? 'met' : 'not met'}`;
 }
 
 export function markdown(
