@@ -5,8 +5,9 @@ import { closeFile, reopenFile } from '../io/open-file.js';
 import type { ImageBlock, MappedRamImage } from '../mapped-ram/image.js';
 import { type ChannelRegion, regionBitmapBytes } from '../multifd/channel-region.js';
 import type { ChannelThreads } from '../multifd/channel-threads.js';
-import { DigestTable } from '../multifd/digest-table.js';
+import { CHUNK_STATE, DigestTable } from '../multifd/digest-table.js';
 import { FileChannels } from '../multifd/file-channels.js';
+import { findBit } from '../multifd/page-bits.js';
 import type { ProgressEvent } from '../progress.js';
 import { ProgressMeter } from '../progress-meter.js';
 import type { ManifestChecksums } from './manifest.js';
@@ -39,13 +40,29 @@ export async function digestBlocks(
   blocks: readonly ImageBlock[],
   options: DigestOptions,
 ): Promise<DigestTable[]> {
-  const { path, direct, algorithm, chunkBytes, threads, signal, onProgress } = options;
-  const totalBytes = presentBytes(blocks);
-  const count = Math.min(options.channels, Math.ceil(totalBytes / WORTH_A_CHANNEL) || 1);
-  using descriptors = OwnDescriptors.of({ ...options, channels: count });
+  const { algorithm, chunkBytes } = options;
   const tables = blocks.map(({ usedLength }) =>
     DigestTable.create({ algorithm, chunkBytes, length: usedLength }),
   );
+  await digestMissing(blocks, tables, options);
+  return tables;
+}
+
+/** As `digestBlocks`, of those chunks only that are not done in the tables. */
+export async function digestMissing(
+  blocks: readonly ImageBlock[],
+  tables: readonly DigestTable[],
+  options: DigestOptions,
+): Promise<void> {
+  const missing = blocks.map((block, index) => missingChunks(block, tables[index] as DigestTable));
+  if (missing.every(({ length }) => length === 0)) return;
+  const { path, direct, threads, signal, onProgress } = options;
+  const totalBytes = missing.reduce(
+    (total, ranges, index) => total + presentIn(blocks[index] as ImageBlock, ranges),
+    0,
+  );
+  const count = Math.min(options.channels, Math.ceil(totalBytes / WORTH_A_CHANNEL) || 1);
+  using descriptors = OwnDescriptors.of({ ...options, channels: count });
   await using channels = await FileChannels.open({
     path,
     access: 'digest',
@@ -65,7 +82,37 @@ export async function digestBlocks(
     clearInterval(ticker);
   }
   report();
-  return tables;
+}
+
+/** In bytes from the start of the block. */
+type Range = [start: number, length: number];
+
+/** The chunks that have to be read. Those without pages need not: their digest is 0. */
+function missingChunks({ usedLength, pageSize, bitmap }: ImageBlock, table: DigestTable): Range[] {
+  const { chunkBytes } = table.shape;
+  const ranges: Range[] = [];
+  for (let chunk = 0; chunk < table.count; chunk++) {
+    if (table.state(chunk) === CHUNK_STATE.done) continue;
+    const start = chunk * chunkBytes;
+    const end = Math.min(start + chunkBytes, usedLength);
+    if (findBit(bitmap.bytes, start / pageSize, end / pageSize, true) < end / pageSize) {
+      const last = ranges.at(-1);
+      if (last && last[0] + last[1] === start) last[1] = end - last[0];
+      else ranges.push([start, end - start]);
+    } else {
+      table.digest(chunk).fill(0);
+      table.setState(chunk, CHUNK_STATE.done);
+    }
+  }
+  return ranges;
+}
+
+function presentIn({ bitmap, pageSize }: ImageBlock, ranges: readonly Range[]): number {
+  let pages = 0;
+  for (const [start, length] of ranges) {
+    for (const { count } of bitmap.runs(start / pageSize, (start + length) / pageSize)) pages += count;
+  }
+  return pages * pageSize;
 }
 
 /** A description a channel, of a file that is open already. Empty where the channels are to open it by its path. */

@@ -6,10 +6,10 @@ import { truncateFile } from '../io/file-space.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import { writeFully } from '../mapped-ram/positional-write.js';
 import type { ChannelThreads } from '../multifd/channel-threads.js';
-import { CHUNK_STATE, type DigestTable } from '../multifd/digest-table.js';
+import { CHUNK_STATE, DigestTable } from '../multifd/digest-table.js';
 import type { ProgressEvent } from '../progress.js';
 import { coveredByRoot, describeWithManifest, withoutManifest } from './description-text.js';
-import { digestBlocks } from './image-digests.js';
+import { digestMissing } from './image-digests.js';
 import { MANIFEST_FORMAT, type Manifest, type ManifestChecksums } from './manifest.js';
 import { computeRoot, rootRanges } from './root.js';
 import { rawPublicKey, signRoot } from './signature.js';
@@ -24,7 +24,7 @@ export interface SealOptions {
   facts: Pick<Manifest, 'runState' | 'qemu' | 'launch' | 'guestRegions'>;
   /** Absent: no digests of pages. */
   checksums?: ManifestChecksums;
-  /** Digests that were computed while the blocks were written, by idstr. The other blocks are read for theirs. */
+  /** Digests that were computed while blocks were written, by idstr. Chunks that are not done are read for theirs. */
   digests?: ReadonlyMap<string, DigestTable>;
   signingKey?: KeyObject;
   /** For reading. */
@@ -113,10 +113,11 @@ async function allDigests(
   options: SealOptions & { checksums: ManifestChecksums },
 ): Promise<Map<string, DigestTable>> {
   const { path, checksums, channels, direct, threads, signal, onProgress } = options;
-  const digests = new Map(options.digests);
-  const missing = image.blocks.filter(({ idstr }) => !digests.has(idstr));
-  if (missing.length === 0) return digests;
-  const tables = await digestBlocks(missing, {
+  const tables = image.blocks.map(
+    ({ idstr, usedLength }) =>
+      options.digests?.get(idstr) ?? DigestTable.create({ ...checksums, length: usedLength }),
+  );
+  await digestMissing(image.blocks, tables, {
     path,
     ...checksums,
     channels,
@@ -126,7 +127,7 @@ async function allDigests(
     ...(onProgress ? { onProgress } : {}),
   });
   for (const [index, table] of tables.entries()) {
-    const { idstr } = missing[index] as (typeof missing)[number];
+    const { idstr } = image.blocks[index] as (typeof image.blocks)[number];
     for (let chunk = 0; chunk < table.count; chunk++) {
       if (table.state(chunk) === CHUNK_STATE.done) continue;
       throw new MapramError(
@@ -135,9 +136,10 @@ async function allDigests(
         { path },
       );
     }
-    digests.set(idstr, table);
   }
-  return digests;
+  return new Map(
+    tables.map((table, index) => [(image.blocks[index] as (typeof image.blocks)[number]).idstr, table]),
+  );
 }
 
 function packageVersion(): string {

@@ -49,7 +49,7 @@ export async function receiveMainChannel(options: MainChannelOptions): Promise<S
     parser.detach();
   }
   await receiver.takeAll(parser.end());
-  return receiver.finish();
+  return await receiver.finish();
 }
 
 class MainChannelReceiver {
@@ -75,16 +75,16 @@ class MainChannelReceiver {
     for (const event of events) {
       // The list of blocks has to be answered before the first page, which may be in the same chunk.
       if (event.type === 'ram-blocks') await this.#place();
-      else this.#take(event);
+      else await this.#take(event);
     }
     if (this.#placer) this.#options.onProgress?.(this.#placer);
   }
 
-  finish(): StreamTail {
+  async finish(): Promise<StreamTail> {
     const { name, onProgress } = this.#options;
     if (!this.#placer)
       throw new MapramError('FORMAT', `receiving ${name}: the stream ended before its list of RAM blocks`);
-    this.#placer.flush();
+    await this.#placer.finish();
     onProgress?.(this.#placer);
     return {
       type: 'tail',
@@ -100,7 +100,7 @@ class MainChannelReceiver {
     };
   }
 
-  #take(event: Exclude<StreamEvent, { type: 'ram-blocks' }>): void {
+  async #take(event: Exclude<StreamEvent, { type: 'ram-blocks' }>): Promise<void> {
     switch (event.type) {
       case 'section':
         this.#opening = event;
@@ -120,19 +120,19 @@ class MainChannelReceiver {
         break;
       case 'multifd-flush':
         this.#marksAreFlushes ??= true;
-        this.#synchronize();
+        await this.#synchronize();
         break;
       case 'ram-eos':
         // QEMU up to 8.0, and machine types up to 8.0, have no marks of their own: each section's end is one. Whether
         // that is so shows at the end of the first section.
         this.#marksAreFlushes ??= false;
-        if (!this.#marksAreFlushes) this.#synchronize();
+        if (!this.#marksAreFlushes) await this.#synchronize();
         break;
       case 'pages':
       case 'zero-pages':
       case 'xbzrle-page':
       case 'compressed-page':
-        this.#takePages(event);
+        await this.#takePages(event);
         break;
     }
   }
@@ -158,7 +158,7 @@ class MainChannelReceiver {
     this.#touched = touched;
   }
 
-  #takePages(event: PageEvent): void {
+  async #takePages(event: PageEvent): Promise<void> {
     const placer = this.#placer;
     if (!placer || !this.#touched)
       throw new MapramError(
@@ -167,15 +167,15 @@ class MainChannelReceiver {
       );
     const { idstr } = event.block;
     this.#touched[this.#parser.blocks.indexOf(event.block)] = 1;
-    if (event.type === 'pages') placer.pages(idstr, event.offset, event.data);
-    else if (event.type === 'zero-pages') placer.zeroPages(idstr, event.offset, event.length);
-    else if (event.type === 'xbzrle-page') placer.xbzrlePage(idstr, event.offset, event.encoded);
-    else placer.compressedPage(idstr, event.offset, event.compressed);
+    if (event.type === 'pages') await placer.pages(idstr, event.offset, event.data);
+    else if (event.type === 'zero-pages') await placer.zeroPages(idstr, event.offset, event.length);
+    else if (event.type === 'xbzrle-page') await placer.xbzrlePage(idstr, event.offset, event.encoded);
+    else await placer.compressedPage(idstr, event.offset, event.compressed);
   }
 
-  #synchronize(): void {
+  async #synchronize(): Promise<void> {
     if (!this.#options.synchronize) return;
-    this.#placer?.flush();
+    await this.#placer?.settle();
     this.#options.synchronize();
   }
 

@@ -19,6 +19,8 @@ import type { DigestAlgorithm } from '../multifd/chunk-hash.js';
 import { digestChunkBytes } from '../multifd/digest-chunk-bytes.js';
 import { DigestTable } from '../multifd/digest-table.js';
 import { FileChannels } from '../multifd/file-channels.js';
+import type { PlacedBlock } from '../multifd/page-placer.js';
+import { noPieces, releaseUnusedSlots } from '../multifd/slot-allocation.js';
 import type { MigrationCapabilities } from '../options/migration-capabilities.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';
 import { isMigrationRunning, type MigrationStatus } from '../options/migration-status.js';
@@ -83,7 +85,7 @@ export interface OutgoingResult {
   totalTimeMs: number;
   /** From the stop of the guest until its device state is taken and, where `onStateTaken` sees to that, it runs again. */
   downtimeMs: number;
-  /** Where asked for: the digests of the blocks that the engine copied, by idstr. Pages that the source placed have none. */
+  /** Where asked for: by idstr, the digests of all chunks that could be digested while their pages were written. */
   checksums?: { algorithm: DigestAlgorithm; chunkBytes: number; digests: Map<string, DigestTable> };
 }
 
@@ -102,8 +104,10 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
   #channels: FileChannels | undefined;
   /** Blocks that the channels have mapped, in the order of their regions. */
   readonly #mapped: number[] = [];
-  /** Of the mapped blocks, by their index. */
+  /** By the index of the block. */
   readonly #digests = new Map<number, DigestTable>();
+  /** Where a source that brings pages itself puts them. */
+  #places: PlacedBlock[] = [];
   /** Those of them that the engine copies. */
   #copied: number[] = [];
   #passes = 0;
@@ -273,6 +277,7 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
     this.#downtimeMs = Math.round(
       source.downtimeMs?.() ?? performance.now() - (this.#stoppedAt ?? performance.now()),
     );
+    if (source.place) await releaseUnusedSlots(this.#options.file.mainFd, this.#places);
     const fileBytes = await this.#writeDevices(writer, devices);
     return {
       ram: { ...this.ram(), remainingBytes: 0 },
@@ -289,9 +294,8 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
   #checksums(writer: ImageWriter): Pick<OutgoingResult, 'checksums'> {
     const { checksums: algorithm } = this.#options;
     if (algorithm === undefined) return {};
-    const copied = [...this.#digests].filter(([index]) => this.#copied.includes(index));
     const digests = new Map(
-      copied.map(([index, table]) => [(writer.blocks[index] as ImageWriterBlock).idstr, table]),
+      [...this.#digests].map(([index, table]) => [(writer.blocks[index] as ImageWriterBlock).idstr, table]),
     );
     return { checksums: { algorithm, chunkBytes: this.#digestChunkBytes(algorithm), digests } };
   }
@@ -324,18 +328,12 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
   /** A source that places all of its pages itself needs no channels. */
   async #openChannels(setup: SourceSetup, writer: ImageWriter): Promise<void> {
     const { source, file, parameters, capabilities, checksums } = this.#options;
+    if (checksums) this.#makeDigestTables(writer, checksums);
     const regions = setup.blocks.flatMap(({ memory }, index) => {
       const block = writer.blocks[index] as ImageWriterBlock;
       if (!memory) return [];
       this.#mapped.push(index);
-      const digests =
-        checksums &&
-        DigestTable.create({
-          algorithm: checksums,
-          chunkBytes: this.#digestChunkBytes(checksums),
-          length: block.usedLength,
-        });
-      if (digests) this.#digests.set(index, digests);
+      const digests = this.#digests.get(index);
       return [
         {
           fd: memory.fd,
@@ -360,17 +358,26 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
       });
       this.#limitBandwidth(true);
     }
-    source.place?.({
-      path: file.channelPath,
-      direct: file.direct,
-      blocks: writer.blocks.map(({ idstr, usedLength, pageSize, pagesOffset, bitmap }) => ({
+    this.#places = writer.blocks.map(({ idstr, usedLength, pageSize, pagesOffset, bitmap }, index) => {
+      const digests = this.#digests.get(index)?.shape;
+      return {
         idstr,
         usedLength,
         pageSize,
         pagesOffset,
         bitmap: bitmap.bytes.buffer as SharedArrayBuffer,
-      })),
+        allocated: noPieces(usedLength),
+        ...(digests ? { digests } : {}),
+      };
     });
+    source.place?.({ path: file.channelPath, direct: file.direct, blocks: this.#places });
+  }
+
+  #makeDigestTables({ blocks }: ImageWriter, algorithm: DigestAlgorithm): void {
+    const chunkBytes = this.#digestChunkBytes(algorithm);
+    for (const [index, { usedLength }] of blocks.entries()) {
+      this.#digests.set(index, DigestTable.create({ algorithm, chunkBytes, length: usedLength }));
+    }
   }
 
   /** A guest without dirty log: it is stopped first, and one pass is all. */

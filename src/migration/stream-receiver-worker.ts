@@ -7,9 +7,11 @@ import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { errorReason, MapramError } from '../errors.js';
 import { O_DIRECT } from '../io/direct-io-support.js';
 import { closeFile, openFile } from '../io/open-file.js';
+import { ArrivalDigester } from '../multifd/arrival-digester.js';
 import { readFull, SocketInput } from '../multifd/channel-input.js';
+import { createChunkHasher } from '../multifd/chunk-hash.js';
 import { ConnectionState } from '../multifd/connection-state.js';
-import { PagePlacer } from '../multifd/page-placer.js';
+import { PagePlacer, type PlacedBlock } from '../multifd/page-placer.js';
 import { receiveSocketChannel } from '../multifd/socket-channel-receiver.js';
 import { SyncBarrier } from '../multifd/sync-barrier.js';
 import {
@@ -36,6 +38,7 @@ const say = (message: FromReceiver) => port.postMessage(message);
 
 let input: SocketInput;
 let fd = -1;
+let placer: PagePlacer | undefined;
 
 let connect: (socket: number | undefined) => void;
 let place: (message: PlaceMessage) => void;
@@ -72,7 +75,8 @@ receive()
     }
     barrier.abort();
   })
-  .finally(() => {
+  .finally(async () => {
+    await placer?.close();
     state.setActivity(connection, 'ended');
     if (fd >= 0) closeFile(fd);
     port.close();
@@ -116,8 +120,8 @@ async function receiveMain(head: Uint8Array) {
     name,
     place: async (start) => {
       say(start);
-      const { placer, message } = await waitForPlace(name);
-      return { placer, touched: new Uint8Array(message.touched) };
+      const opened = await waitForPlace(name);
+      return { placer: opened.placer, touched: new Uint8Array(opened.message.touched) };
     },
     ...(multifd ? { synchronize: () => synchronize(`the main channel of ${name}`) } : {}),
     onProgress: report,
@@ -127,14 +131,14 @@ async function receiveMain(head: Uint8Array) {
 }
 
 async function receiveChannel(channelName: string): Promise<void> {
-  const { placer, message } = await waitForPlace(channelName);
+  const opened = await waitForPlace(channelName);
   await receiveSocketChannel({
     input,
     name: channelName,
-    pageSize: message.pageSize,
-    placer,
+    pageSize: opened.message.pageSize,
+    placer: opened.placer,
     synchronize: () => synchronize(channelName),
-    onPacket: () => report(placer),
+    onPacket: () => report(opened.placer),
   });
   barrier.leave();
 }
@@ -146,7 +150,17 @@ async function waitForPlace(placerName: string): Promise<{ placer: PagePlacer; m
   if (barrier.aborted) throw new AbortedError();
   const { path, direct, blocks } = message.place;
   fd = openFile(path, constants.O_RDWR | (direct ? O_DIRECT : 0));
-  return { placer: new PagePlacer(fd, placerName, direct, blocks), message };
+  const digester = await digesterFor(blocks);
+  placer = new PagePlacer(fd, { name: placerName, direct, blocks, ...(digester ? { digester } : {}) });
+  return { placer, message };
+}
+
+/** With several connections none sees all pages of a chunk. */
+async function digesterFor(blocks: readonly PlacedBlock[]): Promise<ArrivalDigester | undefined> {
+  const shapes = new Map(blocks.flatMap(({ idstr, digests }) => (digests ? [[idstr, digests]] : [])));
+  const [first] = shapes.values();
+  if (first === undefined || setup.connections > 1) return undefined;
+  return new ArrivalDigester(await createChunkHasher(first.algorithm), shapes);
 }
 
 function synchronize(who: string): void {

@@ -56,12 +56,16 @@ export class ChunkDigester {
     }
   }
 
-  /** Reads the present pages of a piece of work and digests them. A chunk that cannot be read is marked, not thrown. */
+  /**
+   * Reads the present pages of a piece of work and digests them, chunks left out that are done already. A chunk that
+   * cannot be read is marked, not thrown.
+   */
   fromImage(work: Chunk): void {
     const region = this.#regions[work.regionIndex];
     if (region === undefined) return;
     const { table, bitmap, pageSize } = region;
     for (const chunk of digestChunks(work, table, pageSize)) {
+      if (table.state(chunk.index) === CHUNK_STATE.done) continue;
       let pages = 0;
       let failure: typeof CHUNK_STATE.truncated | typeof CHUNK_STATE.unreadable | undefined;
       for (const run of presentRuns(bitmap, chunk)) {

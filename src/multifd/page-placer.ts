@@ -1,13 +1,6 @@
 /**
  * Puts pages that arrive one by one, in any order and more than once, into their slots of a mapped-ram file.
  *
- * Pages are gathered in a page-aligned buffer, so that O_DIRECT works and writes are large:
- *
- * ```
- * buffer    |page|page|page|page|page|page|page|      |
- * segments  |<- block a, at x ->|<- b, at y ->|         one write each
- * ```
- *
  * A page that becomes zero after it was written loses its bit and its slot is punched: the file is then right also
  * for a reader that maps it.
  */
@@ -15,20 +8,20 @@ import { inflateSync } from 'node:zlib';
 import { MapramError } from '../errors.js';
 import { alignedBuffer } from '../io/aligned-buffer.js';
 import { punchHole } from '../io/file-space.js';
-import { startWriteBack } from '../io/page-cache.js';
 import { readFully, writeFully } from '../io/positional-io.js';
 import { PageBitmap } from '../mapped-ram/bitmap.js';
 import { decodeXbzrle } from '../stream/xbzrle.js';
+import type { ArrivalDigester } from './arrival-digester.js';
+import type { DigestTableShape } from './digest-table.js';
+import { findBit } from './page-bits.js';
+import { type AllocatedBlock, SlotAllocator } from './slot-allocation.js';
+import { GATHER_BYTES, WriteBehind } from './write-behind.js';
 
-/** Where the pages of a block go. */
-export interface PlacedBlock {
+/** Where the pages of a block go. The memory in it is shared between all that place pages. */
+export interface PlacedBlock extends AllocatedBlock {
   idstr: string;
-  usedLength: number;
-  pageSize: number;
-  /** Absolute offset of page 0 in the file. */
-  pagesOffset: number;
-  /** Present bits, LSB first, shared between all that place pages. */
-  bitmap: SharedArrayBuffer;
+  /** To be filled where pages can be digested as they arrive. */
+  digests?: DigestTableShape;
 }
 
 /** The file and the places of all blocks in it. */
@@ -47,58 +40,61 @@ export interface PlacerCounters {
   duplicatePages: number;
 }
 
-/** What is gathered before it is written. */
-export const GATHER_BYTES = 4 << 20;
-/** More runs than this are written at once, so that looking for a page among them stays quick. */
-const MAX_SEGMENTS = 256;
-
 interface PlacerBlock extends PlacedBlock {
   present: PageBitmap;
 }
 
-/** A run of pages in the buffer. */
-interface Segment {
-  block: PlacerBlock;
-  offset: number;
-  at: number;
-  length: number;
+export interface PagePlacerOptions {
+  /** Of the stream, for errors. */
+  name: string;
+  /** Whether the descriptor has O_DIRECT. */
+  direct: boolean;
+  blocks: readonly PlacedBlock[];
+  /** Told of all pages, where all come by here. */
+  digester?: ArrivalDigester;
 }
 
 export class PagePlacer {
   readonly counters: PlacerCounters = { bytes: 0, normalPages: 0, duplicatePages: 0 };
   readonly #fd: number;
-  readonly #name: string;
-  readonly #direct: boolean;
+  readonly #options: PagePlacerOptions;
   readonly #blocks: Map<string, PlacerBlock>;
-  readonly #buffer = alignedBuffer(GATHER_BYTES);
-  #segments: Segment[] = [];
-  #filled = 0;
+  readonly #out: WriteBehind;
   #zeros: Buffer | undefined;
 
-  /**
-   * @param fd where pages go, readable too where XBZRLE pages may come
-   * @param name of the stream, for errors
-   * @param direct whether `fd` has O_DIRECT
-   */
-  constructor(fd: number, name: string, direct: boolean, blocks: readonly PlacedBlock[]) {
+  /** @param fd where pages go, readable too where XBZRLE pages may come; to be closed after `close` only */
+  constructor(fd: number, options: PagePlacerOptions) {
     this.#fd = fd;
-    this.#name = name;
-    this.#direct = direct;
+    this.#options = options;
     this.#blocks = new Map(
-      blocks.map((block) => [
+      options.blocks.map((block) => [
         block.idstr,
         { ...block, present: new PageBitmap(block.usedLength / block.pageSize, block.bitmap) },
       ]),
     );
+    const allocator = new SlotAllocator(fd);
+    this.#out = new WriteBehind(fd, {
+      direct: options.direct,
+      prepare: (position, length) => {
+        const block = this.#blockAt(position);
+        allocator.prepare(block, position - block.pagesOffset, length);
+      },
+    });
   }
 
   /** Whole pages, one behind the other from `offset` of the block on. */
-  pages(idstr: string, offset: number, data: readonly Uint8Array[]): void {
+  async pages(idstr: string, offset: number, data: readonly Uint8Array[]): Promise<void> {
     let at = offset;
-    for (const page of data) {
-      this.room(page.length).set(page);
-      this.#append(this.#blockOf(idstr, at, page.length), at, page.length);
-      at += page.length;
+    for (let index = 0; index < data.length; ) {
+      const pageSize = (data[index] as Uint8Array).length;
+      const fitting = Math.max(1, Math.floor(this.#out.free / pageSize));
+      const pages = data.slice(index, index + fitting);
+      const length = pages.length * pageSize;
+      const room = this.#out.room(length) ?? (await this.room(length));
+      for (const [page, bytes] of pages.entries()) room.set(bytes, page * pageSize);
+      this.#append(this.#blockOf(idstr, at, length), at, length);
+      at += length;
+      index += pages.length;
     }
   }
 
@@ -106,46 +102,59 @@ export class PagePlacer {
    * Memory for `length` bytes of pages that come next, at most `GATHER_BYTES`. `filled` must follow before
    * anything else is done with the placer.
    */
-  room(length: number): Buffer {
-    if (this.#filled + length > GATHER_BYTES || this.#segments.length >= MAX_SEGMENTS) this.flush();
-    return this.#buffer.subarray(this.#filled, this.#filled + length);
+  async room(length: number): Promise<Buffer> {
+    let room = this.#out.room(length);
+    if (room === undefined) {
+      await this.#out.makeRoom();
+      room = this.#out.room(length);
+    }
+    if (room === undefined) throw this.#malformed(`${length} bytes of pages come in one piece`);
+    return room;
   }
 
   /** Tells that `room` now holds one page for each of `offsets`. */
   filled(idstr: string, offsets: readonly number[], pageSize: number): void {
-    for (const offset of offsets) this.#append(this.#blockOf(idstr, offset, pageSize), offset, pageSize);
+    for (let index = 0; index < offsets.length; ) {
+      const start = offsets[index] as number;
+      let count = 1;
+      while (offsets[index + count] === start + count * pageSize) count++;
+      this.#append(this.#blockOf(idstr, start, count * pageSize), start, count * pageSize);
+      index += count;
+    }
   }
 
-  zeroPages(idstr: string, offset: number, length: number): void {
+  async zeroPages(idstr: string, offset: number, length: number): Promise<void> {
     const block = this.#blockOf(idstr, offset, length);
-    const { pageSize, pagesOffset, present } = block;
-    const first = offset / pageSize;
-    const count = length / pageSize;
-    for (const run of present.runs(first, first + count)) {
-      // What is gathered may hold an older copy, which must not be written later.
-      this.flush();
-      present.clearRange(run.first, run.count);
-      this.#makeHole(pagesOffset + run.first * pageSize, run.count * pageSize);
+    const { pageSize, present } = block;
+    const end = (offset + length) / pageSize;
+    let first = findBit(present.bytes, offset / pageSize, end, true);
+    while (first < end) {
+      const next = findBit(present.bytes, first, end, false);
+      await this.#unplace(block, first, next - first);
+      first = findBit(present.bytes, next, end, true);
     }
-    this.counters.duplicatePages += count;
+    this.counters.duplicatePages += length / pageSize;
   }
 
   /** A page as its difference to the one placed before. */
-  xbzrlePage(idstr: string, offset: number, encoded: Uint8Array): void {
-    const { pageSize, pagesOffset, present } = this.#blockOf(idstr, offset, 0);
-    const gathered = this.#gathered(idstr, offset);
+  async xbzrlePage(idstr: string, offset: number, encoded: Uint8Array): Promise<void> {
+    const block = this.#blockOf(idstr, offset, 0);
+    const { pageSize, pagesOffset, present } = block;
+    this.#options.digester?.changed(idstr, offset, pageSize);
+    const gathered = this.#out.find(pagesOffset + offset);
     if (gathered) {
       decodeXbzrle(encoded, gathered.subarray(0, pageSize));
       return;
     }
-    const page = this.room(pageSize);
+    if (this.#out.touches(pagesOffset + offset, pageSize)) await this.#out.settle();
+    const page = await this.room(pageSize);
     if (present.test(offset / pageSize)) readFully(this.#fd, page, pagesOffset + offset);
     else page.fill(0);
     decodeXbzrle(encoded, page);
     this.filled(idstr, [offset], pageSize);
   }
 
-  compressedPage(idstr: string, offset: number, compressed: Uint8Array): void {
+  async compressedPage(idstr: string, offset: number, compressed: Uint8Array): Promise<void> {
     const { pageSize } = this.#blockOf(idstr, offset, 0);
     let page: Uint8Array;
     try {
@@ -161,41 +170,47 @@ export class PagePlacer {
         `the compressed page at ${offset} of RAM block ${idstr} has ${page.length} bytes instead of ${pageSize}`,
       );
     }
-    this.pages(idstr, offset, [page]);
+    await this.pages(idstr, offset, [page]);
   }
 
-  /** Writes what is gathered, in the order in which it came. */
-  flush(): void {
-    const segments = this.#segments;
-    this.#segments = [];
-    this.#filled = 0;
-    for (const { block, offset, at, length } of segments) {
-      const slot = block.pagesOffset + offset;
-      writeFully(this.#fd, this.#buffer.subarray(at, at + length), slot);
-      // Buffered data would otherwise pile up in the page cache until the kernel stops every writer at once.
-      if (!this.#direct) startWriteBack(this.#fd, slot, length);
-    }
+  /** Resolves when all pages so far are in the file. */
+  async settle(): Promise<void> {
+    await this.#out.settle();
+  }
+
+  /** As `settle`, when no pages come any more. */
+  async finish(): Promise<void> {
+    await this.#out.settle();
+    this.#options.digester?.finish();
+  }
+
+  /** Resolves when the descriptor is not in use any more. What was not settled may be lost. */
+  async close(): Promise<void> {
+    await this.#out.close();
   }
 
   #append(block: PlacerBlock, offset: number, length: number): void {
-    const last = this.#segments.at(-1);
-    if (last?.block === block && last.offset + last.length === offset) last.length += length;
-    else this.#segments.push({ block, offset, at: this.#filled, length });
-    this.#filled += length;
-    block.present.setRange(offset / block.pageSize, length / block.pageSize);
-    this.counters.normalPages += length / block.pageSize;
+    const { idstr, pageSize, pagesOffset, present } = block;
+    const bytes = this.#out.append(pagesOffset + offset, length);
+    this.#options.digester?.pages(idstr, offset, bytes);
+    present.setRange(offset / pageSize, length / pageSize);
+    this.counters.normalPages += length / pageSize;
     this.counters.bytes += length;
   }
 
-  /** The gathered bytes from that page on, if it is gathered. */
-  #gathered(idstr: string, offset: number): Buffer | undefined {
-    const segment = this.#segments.findLast(
-      ({ block, offset: start, length }) =>
-        block.idstr === idstr && start <= offset && offset < start + length,
-    );
-    return (
-      segment && this.#buffer.subarray(segment.at + offset - segment.offset, segment.at + segment.length)
-    );
+  /** Takes out pages that were placed before. */
+  async #unplace(
+    { idstr, pageSize, pagesOffset, present }: PlacerBlock,
+    first: number,
+    count: number,
+  ): Promise<void> {
+    const slot = pagesOffset + first * pageSize;
+    const length = count * pageSize;
+    // An older copy that is on its way must not be written later.
+    if (this.#out.touches(slot, length)) await this.#out.settle();
+    this.#options.digester?.changed(idstr, first * pageSize, length);
+    present.clearRange(first, count);
+    this.#makeHole(slot, length);
   }
 
   #makeHole(slot: number, length: number): void {
@@ -215,10 +230,18 @@ export class PagePlacer {
     return block;
   }
 
+  /** The block that has a slot there. */
+  #blockAt(position: number): PlacerBlock {
+    for (const block of this.#blocks.values()) {
+      if (position >= block.pagesOffset && position < block.pagesOffset + block.usedLength) return block;
+    }
+    throw new RangeError(`no slot lies at ${position}`);
+  }
+
   #malformed(problem: string, cause?: unknown): MapramError {
     return new MapramError(
       'FORMAT',
-      `receiving ${this.#name}: ${problem}; the sender is not QEMU or bytes were lost`,
+      `receiving ${this.#options.name}: ${problem}; the sender is not QEMU or bytes were lost`,
       {
         cause,
       },

@@ -44,16 +44,16 @@ export async function receiveSocketChannel(options: SocketChannelOptions): Promi
     await atOffset(start, async () => {
       const packet = decodeMultifdPacketHeader(header, pageSize, name);
       if (packet.normalOffsets.length > 0) await payloads.read(packet);
-      placeZeroPages(packet, placer, pageSize);
+      await placeZeroPages(packet, placer, pageSize);
       // A SYNC of QEMU up to 8.2 may carry pages: they come first.
       if (packet.sync) {
-        placer.flush();
+        await placer.settle();
         synchronize();
       }
     });
     onPacket?.();
   }
-  placer.flush();
+  await placer.finish();
   payloads.close();
   onPacket?.();
 }
@@ -68,7 +68,7 @@ class PayloadReader {
   async read(packet: MultifdPacketHeader): Promise<void> {
     const { input, name, pageSize, placer } = this.options;
     const { method, normalOffsets, payloadBytes, block } = packet;
-    const room = placer.room(normalOffsets.length * pageSize);
+    const room = await placer.room(normalOffsets.length * pageSize);
     if (method === 'none') this.#fill(room);
     else {
       if (this.#scratch.length < payloadBytes) this.#scratch = Buffer.alloc(payloadBytes);
@@ -97,16 +97,16 @@ class PayloadReader {
   }
 }
 
-function placeZeroPages(
+async function placeZeroPages(
   { zeroOffsets, block }: MultifdPacketHeader,
   placer: PagePlacer,
   pageSize: number,
-): void {
+): Promise<void> {
   for (let index = 0; index < zeroOffsets.length; ) {
     const start = zeroOffsets[index] as number;
     let count = 1;
     while (zeroOffsets[index + count] === start + count * pageSize) count++;
-    placer.zeroPages(block, start, count * pageSize);
+    await placer.zeroPages(block, start, count * pageSize);
     index += count;
   }
 }
