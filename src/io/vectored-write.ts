@@ -27,9 +27,9 @@ export async function writeVector(
 async function writeSome(fd: number, buffers: readonly Uint8Array[], position: number): Promise<number> {
   const length = buffers.reduce((total, buffer) => total + buffer.length, 0);
   for (;;) {
-    const admitted = admit('write', length, () => ({ fd, position }));
-    const taken = admitted < length ? firstBytes(buffers, admitted) : buffers;
     try {
+      const admitted = admit('write', length, () => ({ fd, position }));
+      const taken = admitted < length ? firstBytes(buffers, admitted) : buffers;
       return await new Promise<number>((resolve, reject) => {
         writev(fd, taken, position, (error, written) => (error ? reject(error) : resolve(written)));
       });
