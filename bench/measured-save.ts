@@ -8,17 +8,18 @@ import { cachedShare, startFresh, timedSync } from './fresh-file.js';
 import { cpuSeconds, runProcess } from './process-usage.js';
 import { StripedGuest } from './striped-guest.js';
 
-/** `mapram save` with direct I/O, from the start of the process to its end. */
+/** `mapram save` with direct I/O, through its default number of channels where none is given; from the start of the process to its end. */
 export async function mapramSave(
   vm: TestVm,
   file: string,
   method: 'shared' | 'stream',
-  channels: number,
+  channels?: number,
 ): Promise<Sample> {
   await StripedGuest.readyForAnotherSave(vm);
   await startFresh(file);
   const main = path.join(repositoryRoot, 'dist', 'cli', 'main.js');
-  const options = ['--method', method, '--direct-io', 'on', '--channels', String(channels), '--json'];
+  const options = ['--method', method, '--direct-io', 'on', '--json'];
+  if (channels !== undefined) options.push('--channels', String(channels));
   const before = cpuSeconds(vm.pid);
   const run = await runProcess(process.execPath, [main, 'save', ...options, vm.qmpPath, file]);
   const result: { synced?: boolean } = JSON.parse(run.stdout.trimEnd().split('\n').at(-1) ?? '{}');

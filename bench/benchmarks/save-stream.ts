@@ -19,8 +19,8 @@ export const saveStream: Benchmark = {
     const [own, old, stock] = guest.vms as [TestVm, TestVm, TestVm];
     const file = path.join(folder, 'save-stream');
     const contenders: Contender[] = [
-      ...[2, 4].map((channels) => ({
-        name: `mapram stream, ${channels} channels`,
+      ...[undefined, 2, 4].map((channels) => ({
+        name: channels === undefined ? 'mapram stream' : `mapram stream, ${channels} channels`,
         group: 'mapram',
         run: () => mapramSave(own, file, 'stream', channels),
       })),

@@ -27,7 +27,6 @@ import type { DigestAlgorithm } from '../multifd/chunk-hash.js';
 import { digestChunkBytes } from '../multifd/digest-chunk-bytes.js';
 import { MAXIMUM_FILE_CHANNELS } from '../multifd/file-channels.js';
 import { type StreamCompression, whyNotDecodable } from '../multifd/payload-decoder.js';
-import { MAXIMUM_SOCKET_CHANNELS } from '../multifd/socket-channel-receiver.js';
 import { defaultCapabilities } from '../options/migration-capabilities.js';
 import { defaultParameters } from '../options/migration-parameters.js';
 import { qemuProfile } from '../options/qemu-profile.js';
@@ -37,6 +36,7 @@ import { assertNotAbandoned, SaveGuard } from './guard/save-guard.js';
 import { recordRunState } from './recorded-run-state.js';
 import { chooseMethod, type MethodWishes, type SaveMethod } from './save-method.js';
 import { memoryInUse } from './space-needed.js';
+import { streamChannels } from './stream-channels.js';
 import { inOneSentence } from './system-failure.js';
 import { partPathOf, TargetFile } from './target-file.js';
 
@@ -53,7 +53,10 @@ export interface SaveOptions {
   live?: boolean | LiveLimits;
   /** The guest stops for its device state only and runs on at once, while QEMU saves each page before it changes. */
   background?: boolean;
-  /** Whether a stream comes through `channels` multifd channels, the default, or through one connection. */
+  /**
+   * Whether a stream comes through `channels` multifd channels or through one connection. By default what is faster: channels,
+   * but not from a QEMU before 8.1 on a host with few processors.
+   */
   multifd?: boolean;
   /** How QEMU compresses what it sends through the multifd channels of a stream; the file holds plain pages. */
   compression?: StreamCompression;
@@ -137,9 +140,11 @@ async function saveChecked(options: SaveOptions): Promise<SaveResult> {
   if (choice.warning !== undefined) options.onWarning?.(choice.warning);
   const algorithm = signingKey ? 'sha256-128' : 'xxh64';
   const channels = options.channels ?? DEFAULT_CHANNELS;
-  // They load while this process talks to the VM. QEMU's own writing needs none but for the checksums afterwards.
+  // They load while this process talks to the VM. QEMU's own writing, and streams, need none but for the checksums afterwards.
   await using threads = ChannelThreads.start(
-    options.method === 'native' ? 0 : Math.min(channels, MAXIMUM_FILE_CHANNELS),
+    options.method === 'native' || options.method === 'stream'
+      ? 0
+      : Math.min(channels, MAXIMUM_FILE_CHANNELS),
   );
   const run: SaveRun = {
     options,
@@ -283,8 +288,8 @@ function methodWishes({ options, choice }: SaveRun): MethodWishes {
   };
 }
 
-function streamSource({ options, channels }: SaveRun, vm: QemuVm): QemuStreamSource {
-  const { live = false, background = false, multifd = true, compression = 'none' } = options;
+function streamSource({ options }: SaveRun, vm: QemuVm): QemuStreamSource {
+  const { live = false, background = false, compression = 'none' } = options;
   const mode: StreamMode = background
     ? { kind: 'background' }
     : live === false
@@ -292,7 +297,7 @@ function streamSource({ options, channels }: SaveRun, vm: QemuVm): QemuStreamSou
       : { kind: 'live', ...(live === true ? {} : live) };
   return new QemuStreamSource(vm, {
     mode,
-    channels: multifd && !background ? Math.min(channels, MAXIMUM_SOCKET_CHANNELS) : 0,
+    channels: streamChannels(vm, options, DEFAULT_CHANNELS),
     compression,
   });
 }

@@ -3,7 +3,7 @@ import { MapramError } from '../../errors.js';
 import type { LiveLimits } from '../../migration/live-limits.js';
 import { STREAM_COMPRESSIONS } from '../../multifd/payload-decoder.js';
 import { formatSize } from '../../size.js';
-import { DEFAULT_CHANNELS, type SaveResult, save as saveVm } from '../../snapshot/save.js';
+import { type SaveResult, save as saveVm } from '../../snapshot/save.js';
 import { SAVE_METHODS } from '../../snapshot/save-method.js';
 import {
   channelsOption,
@@ -87,11 +87,11 @@ Examples:
       vm: opened.vm,
       file: String(file),
       directIo,
-      channels: channels ?? DEFAULT_CHANNELS,
+      ...(channels === undefined ? {} : { channels }),
       method,
       live: liveOf(options),
       background: background === true,
-      multifd,
+      ...(multifd ? {} : { multifd }),
       compression,
       force: force === true,
       checksums,

@@ -1,0 +1,32 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { SaveOptions } from '../../src/snapshot/save.js';
+import { streamChannels } from '../../src/snapshot/stream-channels.js';
+
+const qemu = (version: number) => ({
+  isAtLeast: (major: number, minor: number) => version >= major * 10 + minor,
+});
+
+type Wishes = Pick<SaveOptions, 'channels' | 'multifd' | 'background' | 'compression'>;
+
+test('an old QEMU on a small host streams through one connection, unless channels are asked for', () => {
+  const cases: [version: number, processors: number, wishes: Wishes, expected: number][] = [
+    [72, 2, {}, 0],
+    [80, 3, {}, 0],
+    [72, 4, {}, 4],
+    [81, 2, {}, 4],
+    [72, 2, { channels: 2 }, 2],
+    [72, 2, { compression: 'zlib' }, 4],
+    [72, 2, { multifd: true }, 4],
+    [100, 8, { multifd: false, channels: 8 }, 0],
+    [100, 8, { background: true }, 0],
+    [100, 8, { channels: 255 }, 16],
+  ];
+  for (const [version, processors, wishes, expected] of cases) {
+    assert.equal(
+      streamChannels(qemu(version), wishes, 4, processors),
+      expected,
+      `QEMU ${version}, ${processors} processors, ${JSON.stringify(wishes)}`,
+    );
+  }
+});
