@@ -1,9 +1,10 @@
 /**
- * The long form of tests that are short in CI, for nights: `npm run soak -- [fuzz|flips|kills …] [--seed=N]`.
+ * The long form of tests that are short in CI, for nights: `npm run soak -- [fuzz|flips|kills|saves …] [--seed=N]`.
  *
  *     fuzz    2,000,000 changed inputs for the readers
  *     flips   10,000 single-bit flips of a sealed file, verified one by one
  *     kills   300 saves of a real VM that are killed at random moments (needs what `npm run test:setup` fetches)
+ *     saves   200 saves by stream, each in another way, half of them of QEMU 7.2, and every file is run (needs that too)
  */
 import assert from 'node:assert/strict';
 import { fuzz } from '../fuzz/fuzz.js';
@@ -12,10 +13,12 @@ import { Folder, writeSealedImage } from '../manifest/sample.js';
 import { startVm } from '../support/qemu.js';
 import { flipBits } from '../trust/bit-flips.js';
 import { killSaves } from '../trust/kill-save.js';
+import { saveAgainAndAgain } from '../trust/repeated-saves.js';
 
 const FUZZ_INPUTS = 2_000_000;
 const FLIPS = 10_000;
 const KILLS = 300;
+const SAVES = 200;
 
 const soaks = {
   async fuzz(seed: number): Promise<void> {
@@ -38,6 +41,13 @@ const soaks = {
       await using vm = await startVm({ memory: 'shared-file', guest: 'tiny' });
       const counts = await killSaves(vm, folder.file('vm'), KILLS / 3, seed, ['--method', method]);
       console.log(`${method}: ${JSON.stringify(counts)}`);
+    }
+  },
+  async saves(seed: number): Promise<void> {
+    for (const qemu of ['10.0', '7.2'] as const) {
+      await using vm = await startVm({ qemu, machine: 'pc', guest: 'tiny' });
+      const counts = await saveAgainAndAgain(vm, SAVES / 2, seed);
+      console.log(`QEMU ${qemu}: ${JSON.stringify(counts)}`);
     }
   },
 };
