@@ -177,6 +177,11 @@ export class CloneFactory implements AsyncDisposable {
     );
   }
 
+  /** Warns when the file is changed. The caller disposes of it. */
+  watch(): Disposable {
+    return this.source.watch((message) => this.options.onWarning?.(message));
+  }
+
   /** No more clones; those that exist are not touched, and neither are their folders. */
   async [Symbol.asyncDispose](): Promise<void> {
     const [template] = this.templates;

@@ -30,6 +30,7 @@ const MAX_FAILURES = 3;
 export class ClonePool extends EventEmitter<{ ready: []; lost: [MapramError] }> implements AsyncDisposable {
   readonly #factory: CloneFactory;
   readonly #size: number;
+  readonly #watch: Disposable;
   readonly #stop = new AbortController();
   readonly #ready: WaitingClone[] = [];
   readonly #starts = new Set<Promise<void>>();
@@ -43,6 +44,7 @@ export class ClonePool extends EventEmitter<{ ready: []; lost: [MapramError] }> 
     super();
     this.#factory = factory;
     this.#size = size;
+    this.#watch = factory.watch();
   }
 
   /**
@@ -114,6 +116,7 @@ export class ClonePool extends EventEmitter<{ ready: []; lost: [MapramError] }> 
     await Promise.all(this.#starts);
     const ready = this.#ready.splice(0);
     await Promise.all(ready.map((clone) => clone[Symbol.asyncDispose]()));
+    this.#watch[Symbol.dispose]();
     await this.#factory[Symbol.asyncDispose]();
     if (this.#factory.temporary && this.#taken === 0) removeTree(this.directory);
   }

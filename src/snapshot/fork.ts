@@ -23,6 +23,7 @@ export class ForkedVms implements AsyncDisposable {
     /** From the call until all guests were there, in ms. */
     readonly totalTimeMs: number,
     private readonly temporary: boolean,
+    private readonly watch: Disposable,
     private readonly check?: BackgroundCheck,
   ) {}
 
@@ -34,6 +35,7 @@ export class ForkedVms implements AsyncDisposable {
   /** Leaves all clones to themselves: this process may end, they go on. */
   async detach(): Promise<void> {
     this.#detached = true;
+    this.watch[Symbol.dispose]();
     await this.check?.cancel();
     await Promise.all(this.vms.map((vm) => vm.detach()));
   }
@@ -42,6 +44,7 @@ export class ForkedVms implements AsyncDisposable {
     if (this.#detached) return;
     await this.check?.cancel();
     await Promise.all(this.vms.map((vm) => vm[Symbol.asyncDispose]()));
+    this.watch[Symbol.dispose]();
     if (this.temporary) removeTree(this.directory);
   }
 }
@@ -88,7 +91,14 @@ export async function fork(options: ForkOptions): Promise<ForkedVms> {
   running.sort((a, b) => cloneNumber(a) - cloneNumber(b));
   const totalTimeMs = performance.now() - startedAt;
   const check = await factory.check(running, options);
-  return new ForkedVms(running, factory.directory, totalTimeMs, factory.temporary, check);
+  return new ForkedVms(
+    running,
+    factory.directory,
+    totalTimeMs,
+    factory.temporary,
+    factory.watch(),
+    check,
+  );
 }
 
 function cloneNumber({ qmp }: ResumedVm): number {

@@ -38,6 +38,7 @@ export interface LaunchOptions {
   /** Go on although a disk has changed since the save or others may write to the file. */
   force?: boolean;
   signal?: AbortSignal;
+  /** Also called later, when the file is changed although VMs run from it that are not detached. */
   onWarning?: (message: string) => void;
 }
 

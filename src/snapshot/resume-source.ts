@@ -3,6 +3,7 @@ import { constants, realpathSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { MapramError } from '../errors.js';
 import { networkFileSystem } from '../io/file-system.js';
+import { FileWatch } from '../io/file-watch.js';
 import { createMemfd } from '../io/memfd.js';
 import { closeFile, descriptorPath, reopenFile } from '../io/open-file.js';
 import { readFully, writeFully } from '../io/positional-io.js';
@@ -150,6 +151,18 @@ export class ResumeSource implements AsyncDisposable {
    */
   assertUnchanged(): void {
     this.checked.assertUnchanged('resuming');
+  }
+
+  /** From now on a warning when the file is changed although VMs run from it; also after this was disposed of. */
+  watch(onWarning: (message: string) => void): FileWatch {
+    const { file } = this;
+    return new FileWatch(this.checked.fd, (change) => {
+      onWarning(
+        change === 'cut'
+          ? `${file} was cut short while VMs run from it: they end with SIGBUS as soon as they want a page that is gone; end them and do not trust what they wrote`
+          : `${file} was written to while VMs run from it: memory that they have not changed themselves may change under them; end them and do not trust what they wrote`,
+      );
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

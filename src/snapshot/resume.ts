@@ -69,7 +69,8 @@ export async function resume(options: ResumeOptions): Promise<ResumedVm> {
     const totalTimeMs = performance.now() - startedAt;
     const facts = { pid: waiting.process.pid, qmp, loadTimeMs, totalTimeMs, runState };
     const check = await BackgroundCheck.after(source, [waiting.vm], options, signed);
-    return new ResumedVm(facts, waiting, source.file, prefetched, check);
+    const watch = source.watch((message) => options.onWarning?.(message));
+    return new ResumedVm(facts, waiting, source.file, prefetched, watch, check);
   } catch (error) {
     if (started.status === 'fulfilled') await started.value[Symbol.asyncDispose]();
     throw error;

@@ -29,11 +29,14 @@ export class ResumedVm implements AsyncDisposable {
     private readonly file: string,
     /** Settles when reading ahead is through: bytes that were read. */
     readonly prefetched: Promise<number>,
+    /** Disposed of when the VM ends or is left to itself. */
+    private readonly watch?: Disposable,
     private readonly check?: BackgroundCheck,
   ) {
     // Rounded to what can be told apart.
     const { loadTimeMs, totalTimeMs } = facts;
     this.facts = { ...facts, loadTimeMs: tenths(loadTimeMs), totalTimeMs: tenths(totalTimeMs) };
+    if (watch !== undefined) void this.exited.then(() => watch[Symbol.dispose]());
   }
 
   get pid(): number {
@@ -79,6 +82,7 @@ export class ResumedVm implements AsyncDisposable {
   /** Leaves the VM to itself: this process may end, the VM goes on. A check under way is given up. */
   async detach(): Promise<void> {
     this.#detached = true;
+    this.watch?.[Symbol.dispose]();
     await this.check?.cancel();
     await this.waiting.vm[Symbol.asyncDispose]();
     this.waiting.process.detach();

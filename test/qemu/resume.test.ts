@@ -363,6 +363,25 @@ describe('resume', needs({ qemu: '10.0', guest: 'tiny' }), () => {
     );
   });
 
+  test('warns when the file is cut short under a VM, and says that this ended the VM', async () => {
+    const file = path.join(newFolder(), 'copy');
+    copyFileSync(guest.file, file);
+    let cut = false;
+    const run = await runCli(['resume', file, '--', ...commandIn(guest.vm, newFolder())], {
+      onStdout(_, stdout) {
+        if (cut || !/QMP: /.test(stdout)) return;
+        cut = true;
+        truncateSync(file, 2 ** 20);
+      },
+    });
+    assert.equal(run.code, 1);
+    assert.match(run.stderr, /^mapram: warning: .*copy was cut short while VMs run from it: /m);
+    assert.match(
+      run.stderr,
+      /^mapram: resume: the VM ended: a page of its memory could not be read .*SIGBUS/m,
+    );
+  });
+
   test('tells scripts the process, the monitor and the times', async () => {
     const sockets = newFolder();
     const run = await runCli([
