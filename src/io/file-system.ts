@@ -17,5 +17,10 @@ const NETWORK_FILE_SYSTEMS = new Map<number, string>([
 
 /** The kind of file system that `path` lies on, if it is one whose files can vanish or change from outside of this host. */
 export function networkFileSystem(path: string): string | undefined {
-  return NETWORK_FILE_SYSTEMS.get(statfsSync(path).type >>> 0);
+  return networkFileSystemOfType(statfsSync(path).type);
+}
+
+/** The same for the `f_type` of statfs(2), which some architectures give with a sign. */
+export function networkFileSystemOfType(type: number): string | undefined {
+  return NETWORK_FILE_SYSTEMS.get(type >>> 0);
 }

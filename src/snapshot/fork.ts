@@ -91,14 +91,7 @@ export async function fork(options: ForkOptions): Promise<ForkedVms> {
   running.sort((a, b) => cloneNumber(a) - cloneNumber(b));
   const totalTimeMs = performance.now() - startedAt;
   const check = await factory.check(running, options);
-  return new ForkedVms(
-    running,
-    factory.directory,
-    totalTimeMs,
-    factory.temporary,
-    factory.watch(),
-    check,
-  );
+  return new ForkedVms(running, factory.directory, totalTimeMs, factory.temporary, factory.watch(), check);
 }
 
 function cloneNumber({ qmp }: ResumedVm): number {

@@ -10,7 +10,7 @@ import { ClonePool } from '../../src/snapshot/clone-pool.js';
 import { needs } from '../support/environment.js';
 import { saveMappedRam } from '../support/native-migration.js';
 import { startVm } from '../support/qemu.js';
-import { consoleIn, processesWith } from '../support/resumed-guest.js';
+import { consoleIn, killProcessesWith, processesWith } from '../support/resumed-guest.js';
 
 describe('ClonePool', needs({ qemu: '10.0', guest: 'tiny' }), () => {
   let folder: string;
@@ -26,7 +26,10 @@ describe('ClonePool', needs({ qemu: '10.0', guest: 'tiny' }), () => {
     command = vm.commandLine;
     counter = vm.console.counter;
   });
-  after(() => rmSync(folder, { recursive: true, force: true }));
+  after(() => {
+    killProcessesWith(folder);
+    rmSync(folder, { recursive: true, force: true });
+  });
 
   const quiet = { onWarning: () => {} };
 

@@ -13,7 +13,7 @@ import { saveMappedRam } from '../support/native-migration.js';
 import { sha256 } from '../support/probes.js';
 import { startVm } from '../support/qemu.js';
 import { QmpSession } from '../support/qmp-session.js';
-import { consoleIn, processesWith } from '../support/resumed-guest.js';
+import { consoleIn, killProcessesWith, processesWith } from '../support/resumed-guest.js';
 
 const COUNT = 4;
 
@@ -48,7 +48,10 @@ describe('fork', needs({ qemu: '10.0', guest: 'tiny', tools: ['qemu-img'] }), ()
     counter = vm.console.counter;
     bootChecksum = vm.console.bootChecksum;
   });
-  after(() => rmSync(folder, { recursive: true, force: true }));
+  after(() => {
+    killProcessesWith(folder);
+    rmSync(folder, { recursive: true, force: true });
+  });
 
   test('starts clones that go on by themselves and share what they do not change', async () => {
     const untouched = await sha256(file);

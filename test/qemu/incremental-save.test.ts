@@ -16,7 +16,7 @@ import { saveMappedRam } from '../support/native-migration.js';
 import { sha256 } from '../support/probes.js';
 import { startVm } from '../support/qemu.js';
 import { QmpSession } from '../support/qmp-session.js';
-import { assertMemoryIsThatOf, consoleIn } from '../support/resumed-guest.js';
+import { assertMemoryIsThatOf, consoleIn, killProcessesWith } from '../support/resumed-guest.js';
 
 describe('an incremental save', needs({ qemu: '10.0', guest: 'tiny' }), () => {
   let folder: string;
@@ -37,7 +37,10 @@ describe('an incremental save', needs({ qemu: '10.0', guest: 'tiny' }), () => {
     counter = vm.console.counter;
     bootChecksum = vm.console.bootChecksum;
   });
-  after(() => rmSync(folder, { recursive: true, force: true }));
+  after(() => {
+    killProcessesWith(folder);
+    rmSync(folder, { recursive: true, force: true });
+  });
 
   async function resumeFrom(file: string): Promise<{ vm: ResumedVm; sockets: string }> {
     folders += 1;

@@ -10,7 +10,7 @@ import { planResume, resume } from '../../src/snapshot/resume.js';
 import { save } from '../../src/snapshot/save.js';
 import { needs } from '../support/environment.js';
 import { startVm } from '../support/qemu.js';
-import { consoleIn, processesWith } from '../support/resumed-guest.js';
+import { consoleIn, killProcessesWith, processesWith } from '../support/resumed-guest.js';
 
 function failsWith(code: MapramErrorCode, pattern: RegExp) {
   return (error: unknown) => {
@@ -45,7 +45,10 @@ describe('a file that mapram has saved', needs({ qemu: '10.0', guest: 'tiny', to
     counter = vm.console.counter;
     bootChecksum = vm.console.bootChecksum;
   });
-  after(() => rmSync(folder, { recursive: true, force: true }));
+  after(() => {
+    killProcessesWith(folder);
+    rmSync(folder, { recursive: true, force: true });
+  });
 
   test('is forked without a word about the VM', async () => {
     await using clones = await fork({ file, count: 2, secrets, ...quiet });

@@ -31,14 +31,23 @@ import { saveMappedRam } from '../support/native-migration.js';
 import { sha256 } from '../support/probes.js';
 import { startVm, type TestVm, type VmOptions } from '../support/qemu.js';
 import { QmpSession } from '../support/qmp-session.js';
-import { assertMemoryIsThatOf, commandIn, consoleIn, processesWith } from '../support/resumed-guest.js';
+import {
+  assertMemoryIsThatOf,
+  commandIn,
+  consoleIn,
+  killProcessesWith,
+  processesWith,
+} from '../support/resumed-guest.js';
 
 let folder: string;
 let names = 0;
 before(() => {
   folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-resume-'));
 });
-after(() => rmSync(folder, { recursive: true, force: true }));
+after(() => {
+  killProcessesWith(folder);
+  rmSync(folder, { recursive: true, force: true });
+});
 
 /** A folder for the sockets of one resumed VM. */
 function newFolder(): string {

@@ -59,3 +59,14 @@ export function processesWith(text: string): number[] {
     })
     .map(Number);
 }
+
+/** For the end of a test that may have failed half-way: nothing runs on that has `text` in its command line. */
+export function killProcessesWith(text: string): void {
+  for (const pid of processesWith(text)) {
+    try {
+      process.kill(pid, 'SIGKILL');
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+}
