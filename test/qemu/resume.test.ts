@@ -22,7 +22,7 @@ import { jsonSchema } from '../../src/cli/commands/schema.js';
 import { MapramError, type MapramErrorCode } from '../../src/errors.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
 import { planResume, type ResumeOptions, resume } from '../../src/snapshot/resume.js';
-import { save } from '../../src/snapshot/save.js';
+import { type SaveOptions, save } from '../../src/snapshot/save.js';
 import { encodeLibvirtHeader, LIBVIRT_HEADER_BYTES } from '../../src/stream/libvirt-header.js';
 import { runCli } from '../cli/run-cli.js';
 import { startBootedVm } from '../support/booted-vm.js';
@@ -80,9 +80,9 @@ async function saved(
 async function assertGoesOn(
   { file, vm, counter, bootChecksum }: SavedGuest,
   options: Partial<ResumeOptions> = {},
+  sockets = newFolder(),
 ): Promise<void> {
   const before = await sha256(file);
-  const sockets = newFolder();
   {
     await using resumed = await resume({ file, command: commandIn(vm, sockets), ...options });
     assert.equal(resumed.facts.runState, 'running');
@@ -413,11 +413,49 @@ describe('resume', needs({ qemu: '10.0', guest: 'tiny' }), () => {
 });
 
 describe('resume of a Linux guest', needs({ qemu: '10.0', guest: 'linux' }), () => {
-  test('goes on after a live save', async () => {
-    const guest = await saved({ guest: 'linux' }, (vm, file) =>
-      save({ vm: vm.qmpPath, file, method: 'native', live: true, onWarning: () => {} }),
-    );
-    await plantStaleSlots(guest.file, 1009);
-    await assertGoesOn(guest);
+  const small = { memoryMiB: 256, fillMiB: 32 };
+  type Way = Pick<SaveOptions, 'method' | 'live' | 'multifd'>;
+  const wayName = ({ method, live, multifd }: Way): string =>
+    `${method}, ${live ? 'live' : 'stopped'}${multifd === false ? ', without multifd' : ''}`;
+
+  /** Saves a guest in all these ways, one after the other; it goes on in between. */
+  async function savedIn(ways: readonly Way[], options: VmOptions): Promise<Map<string, SavedGuest>> {
+    const guests = new Map<string, SavedGuest>();
+    await using vm = await startBootedVm(options);
+    for (const way of ways) {
+      names += 1;
+      const file = path.join(folder, `${names}.mapram`);
+      await save({ vm: vm.qmpPath, file, onWarning() {}, ...way });
+      const { counter, bootChecksum } = vm.console;
+      guests.set(wayName(way), { file, vm, counter, bootChecksum: bootChecksum as string });
+      await vm.console.waitForCounterAbove();
+    }
+    return guests;
+  }
+
+  test('goes on from every kind of save', async (t) => {
+    const ways: Way[] = [
+      { method: 'native' },
+      { method: 'native', live: true },
+      { method: 'shared' },
+      { method: 'stream' },
+      { method: 'stream', live: true, multifd: false },
+    ];
+    const guests = await savedIn(ways, { ...small, memory: 'shared-file' });
+    for (const [name, guest] of guests) {
+      if (name === 'native, live') assert.ok((await plantStaleSlots(guest.file, 1009)) > 0);
+      await t.test(name, async () => await assertGoesOn(guest));
+    }
+  });
+
+  test('goes on in QEMU 10.0 from what QEMU 7.2 has sent', needs({ qemu: '7.2' }), async () => {
+    const way: Way = { method: 'stream' };
+    const guests = await savedIn([way], { ...small, qemu: '7.2' });
+    const guest = guests.get(wayName(way)) as SavedGuest;
+    const sockets = newFolder();
+    const [, ...words] = commandIn(guest.vm, sockets);
+    const { args } = qemuProgram('7.2');
+    const command = [qemuProgram('10.0').program, ...words.slice(args.length)];
+    await assertGoesOn(guest, { command }, sockets);
   });
 });
