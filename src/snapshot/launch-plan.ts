@@ -4,6 +4,7 @@ import { MapramError } from '../errors.js';
 import { type CommandLineOption, formatCommandLine, parseCommandLine } from '../launch/command-line.js';
 import { withoutWaiting } from '../launch/endpoints.js';
 import { renewGenerationId } from '../launch/generation-id.js';
+import { knownOptions } from '../launch/known-options.js';
 import type { LaunchDisk, LaunchRecord } from '../launch/launch-record.js';
 import { withoutOwnMonitor } from '../launch/own-monitor.js';
 import { resumeCommandLine } from '../launch/resume-command-line.js';
@@ -98,10 +99,11 @@ function commandOf(
       : { program: first, args: rest, own: true };
   }
   if (recorded === undefined) {
+    const known = formatCommandLine(knownOptions(source.shape)).join(' ');
     const libvirt = source.image.container.kind === 'libvirt';
     throw new MapramError(
       'USAGE',
-      `resuming ${file}: the file does not tell how its VM was started; give the command line behind --${libvirt ? ' ("virsh domxml-to-native qemu-argv" makes one of the domain XML in it)' : ''}`,
+      `resuming ${file}: the file does not tell how its VM was started; give its command line behind --, with ${known} in it${libvirt ? ' ("virsh domxml-to-native qemu-argv" makes one of the domain XML in the file)' : ''}`,
       { path: file },
     );
   }
