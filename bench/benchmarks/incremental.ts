@@ -58,6 +58,14 @@ class ReflinkFileSystem implements Disposable {
   }
 }
 
+/** Returns the command line of the VM, with its sockets beside the file. */
+async function saveBase(memoryMiB: number, file: string): Promise<string[]> {
+  await using guest = await StripedGuest.start(memoryMiB, ['10.0']);
+  const [vm] = guest.vms as [TestVm];
+  await mapramSave(vm, file, 'shared', 4);
+  return vm.commandLine.map((word) => word.replaceAll(vm.folder, path.dirname(file)));
+}
+
 /** Writes to pages of the guest all over its memory, as the guest itself would: each becomes a private copy. */
 async function changePages(vm: ResumedVm): Promise<void> {
   await using qemu = await QemuVm.connect(vm.qmp);
@@ -94,9 +102,8 @@ export const incrementalBenchmark: Benchmark = {
       fileSystem[Symbol.dispose]();
     };
     try {
-      await using guest = await StripedGuest.start(memoryMiB, ['10.0']);
-      await mapramSave(guest.vms[0] as TestVm, base, 'shared', 4);
-      vm = await resume({ file: base, onWarning() {} });
+      const command = await saveBase(memoryMiB, base);
+      vm = await resume({ file: base, command, cont: true, onWarning() {} });
       await changePages(vm);
     } catch (error) {
       await dispose();
