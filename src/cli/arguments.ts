@@ -29,6 +29,13 @@ export function channelsOption(): Option {
   return new Option('--channels <n>', 'parallel channels, 1 to 255').argParser(parseChannels);
 }
 
+/** `--channels N|auto`, for commands that find a good number by themselves. */
+export function tunedChannelsOption(): Option {
+  return new Option('--channels <n>', 'parallel channels, 1 to 255, or auto: tries the disk')
+    .argParser((text) => (text === 'auto' ? 'auto' : parseChannels(text)))
+    .default('auto');
+}
+
 export function parseChannels(text: string): number {
   const channels = /^\d{1,3}$/.test(text) ? Number(text) : 0;
   if (channels < 1 || channels > MAX_CHANNELS) {

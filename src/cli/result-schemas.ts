@@ -46,6 +46,7 @@ const saveResult = shape<SaveResult>()({
   directIo: v.pipe(flag, v.description('whether O_DIRECT was really used')),
   directIoReason: text,
   channels: count,
+  channelsReason: text,
   ramBytes: bytes,
   normalPages: count,
   duplicatePages: v.pipe(count, v.description('zero pages, which take no place')),

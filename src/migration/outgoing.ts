@@ -46,6 +46,10 @@ export interface OutgoingOptions {
   onStateTaken?: () => Promise<void>;
   /** Threads for the channels, started earlier; by default they are started when needed. */
   threads?: ChannelThreads;
+  /** What a channel writes at once, see `FileChannelsOptions.ioSize`. */
+  ioSize?: number;
+  /** See `FileChannelsOptions.dropBehind`. */
+  dropBehind?: boolean;
 }
 
 export interface OutgoingEvents {
@@ -354,6 +358,8 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
         regions,
         zeroPageDetection: parameters['zero-page-detection'],
         ...(this.#options.threads ? { threads: this.#options.threads } : {}),
+        dropBehind: this.#options.dropBehind ?? false,
+        ...(this.#options.ioSize === undefined ? {} : { ioSize: this.#options.ioSize }),
         signal: this.#abort.signal,
       });
       this.#limitBandwidth(true);

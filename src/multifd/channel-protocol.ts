@@ -36,6 +36,8 @@ export interface ChannelSetup {
   chunkBytes: number;
   preallocate: boolean;
   bridgeBytes: number;
+  /** See `FileChannelsOptions`. */
+  dropBehind: boolean;
   /** Memory of a `ChannelState`. */
   state: SharedArrayBuffer;
   channels: number;

@@ -13,13 +13,13 @@
  */
 import { alignedBuffer } from '../io/aligned-buffer.js';
 import { allocateRange, punchHole } from '../io/file-space.js';
-import { startWriteBack } from '../io/page-cache.js';
 import { writeFully } from '../io/positional-io.js';
 import { ChannelIoError } from './channel-io-error.js';
 import type { ChannelSetup, PassRequest } from './channel-protocol.js';
 import type { ChannelState } from './channel-state.js';
 import type { ChunkDigester } from './chunk-digester.js';
 import type { Chunk } from './chunk-grid.js';
+import { DropBehind } from './drop-behind.js';
 import { clearBits, findBit, setBits, testBit } from './page-bits.js';
 import type { RegionMemory } from './region-memory.js';
 import { isZeroPage, wordsOf } from './zero-page.js';
@@ -37,6 +37,7 @@ export class ChannelWriter {
   readonly #states: Uint8Array;
   readonly #bitmaps: Uint8Array[];
   #zeros: Buffer | undefined;
+  readonly #behind: DropBehind;
   #canAllocate: boolean;
   #canPunch = true;
 
@@ -50,6 +51,7 @@ export class ChannelWriter {
     this.#states = new Uint8Array(Math.ceil(setup.chunkBytes / smallestPage));
     this.#bitmaps = setup.regions.map(({ bitmap }) => new Uint8Array(bitmap));
     this.#canAllocate = setup.preallocate;
+    this.#behind = new DropBehind(setup.fd, setup.dropBehind);
   }
 
   /** Writes what has to be written of one chunk. Returns how many bytes of pages that were. */
@@ -70,6 +72,11 @@ export class ChannelWriter {
     const written = this.#act(chunk, states);
     this.digester?.fromMemory(chunk, selected);
     return written;
+  }
+
+  /** The end of a pass: buffered pages that are to leave the page cache have left it. */
+  finish(): void {
+    this.#behind.finish();
   }
 
   /** Only looks: sets the bits of pages that hold data in `found`. */
@@ -155,8 +162,7 @@ export class ChannelWriter {
     } catch (error) {
       throw new ChannelIoError(slot, error);
     }
-    // Buffered data would otherwise pile up in the page cache until the kernel stops every writer at once.
-    if (!direct) startWriteBack(fd, slot, bytes.length);
+    if (!direct) this.#behind.wrote(slot, bytes.length);
   }
 
   /** Pages that became zero: where an earlier pass wrote them the slot is given back, so no stale bytes stay. */

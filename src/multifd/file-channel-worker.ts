@@ -61,6 +61,7 @@ class FileChannel {
         this.#memories[chunk.regionIndex]?.release(chunk.start, chunk.end);
         this.#state.bandwidth.spend(written);
       }
+      if (request.kind === 'write') this.#writer.finish();
     } catch (error) {
       this.#state.stopped = true;
       throw error;

@@ -57,6 +57,8 @@ export interface FileChannelsOptions {
   bridgeBytes?: number;
   /** Reserve blocks before writing; default true. */
   preallocate?: boolean;
+  /** Buffered writes leave the page cache once they are on the disk; default false. */
+  dropBehind?: boolean;
   /** Copy pages through a buffer instead of mapping the memory; default: only where it cannot be mapped. */
   copy?: boolean;
   /** Threads to borrow, and to give back at `close`; by default the channels start and end their own. */
@@ -166,6 +168,7 @@ export class FileChannels implements AsyncDisposable {
               direct,
               chunkBytes,
               bridgeBytes: options.bridgeBytes ?? DEFAULT_BRIDGE,
+              dropBehind: options.dropBehind ?? false,
               preallocate: options.preallocate ?? true,
               state: state.buffer,
               channels: count,

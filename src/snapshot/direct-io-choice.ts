@@ -4,12 +4,15 @@
 import { MapramError } from '../errors.js';
 import { type DirectIoProbe, probeDirectIo } from '../io/direct-io-probe.js';
 import type { DirectIoMode } from '../io/open-direct.js';
+import { whyDirectIsSlow } from './target-speed.js';
 
 export interface DirectIoChoice {
   /** The value for the parameter `direct-io`. */
   directIo: boolean;
   /** Why, in half a sentence; part of the result. */
   reason: string;
+  /** Direct I/O was wanted and is not to be had: buffered pages are to leave the page cache. */
+  dropBehind?: boolean;
   /** Set when the user should be told, once, that direct I/O was wanted and is not used. */
   warning?: string;
 }
@@ -39,8 +42,31 @@ export function chooseDirectIo(
   }
   return {
     directIo: false,
+    dropBehind: true,
     reason: problem,
     warning: `${target}: ${problem}, so pages go through the page cache (--direct-io off says so without this warning)`,
+  };
+}
+
+/**
+ * Takes `auto`'s choice of direct I/O back where it works and is far slower than the page cache.
+ *
+ * @param fd the file to be written, empty and open for buffered writing; it is empty again afterwards
+ * @param whySlow replaceable in tests
+ */
+export async function unlessSlow(
+  target: string,
+  choice: DirectIoChoice,
+  fd: number,
+  whySlow: (fd: number) => Promise<string | undefined> = whyDirectIsSlow,
+): Promise<DirectIoChoice> {
+  const reason = choice.directIo ? await whySlow(fd) : undefined;
+  if (reason === undefined) return choice;
+  return {
+    directIo: false,
+    dropBehind: true,
+    reason,
+    warning: `${target}: ${reason}, so pages go through the page cache (--direct-io on insists, off says so without this warning)`,
   };
 }
 

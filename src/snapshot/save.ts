@@ -31,7 +31,7 @@ import { defaultCapabilities } from '../options/migration-capabilities.js';
 import { defaultParameters } from '../options/migration-parameters.js';
 import { qemuProfile } from '../options/qemu-profile.js';
 import type { ProgressEvent } from '../progress.js';
-import { chooseDirectIo, type DirectIoChoice } from './direct-io-choice.js';
+import { chooseDirectIo, type DirectIoChoice, unlessSlow } from './direct-io-choice.js';
 import { assertNotAbandoned, SaveGuard } from './guard/save-guard.js';
 import { recordRunState } from './recorded-run-state.js';
 import { chooseMethod, type MethodWishes, type SaveMethod } from './save-method.js';
@@ -39,6 +39,7 @@ import { memoryInUse } from './space-needed.js';
 import { streamChannels } from './stream-channels.js';
 import { inOneSentence } from './system-failure.js';
 import { partPathOf, TargetFile } from './target-file.js';
+import { tuneChannels } from './target-speed.js';
 
 export interface SaveOptions {
   /** A QMP socket (`PATH`, `unix:PATH`, `tcp:HOST:PORT`), or a guest of this process. */
@@ -46,8 +47,11 @@ export interface SaveOptions {
   file: string;
   /** Whether pages bypass the page cache; `auto`, the default, does where the file system allows. */
   directIo?: DirectIoMode;
-  /** Threads that write pages, 1 to 255 of which 16 are used at most; 4 by default. */
-  channels?: number;
+  /**
+   * Threads that write pages, 1 to 255 of which 16 are used at most. `auto`, the default, tries the disk before a VM that is worth
+   * it is touched.
+   */
+  channels?: number | 'auto';
   method?: SaveMethod | 'auto';
   /** The guest runs on while its RAM is copied and stops only for the rest; with limits, or without (`true`). */
   live?: boolean | LiveLimits;
@@ -84,6 +88,8 @@ export interface SaveResult {
   directIo: boolean;
   directIoReason: string;
   channels: number;
+  /** Why so many. */
+  channelsReason: string;
   ramBytes: number;
   normalPages: number;
   /** Pages that are zero and take no place. */
@@ -136,10 +142,11 @@ async function saveChecked(options: SaveOptions): Promise<SaveResult> {
   const signingKey = options.signingKey === undefined ? undefined : readSigningKey(options.signingKey);
   await using guard = typeof vmOption === 'string' ? SaveGuard.start(placesOf(file)) : undefined;
   using target = TargetFile.create(file, { force });
-  const choice = chooseDirectIo(file, directIo, () => probeDirectIo(target.partPath));
+  const possible = chooseDirectIo(file, directIo, () => probeDirectIo(target.partPath));
+  const choice = directIo === 'auto' ? await unlessSlow(file, possible, target.fd) : possible;
   if (choice.warning !== undefined) options.onWarning?.(choice.warning);
   const algorithm = signingKey ? 'sha256-128' : 'xxh64';
-  const channels = options.channels ?? DEFAULT_CHANNELS;
+  const channels = typeof options.channels === 'number' ? options.channels : DEFAULT_CHANNELS;
   // They load while this process talks to the VM. QEMU's own writing, and streams, need none but for the checksums afterwards.
   await using threads = ChannelThreads.start(
     options.method === 'native' || options.method === 'stream'
@@ -152,6 +159,7 @@ async function saveChecked(options: SaveOptions): Promise<SaveResult> {
     choice,
     signal,
     channels,
+    channelsReason: 'asked for',
     threads,
     ...(signingKey ? { signingKey } : {}),
     ...(options.checksums === false ? {} : { checksums: algorithm }),
@@ -195,6 +203,9 @@ interface SaveRun {
   choice: DirectIoChoice;
   signal: AbortSignal;
   channels: number;
+  channelsReason: string;
+  /** What a channel writes at once; by default what is fast on most disks. */
+  ioSize?: number;
   /** For its channels, to write pages and to read them back. */
   threads: ChannelThreads;
   checksums?: DigestAlgorithm;
@@ -231,7 +242,9 @@ async function saveQemu(run: SaveRun, vm: QemuVm, guard: SaveGuard, startedAt: n
   const runStateBefore = await vm.assertCanMigrate();
   await using base = await BaseSnapshot.find(vm);
   const { method, reason } = await chooseMethod(vm, methodWishes(run), base);
-  await assertSpace(target, await memoryInUse(vm));
+  const memoryBytes = await memoryInUse(vm);
+  await assertSpace(target, memoryBytes);
+  await tune(run, memoryBytes);
   // They are for looking inside; a save does not fail for want of them.
   const guestRegions = await vm.guestRegions().catch(() => []);
   await guard.watch(vm, runStateBefore);
@@ -262,6 +275,7 @@ async function saveQemu(run: SaveRun, vm: QemuVm, guard: SaveGuard, startedAt: n
     methodReason: reason,
     directIo: choice.directIo,
     directIoReason: choice.reason,
+    channelsReason: run.channelsReason,
     ...result,
     totalTimeMs: Math.round(performance.now() - startedAt),
     synced: true,
@@ -288,7 +302,7 @@ function methodWishes({ options, choice }: SaveRun): MethodWishes {
   };
 }
 
-function streamSource({ options }: SaveRun, vm: QemuVm): QemuStreamSource {
+function streamSource({ options, channels }: SaveRun, vm: QemuVm): QemuStreamSource {
   const { live = false, background = false, compression = 'none' } = options;
   const mode: StreamMode = background
     ? { kind: 'background' }
@@ -297,7 +311,7 @@ function streamSource({ options }: SaveRun, vm: QemuVm): QemuStreamSource {
       : { kind: 'live', ...(live === true ? {} : live) };
   return new QemuStreamSource(vm, {
     mode,
-    channels: streamChannels(vm, options, DEFAULT_CHANNELS),
+    channels: streamChannels(vm, options, channels),
     compression,
   });
 }
@@ -306,10 +320,9 @@ async function saveBuiltin(run: SaveRun, guest: BuiltinGuest, startedAt: number)
   const { options, target, choice } = run;
   const runStateBefore = guest.runState;
   const wasRunning = runStateBefore === 'running';
-  await assertSpace(
-    target,
-    guest.blocks.reduce((total, { fd }) => total + allocatedBytes(fd), 0),
-  );
+  const memoryBytes = guest.blocks.reduce((total, { fd }) => total + allocatedBytes(fd), 0);
+  await assertSpace(target, memoryBytes);
+  await tune(run, memoryBytes);
   if (!options.live && wasRunning) await guest.stop();
   const settle = async () => {
     const then = options.afterwards ?? (wasRunning ? 'cont' : 'stop');
@@ -333,10 +346,26 @@ async function saveBuiltin(run: SaveRun, guest: BuiltinGuest, startedAt: number)
     methodReason: 'the guest is in this process',
     directIo: choice.directIo,
     directIoReason: choice.reason,
+    channelsReason: run.channelsReason,
     ...result,
     totalTimeMs: Math.round(performance.now() - startedAt),
     synced: true,
   };
+}
+
+/** Less is written before a trial of the disk has paid. */
+const WORTH_A_TRIAL = 2 ** 30;
+
+/** Settles how many channels there are where that was left open. */
+async function tune(run: SaveRun, memoryBytes: number): Promise<void> {
+  const { options, target, choice, signal } = run;
+  if (typeof options.channels === 'number') return;
+  if (memoryBytes < WORTH_A_TRIAL) {
+    run.channelsReason = 'fast on most disks; too little memory for a trial';
+    return;
+  }
+  const { channels, ioSize, reason } = await tuneChannels(target.fd, choice.directIo, signal);
+  Object.assign(run, { channels, ioSize, channelsReason: reason });
 }
 
 /** What the kinds of VM know that goes into the manifest. */
@@ -440,6 +469,8 @@ async function saveThroughEngine(run: SaveRun, source: OutgoingSource, settle: S
     capabilities,
     sync: false,
     threads,
+    dropBehind: choice.dropBehind === true,
+    ...(run.ioSize === undefined ? {} : { ioSize: run.ioSize }),
     onStateTaken: async () => {
       runState = await settle(() => source.resume());
     },

@@ -20,8 +20,10 @@ export function streamChannels(
   processors = availableParallelism(),
 ): number {
   const { channels, background = false, compression = 'none' } = options;
-  const asked = channels !== undefined || compression !== 'none';
+  const asked = typeof channels === 'number' || compression !== 'none';
   const isFaster = qemu.isAtLeast(...MULTIFD_SLEEPS_SINCE) || processors >= ENOUGH_PROCESSORS;
   const { multifd = asked || isFaster } = options;
-  return multifd && !background ? Math.min(channels ?? defaultChannels, MAXIMUM_SOCKET_CHANNELS) : 0;
+  return multifd && !background
+    ? Math.min(typeof channels === 'number' ? channels : defaultChannels, MAXIMUM_SOCKET_CHANNELS)
+    : 0;
 }

@@ -6,11 +6,11 @@ import { formatSize } from '../../size.js';
 import { type SaveResult, save as saveVm } from '../../snapshot/save.js';
 import { SAVE_METHODS } from '../../snapshot/save-method.js';
 import {
-  channelsOption,
   directIoOption,
   parseDuration,
   parseOffset,
   parseVmAddress,
+  tunedChannelsOption,
   VM_HELP,
   type VmAddress,
 } from '../arguments.js';
@@ -26,7 +26,7 @@ export const save: CommandDescription = {
       .argument('<vm>', VM_HELP, parseVmAddress)
       .argument('<file>', 'the file to write; it appears when it is complete and on disk')
       .addOption(directIoOption())
-      .addOption(channelsOption())
+      .addOption(tunedChannelsOption())
       .addOption(
         new Option(
           '--method <method>',
@@ -137,7 +137,7 @@ function describe(result: SaveResult): string {
     ['method', `${result.method}: ${result.methodReason}`],
     ...(result.base === undefined ? [] : [['base', describeBase(result.base)] as const]),
     ['direct I/O', `${result.directIo ? 'on' : 'off'}: ${result.directIoReason}`],
-    ['channels', String(result.channels)],
+    ['channels', `${result.channels}: ${result.channelsReason}`],
     [
       'memory',
       `${formatSize(ramBytes)}, of it ${formatSize(normalBytes)} written, ${duplicatePages} zero pages left out`,
