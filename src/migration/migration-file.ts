@@ -98,6 +98,11 @@ export class MigrationFile implements Disposable {
       : { path, count, fds: new Array<number>(count).fill(channelFd) };
   }
 
+  /** The same for the main channel's descriptor. */
+  get mainPath(): string {
+    return this.channelFd === undefined ? this.name : descriptorPath(this.mainFd);
+  }
+
   /** A path under which a worker can open the file anew. */
   get channelPath(): string {
     return this.channelFd === undefined ? this.name : descriptorPath(this.channelFd);

@@ -50,6 +50,8 @@ export interface OutgoingOptions {
   ioSize?: number;
   /** See `FileChannelsOptions.dropBehind`. */
   dropBehind?: boolean;
+  /** Called when the file is complete, before the migration is. A throw fails the migration. */
+  beforeCompletion?: (result: OutgoingResult, signal: AbortSignal) => Promise<void>;
 }
 
 export interface OutgoingEvents {
@@ -152,6 +154,8 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
     try {
       this.#state.moveTo('setup');
       const result = await this.#migrate();
+      await this.#options.beforeCompletion?.(result, this.#abort.signal);
+      this.#abort.signal.throwIfAborted();
       this.#state.moveTo('completed');
       this.#totalTimeMs = result.totalTimeMs;
       return result;

@@ -7,6 +7,7 @@ import type { BuiltinGuest } from '../guest/builtin/builtin-guest.js';
 import { GuestSource } from '../migration/guest-source.js';
 import { IncomingMigration } from '../migration/incoming.js';
 import { OutgoingMigration } from '../migration/outgoing.js';
+import { factsOfGuest } from '../migration/saved-facts.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';
 import type { JsonObject } from '../options/qapi.js';
 import type { QemuProfile } from '../options/qemu-profile.js';
@@ -22,6 +23,7 @@ import type {
 import { EventSource } from './event-source.js';
 import { describeMigration } from './migration-info.js';
 import { type OpenTarget, openIncoming, openOutgoing, requireMappedFile } from './migration-target.js';
+import { sealing } from './sealed-save.js';
 
 export interface BuiltinBackendOptions {
   readonly profile: QemuProfile;
@@ -129,6 +131,7 @@ export class BuiltinBackend implements MigrationBackend {
       parameters,
       capabilities,
       sync: false,
+      ...sealing(target.file, factsOfGuest(this.#guest, this.#guest.runState), true),
     });
     this.#last = { kind: 'outgoing', migration, multifd: capabilities.multifd };
     migration.on('status', (status) => {

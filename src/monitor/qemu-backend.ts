@@ -14,6 +14,7 @@ import { OutgoingMigration } from '../migration/outgoing.js';
 import { QemuSharedSource } from '../migration/qemu-shared-source.js';
 import { loadByStream } from '../migration/qemu-stream-load.js';
 import { QemuStreamSource } from '../migration/qemu-stream-source.js';
+import { factsOfQemu } from '../migration/saved-facts.js';
 import type { OutgoingSource } from '../migration/source.js';
 import { MAXIMUM_FILE_CHANNELS } from '../multifd/file-channels.js';
 import { MAXIMUM_SOCKET_CHANNELS } from '../multifd/socket-channel-receiver.js';
@@ -37,6 +38,7 @@ import { EventSource } from './event-source.js';
 import { FdSets } from './fdset.js';
 import { describeMigration } from './migration-info.js';
 import { type OpenTarget, openIncoming, openOutgoing, requireMappedFile } from './migration-target.js';
+import { sealing } from './sealed-save.js';
 import type { Upstream } from './upstream.js';
 
 /** Since when QEMU has these. */
@@ -202,7 +204,10 @@ export class QemuBackend implements MigrationBackend {
 
   async #migrateByEngine(request: MigrationRequest): Promise<void> {
     const { parameters, capabilities } = request;
+    const { status: runState } = await this.vmStatus();
     const source = await outgoingSource(this.#vm, request);
+    const facts = await factsOfQemu(this.#vm, runState);
+    await this.#fetchDescriptors(request);
     const target = this.#openTarget(request);
     const migration = new OutgoingMigration({
       source,
@@ -210,6 +215,7 @@ export class QemuBackend implements MigrationBackend {
       parameters,
       capabilities,
       sync: false,
+      ...sealing(target.file, facts, source instanceof QemuSharedSource),
     });
     this.#failed = undefined;
     this.#engine = { migration, multifd: capabilities.multifd };

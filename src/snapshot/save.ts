@@ -8,7 +8,6 @@ import { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { probeDirectIo } from '../io/direct-io-probe.js';
 import { allocatedBytes, freeSpace } from '../io/file-space.js';
 import type { DirectIoMode } from '../io/open-direct.js';
-import { recordLaunch } from '../launch/launch-record.js';
 import type { Manifest } from '../manifest/manifest.js';
 import { type SealOptions, sealImage } from '../manifest/seal.js';
 import { readSigningKey } from '../manifest/signature.js';
@@ -21,6 +20,7 @@ import { type CopiedFigures, QemuCopiedSource } from '../migration/qemu-copied-s
 import { saveNatively } from '../migration/qemu-native-save.js';
 import { QemuSharedSource } from '../migration/qemu-shared-source.js';
 import { QemuStreamSource, type StreamMode } from '../migration/qemu-stream-source.js';
+import { factsOfGuest, factsOfQemu } from '../migration/saved-facts.js';
 import type { OutgoingSource } from '../migration/source.js';
 import { ChannelThreads } from '../multifd/channel-threads.js';
 import type { DigestAlgorithm } from '../multifd/chunk-hash.js';
@@ -245,8 +245,7 @@ async function saveQemu(run: SaveRun, vm: QemuVm, guard: SaveGuard, startedAt: n
   const memoryBytes = await memoryInUse(vm);
   await assertSpace(target, memoryBytes);
   await tune(run, memoryBytes);
-  // They are for looking inside; a save does not fail for want of them.
-  const guestRegions = await vm.guestRegions().catch(() => []);
+  const facts = await factsOfQemu(vm, runStateBefore);
   await guard.watch(vm, runStateBefore);
   const copied = method === 'incremental' && base ? new QemuCopiedSource(vm, base) : undefined;
   const settle = async (resume: () => Promise<void>) => {
@@ -262,7 +261,6 @@ async function saveQemu(run: SaveRun, vm: QemuVm, guard: SaveGuard, startedAt: n
           copied ?? (method === 'shared' ? new QemuSharedSource(vm) : streamSource(run, vm)),
           settle,
         );
-  const facts = { runState: runStateBefore, qemu: vm.versionText, guestRegions, ...launchOf(vm) };
   const result = await finish(run, saved, facts);
   if (options.afterwards === 'quit') {
     await vm.client.execute('quit').catch(() => {});
@@ -335,10 +333,7 @@ async function saveBuiltin(run: SaveRun, guest: BuiltinGuest, startedAt: number)
       throw error;
     },
   );
-  const guestRegions = guest.blocks.map(({ idstr, guestAddress: start, usedLength: length }) => ({
-    ...{ idstr, start, length, blockOffset: 0 },
-  }));
-  const result = await finish(run, saved, { runState: runStateBefore, guestRegions });
+  const result = await finish(run, saved, factsOfGuest(guest, runStateBefore));
   if (options.afterwards === 'quit') await guest[Symbol.asyncDispose]();
   return {
     file: target.file,
@@ -434,17 +429,6 @@ async function publish(
   const { blocks, size } = fstatSync(target.fd);
   await target.publish();
   return { allocatedBytes: blocks * 512, fileBytes: size };
-}
-
-/** Without the right to look at the process, or over TCP, a file is as good, but has to be told how to start its VM. */
-function launchOf(vm: QemuVm): Pick<Manifest, 'launch'> {
-  const pid = vm.peerPid();
-  if (pid === undefined) return {};
-  try {
-    return { launch: recordLaunch(pid) };
-  } catch {
-    return {};
-  }
 }
 
 async function saveThroughEngine(run: SaveRun, source: OutgoingSource, settle: Settle): Promise<Saved> {

@@ -266,6 +266,24 @@ for (const multifd of [false, true]) {
     if ((await loaded.status()) !== 'running') await loaded.cont();
     await loaded.console.waitForCounterAbove(counter);
     assert.deepEqual(loaded.console.torn, []);
+
+    const third = await front(t, { ...options, qemu: '7.2', incoming: true });
+    const other = await third.connect();
+    await other.ask('migrate-set-capabilities', capabilities(...wanted));
+    await other.ask('migrate-set-parameters', { 'direct-io': true, 'multifd-channels': 2 });
+    const missing = await other.ask('migrate-incoming', { uri: `file:${file}.missing` });
+    assert.match(JSON.stringify(missing?.error), /Could not open .*No such file or directory/);
+    assert.deepEqual(await other.ask('migrate-incoming', { uri: `file:${file}` }), { return: {} });
+    assert.equal((await settled(other)).status, 'completed');
+    if ((await third.vm.status()) !== 'running') await third.vm.cont();
+    await third.vm.console.waitForCounterAbove(counter);
+    assert.deepEqual(third.vm.console.torn, []);
+
+    const again = await client.ask('migrate-incoming', { uri: `file:${file}` });
+    assert.deepEqual(again?.error, {
+      class: 'GenericError',
+      desc: "'-incoming' was not specified on the command line",
+    });
   });
 }
 

@@ -1,0 +1,36 @@
+/** What a manifest tells of the VM that was saved. */
+import type { GuestRamBlock } from '../guest/guest.js';
+import type { QemuVm } from '../guest/qemu/qemu-vm.js';
+import { recordLaunch } from '../launch/launch-record.js';
+import type { Manifest } from '../manifest/manifest.js';
+import type { SealOptions } from '../manifest/seal.js';
+
+type Facts = SealOptions['facts'];
+
+/** @param runState of the VM before the save */
+export async function factsOfQemu(vm: QemuVm, runState: string): Promise<Facts> {
+  // They are for looking inside; a save does not fail for want of them.
+  const guestRegions = await vm.guestRegions().catch(() => []);
+  return { runState, qemu: vm.versionText, guestRegions, ...launchOf(vm) };
+}
+
+export function factsOfGuest(guest: { readonly blocks: readonly GuestRamBlock[] }, runState: string): Facts {
+  const guestRegions = guest.blocks.map(({ idstr, guestAddress: start, usedLength: length }) => ({
+    idstr,
+    start,
+    length,
+    blockOffset: 0,
+  }));
+  return { runState, guestRegions };
+}
+
+/** Without the right to look at the process, or over TCP, a file is as good, but has to be told how to start its VM. */
+function launchOf(vm: QemuVm): Pick<Manifest, 'launch'> {
+  const pid = vm.peerPid();
+  if (pid === undefined) return {};
+  try {
+    return { launch: recordLaunch(pid) };
+  } catch {
+    return {};
+  }
+}

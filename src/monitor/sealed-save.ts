@@ -1,0 +1,50 @@
+/** The manifest of files that are saved through a monitor. */
+import { constants } from 'node:fs';
+import { closeFile, openFile } from '../io/open-file.js';
+import { type SealOptions, sealImage } from '../manifest/seal.js';
+import type { MigrationFile } from '../migration/migration-file.js';
+import type { OutgoingOptions } from '../migration/outgoing.js';
+
+/**
+ * Options that give the file of a migration its manifest before the migration completes: with checksums where mapram
+ * copies the memory itself, without them where pages come by a stream, which would have to be read again. A file that
+ * cannot be opened for reading (a write-only descriptor to what is not ours) gets none.
+ *
+ * @param copies whether the engine copies the memory
+ */
+export function sealing(
+  file: MigrationFile,
+  facts: SealOptions['facts'],
+  copies: boolean,
+): Pick<OutgoingOptions, 'checksums' | 'beforeCompletion'> {
+  if (!isReadable(file.mainPath)) return {};
+  return {
+    ...(copies ? { checksums: 'xxh64' } : {}),
+    beforeCompletion: async ({ channels, checksums }, signal) => {
+      await sealImage({
+        path: file.mainPath,
+        fd: file.mainFd,
+        offset: file.offset,
+        facts,
+        channels,
+        direct: file.direct,
+        signal,
+        ...(checksums
+          ? {
+              checksums: { algorithm: checksums.algorithm, chunkBytes: checksums.chunkBytes },
+              digests: checksums.digests,
+            }
+          : {}),
+      });
+    },
+  };
+}
+
+function isReadable(path: string): boolean {
+  try {
+    closeFile(openFile(path, constants.O_RDONLY));
+    return true;
+  } catch {
+    return false;
+  }
+}
