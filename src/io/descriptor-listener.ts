@@ -1,4 +1,4 @@
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -61,6 +61,12 @@ export class DescriptorListener implements AsyncDisposable {
         cause,
       });
     }
+  }
+
+  /** Gives the directory and the socket to another user, who alone may connect then. Needs the right to (root). */
+  letIn(user: number): void {
+    chownSync(this.#directory, user, -1);
+    chownSync(this.path, user, -1);
   }
 
   /** The next connection. The caller closes the descriptor. Rejects when the signal fires or the listener is closed. */

@@ -1,7 +1,7 @@
 /**
- * A migration that a QEMU sends to this process over a private Unix socket, of any version.
+ * A migration that a QEMU of any version sends to this process, over a descriptor of its own or a private Unix socket.
  *
- *     migrate-set-capabilities, -parameters, migrate unix:…     QEMU connects: main channel, multifd channels
+ *     migrate-set-capabilities, -parameters, migrate            QEMU connects: main channel, multifd channels
  *     start                                                     configuration and RAM blocks
  *     place                                                     pages go to their slots
  *     devices                                                   device state; QEMU has completed
@@ -9,7 +9,6 @@
 import { MapramError } from '../errors.js';
 import { MigrationSettings } from '../guest/qemu/migration-settings.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
-import { DescriptorListener } from '../io/descriptor-listener.js';
 import { closeFile } from '../io/open-file.js';
 import { peerCredentials } from '../io/unix-socket.js';
 import type { PagePlace } from '../multifd/page-placer.js';
@@ -18,6 +17,7 @@ import { splitTail } from '../stream/device-sections.js';
 import { encodeGlobalState, GLOBAL_STATE_BYTES, GLOBAL_STATE_SECTION } from '../stream/global-state.js';
 import type { PlacedPages, SourceDevices, SourceSetup } from './source.js';
 import { type ReceivedPages, StreamReceiver, type StreamStart } from './stream-receiver.js';
+import { openStreamRoute, type StreamRoute } from './stream-route.js';
 
 export interface QemuStreamOptions {
   /** Beside `events`, and `multifd` where there are channels. */
@@ -36,9 +36,6 @@ const PARAMETERS: Partial<MigrationParameters> = { 'max-bandwidth': 0, 'tls-cred
 
 const NOTHING_PLACED: ReceivedPages = { normalPages: 0, duplicatePages: 0, bytes: 0, channels: [] };
 
-/** QEMU connects at once; if it cannot (a sandbox, another host), waiting longer does not help. */
-const CONNECT_TIMEOUT_MS = 10_000;
-
 export class QemuStream {
   readonly vm: QemuVm;
   readonly #options: QemuStreamOptions;
@@ -46,7 +43,7 @@ export class QemuStream {
   #wasRunning = false;
   #stoppedHere = false;
   #settings: MigrationSettings | undefined;
-  #listener: DescriptorListener | undefined;
+  #route: StreamRoute | undefined;
   readonly #sockets: number[] = [];
   #receiver: StreamReceiver | undefined;
   #migrating = false;
@@ -70,7 +67,11 @@ export class QemuStream {
 
   /** The QEMU process, 0 where it cannot be told. */
   get peerPid(): number {
-    return this.#sockets[0] === undefined ? 0 : peerCredentials(this.#sockets[0]).pid;
+    const known = this.vm.peerPid();
+    if (known !== undefined) return known;
+    // Over a Unix socket the first connection is one of this process's own.
+    const [socket] = this.vm.client.canPassDescriptors ? [] : this.#sockets;
+    return socket === undefined ? 0 : peerCredentials(socket).pid;
   }
 
   /** Has QEMU connect and reads up to the RAM block list. */
@@ -90,15 +91,16 @@ export class QemuStream {
       [...capabilities, 'events', ...(channels > 0 ? ['multifd'] : [])],
       { ...PARAMETERS, ...(channels > 0 ? { 'multifd-channels': channels } : {}), ...parameters },
     );
-    this.#listener = await DescriptorListener.open();
+    const route = await openStreamRoute(vm, channels + 1);
+    this.#route = route;
     this.#watchRunState();
     if (stopFirst && this.#wasRunning) await this.stopGuest();
     signal.throwIfAborted();
     this.#signal = signal;
     signal.addEventListener('abort', this.#onAbort, { once: true });
     this.#migrating = true;
-    await vm.client.execute('migrate', { uri: `unix:${this.#listener.path}` });
-    await this.#connect(channels + 1, signal);
+    await vm.client.execute('migrate', { uri: route.uri });
+    this.#sockets.push(...(await route.connect(signal)));
     receiver.connected(this.#sockets);
     return await this.#orQemuReason(receiver.start());
   }
@@ -179,7 +181,7 @@ export class QemuStream {
     this.#signal?.removeEventListener('abort', this.#onAbort);
     this.#endEvents?.();
     await this.#receiver?.dispose();
-    await this.#listener?.close();
+    await this.#route?.[Symbol.asyncDispose]();
     for (const socket of this.#sockets.splice(0)) closeFile(socket);
     try {
       await this.#settings?.restore();
@@ -199,35 +201,6 @@ export class QemuStream {
     } catch {
       // QEMU is gone, and its guest with it: the error that led here tells.
     }
-  }
-
-  /** Takes exactly the connections that QEMU makes, and stops listening then. */
-  async #connect(count: number, signal: AbortSignal): Promise<void> {
-    const { vm } = this;
-    const listener = this.#listener as DescriptorListener;
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(CONNECT_TIMEOUT_MS)]);
-    const qemu = vm.peerPid() ?? 0;
-    while (this.#sockets.length < count) {
-      const socket = await listener.accept(limit).catch(async (error: unknown) => {
-        if (signal.aborted) throw error;
-        const { 'error-desc': reason } = await vm.migrationInfo();
-        throw new MapramError(
-          'MIGRATION',
-          `receiving ${this.#name}: QEMU made ${this.#sockets.length} of ${count} connections to ${listener.path}${reason ? ` and gave up: ${reason}` : ` within ${CONNECT_TIMEOUT_MS / 1000} s`}; it must run on this host, as a user who can enter that directory`,
-          { path: vm.address, cause: error },
-        );
-      });
-      this.#sockets.push(socket);
-      const { pid } = peerCredentials(socket);
-      if (pid !== (qemu || this.peerPid)) {
-        throw new MapramError(
-          'MIGRATION',
-          `receiving ${this.#name}: process ${pid} connected to ${listener.path}, which belongs to the QEMU with process id ${qemu || this.peerPid}`,
-          { path: vm.address },
-        );
-      }
-    }
-    await listener.close();
   }
 
   /** QEMU stops the guest by itself when it switches over; background snapshots let it run again soon after. */

@@ -22,6 +22,7 @@ import { QemuSharedSource } from '../migration/qemu-shared-source.js';
 import { QemuStreamSource, type StreamMode } from '../migration/qemu-stream-source.js';
 import { factsOfGuest, factsOfQemu } from '../migration/saved-facts.js';
 import type { OutgoingSource } from '../migration/source.js';
+import { whyNotConnectable } from '../migration/stream-route.js';
 import { ChannelThreads } from '../multifd/channel-threads.js';
 import type { DigestAlgorithm } from '../multifd/chunk-hash.js';
 import { digestChunkBytes } from '../multifd/digest-chunk-bytes.js';
@@ -309,7 +310,7 @@ function streamSource({ options, channels }: SaveRun, vm: QemuVm): QemuStreamSou
       : { kind: 'live', ...(live === true ? {} : live) };
   return new QemuStreamSource(vm, {
     mode,
-    channels: streamChannels(vm, options, channels),
+    channels: streamChannels(vm, options, whyNotConnectable(vm) === undefined, channels),
     compression,
   });
 }

@@ -24,9 +24,14 @@ test('an old QEMU on a small host streams through one connection, unless channel
   ];
   for (const [version, processors, wishes, expected] of cases) {
     assert.equal(
-      streamChannels(qemu(version), wishes, 4, processors),
+      streamChannels(qemu(version), wishes, true, 4, processors),
       expected,
       `QEMU ${version}, ${processors} processors, ${JSON.stringify(wishes)}`,
     );
   }
+});
+
+test('where QEMU cannot connect by itself, only who asks for channels gets them, or the reason why not', () => {
+  assert.equal(streamChannels(qemu(90), {}, false, 4, 8), 0);
+  assert.equal(streamChannels(qemu(90), { channels: 4 }, false, 4, 8), 4);
 });

@@ -13,6 +13,8 @@ interface Request {
   id: number;
 }
 
+const NO_DESCRIPTOR = { class: 'GenericError', desc: 'No file descriptor supplied via SCM_RIGHTS' };
+
 export interface FakeQemuOptions {
   version?: [major: number, minor: number];
   /** Called when the migration begins, with the path that QEMU is told to connect to. */
@@ -82,7 +84,9 @@ export class FakeQemu implements AsyncDisposable {
         const request = JSON.parse(text.slice(0, end)) as Request;
         text = text.slice(end + 1);
         this.commands.push(request.execute);
-        say({ return: this.#answer(request), id: request.id });
+        // Node's sockets drop the descriptor that came along.
+        if (request.execute === 'getfd') say({ error: NO_DESCRIPTOR, id: request.id });
+        else say({ return: this.#answer(request), id: request.id });
       }
     });
   }

@@ -1,0 +1,156 @@
+/**
+ * The way on which QEMU's connections come to this process:
+ *
+ * | | passed descriptor | private socket |
+ * |---|---|---|
+ * | connections | one | one, and another for each multifd channel |
+ * | needs | QMP over a Unix socket | a QEMU whose user may enter a directory of mode 0700 |
+ */
+import { readFileSync } from 'node:fs';
+import { geteuid } from 'node:process';
+import { MapramError } from '../errors.js';
+import type { QemuVm } from '../guest/qemu/qemu-vm.js';
+import { DescriptorListener } from '../io/descriptor-listener.js';
+import { closeFile } from '../io/open-file.js';
+import { peerCredentials, socketPair } from '../io/unix-socket.js';
+
+export interface StreamRoute extends AsyncDisposable {
+  /** For the command `migrate`. */
+  uri: string;
+  /**
+   * The connections that QEMU makes, as blocking descriptors, once it was told to migrate. The caller closes them.
+   *
+   * @throws MapramError `MIGRATION` where QEMU does not connect, or somebody else does; `signal`'s reason
+   */
+  connect(signal: AbortSignal): Promise<number[]>;
+}
+
+/** QEMU connects at once; if it cannot (a sandbox, another host), waiting longer does not help. */
+const CONNECT_TIMEOUT_MS = 10_000;
+/** Under which QEMU knows the descriptor. */
+const DESCRIPTOR_NAME = 'mapram-stream';
+
+/**
+ * @param connections one for a plain stream, one more than there are multifd channels otherwise
+ * @throws MapramError `UNSUPPORTED` where QEMU cannot come on any way
+ */
+export async function openStreamRoute(vm: QemuVm, connections: number): Promise<StreamRoute> {
+  const passed = connections === 1 ? await passDescriptor(vm) : undefined;
+  return passed ?? (await openPrivateSocket(vm, connections));
+}
+
+/** Undefined over TCP, or where something between this process and QEMU does not pass descriptors on. */
+async function passDescriptor(vm: QemuVm): Promise<StreamRoute | undefined> {
+  if (!vm.client.canPassDescriptors) return undefined;
+  const [ours, theirs] = socketPair();
+  try {
+    await vm.client.execute('getfd', { fdname: DESCRIPTOR_NAME }, { descriptors: [theirs] });
+  } catch {
+    closeFile(ours);
+    return undefined;
+  } finally {
+    closeFile(theirs);
+  }
+  let taken = false;
+  return {
+    uri: `fd:${DESCRIPTOR_NAME}`,
+    async connect() {
+      taken = true;
+      return [ours];
+    },
+    async [Symbol.asyncDispose]() {
+      if (taken) return;
+      closeFile(ours);
+      // The migration has not begun, and QEMU would keep its end.
+      await vm.client.execute('closefd', { fdname: DESCRIPTOR_NAME }).catch(() => {});
+    },
+  };
+}
+
+async function openPrivateSocket(vm: QemuVm, connections: number): Promise<StreamRoute> {
+  const problem = whyNotConnectable(vm);
+  if (problem !== undefined) {
+    throw new MapramError(
+      'UNSUPPORTED',
+      `receiving the stream of the VM at ${vm.address}: ${problem}; save with --no-multifd, or as root or that user`,
+      { path: vm.address },
+    );
+  }
+  const listener = await DescriptorListener.open();
+  const user = foreignUser(vm);
+  if (user !== undefined) listener.letIn(user);
+  return {
+    uri: `unix:${listener.path}`,
+    connect: (signal) => acceptAll(vm, listener, connections, signal),
+    [Symbol.asyncDispose]: () => listener.close(),
+  };
+}
+
+/** Why QEMU cannot make connections to this process, undefined if it can or that cannot be told. */
+export function whyNotConnectable(vm: QemuVm): string | undefined {
+  const user = foreignUser(vm);
+  if (user === undefined || geteuid?.() === 0) return undefined;
+  return `QEMU runs as user ${user}, who may not enter the private directory of this process, to which multifd channels connect`;
+}
+
+/** The user of QEMU, where that is neither this one nor root. */
+function foreignUser(vm: QemuVm): number | undefined {
+  const user = userOf(vm.peerPid());
+  return user === 0 || user === geteuid?.() ? undefined : user;
+}
+
+/** The user whose rights a process has on files; undefined where that cannot be told. */
+function userOf(pid: number | undefined): number | undefined {
+  if (pid === undefined) return undefined;
+  try {
+    const users = readFileSync(`/proc/${pid}/status`, 'latin1').match(/^Uid:((?:\s+\d+){4})$/m)?.[1];
+    return users === undefined ? undefined : Number(users.trim().split(/\s+/)[3]);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Takes exactly the connections that QEMU makes, and stops listening then. */
+async function acceptAll(
+  vm: QemuVm,
+  listener: DescriptorListener,
+  count: number,
+  signal: AbortSignal,
+): Promise<number[]> {
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(CONNECT_TIMEOUT_MS)]);
+  const sockets: number[] = [];
+  let qemu = vm.peerPid();
+  try {
+    while (sockets.length < count) {
+      const socket = await listener.accept(limit).catch(async (error: unknown) => {
+        if (signal.aborted) throw error;
+        throw await notConnected(vm, listener.path, `${sockets.length} of ${count} connections`, error);
+      });
+      sockets.push(socket);
+      const { pid } = peerCredentials(socket);
+      qemu ??= pid;
+      if (pid !== qemu) {
+        throw new MapramError(
+          'MIGRATION',
+          `receiving the stream of the VM at ${vm.address}: process ${pid} connected to ${listener.path}, which belongs to the QEMU with process id ${qemu}`,
+          { path: vm.address },
+        );
+      }
+    }
+    await listener.close();
+    return sockets;
+  } catch (error) {
+    for (const socket of sockets) closeFile(socket);
+    throw error;
+  }
+}
+
+async function notConnected(vm: QemuVm, path: string, made: string, cause: unknown): Promise<MapramError> {
+  const { 'error-desc': reason } = await vm.migrationInfo();
+  const how = reason ? `and gave up: ${reason}` : `within ${CONNECT_TIMEOUT_MS / 1000} s`;
+  return new MapramError(
+    'MIGRATION',
+    `receiving the stream of the VM at ${vm.address}: QEMU made ${made} to ${path} ${how}; it must run on this host, as a user who can enter that directory`,
+    { path: vm.address, cause },
+  );
+}

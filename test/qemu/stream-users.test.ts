@@ -1,0 +1,103 @@
+/** QEMU as a user of its own, as libvirt runs it: that user may not enter what belongs to mapram's. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { describe, test } from 'node:test';
+import { MappedRamImage } from '../../src/mapped-ram/image.js';
+import { save } from '../../src/snapshot/save.js';
+import { needs, type QemuName, repositoryRoot } from '../support/environment.js';
+import { loadMappedRam } from '../support/native-migration.js';
+import { startVm, type TestVm } from '../support/qemu.js';
+
+/** `nobody`, and a user who is nobody else. */
+const QEMU_USER = 65534;
+const OTHER_USER = 54321;
+
+const cli = path.join(repositoryRoot, 'build', 'src', 'cli', 'main.js');
+const isRoot = process.getuid?.() === 0;
+
+function startForeignVm(qemu: QemuName): Promise<TestVm> {
+  const user = `${QEMU_USER}:${QEMU_USER}`;
+  const extraArgs = qemu === '7.2' ? ['-runas', user] : ['-run-with', `user=${user}`];
+  return startVm({ qemu, machine: 'pc', extraArgs });
+}
+
+const qemus: QemuName[] = ['10.0', '7.2'];
+for (const qemu of qemus) {
+  describe(
+    `QEMU ${qemu} as another user`,
+    isRoot ? needs({ qemu, guest: 'tiny' }) : { skip: 'needs root' },
+    () => {
+      test('streams to root, by a descriptor or through channels', async (t) => {
+        await using vm = await startForeignVm(qemu);
+        for (const [name, way] of Object.entries({ plain: { multifd: false }, multifd: { channels: 2 } })) {
+          await t.test(name, async () => {
+            const file = path.join(vm.folder, 'image');
+            await save({ vm: vm.qmpPath, file, method: 'stream', force: true, ...way });
+            await using image = await MappedRamImage.open(file);
+            assert.equal(image.complete, true);
+            await vm.console.waitForCounterAbove();
+          });
+        }
+      });
+
+      test('streams to a third user by a descriptor; channels are refused with a way out', async (t) => {
+        if (!readableForOthers()) return t.skip('this repository is for its owner alone');
+        await using vm = await startForeignVm(qemu);
+        const folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-user-'));
+        t.after(() => rmSync(folder, { recursive: true }));
+        chownSync(folder, OTHER_USER, OTHER_USER);
+        // That the user may speak to the monitor is up to who runs the VM.
+        chmodSync(vm.folder, 0o755);
+        chmodSync(vm.qmpPath, 0o666);
+        mkdirSync(path.join(folder, 'run'), { mode: 0o700 });
+        chownSync(path.join(folder, 'run'), OTHER_USER, OTHER_USER);
+        const file = path.join(folder, 'image');
+        const saveAsOther = (...args: string[]) =>
+          spawnSync(
+            'setpriv',
+            [
+              ...[`--reuid=${OTHER_USER}`, `--regid=${OTHER_USER}`, '--clear-groups'],
+              ...[process.execPath, cli, 'save', vm.qmpPath, file, '--method', 'stream', ...args],
+            ],
+            {
+              encoding: 'utf8',
+              env: { ...process.env, XDG_RUNTIME_DIR: path.join(folder, 'run'), HOME: folder },
+            },
+          );
+
+        const refused = saveAsOther('--channels', '2');
+        assert.equal(refused.status, 1);
+        assert.match(refused.stderr, /QEMU runs as user 65534, who may not enter .*save with --no-multifd/);
+        await vm.console.waitForCounterAbove();
+
+        const saved = saveAsOther();
+        assert.equal(
+          saved.stderr
+            .split('\n')
+            .filter((line) => line.startsWith('mapram: '))
+            .join('\n'),
+          '',
+        );
+        assert.equal(saved.status, 0);
+        assert.equal(statSync(file).uid, OTHER_USER);
+        await vm.console.waitForCounterAbove();
+        if (qemu === '7.2') return;
+        await using loaded = await startVm({ machine: 'pc', incoming: true });
+        await loadMappedRam(loaded, file);
+        await loaded.console.waitForCounterAbove(-1);
+        assert.equal(await loaded.console.checksum(), vm.console.bootChecksum);
+      });
+    },
+  );
+}
+
+/** The command line has to be readable for whom it is run as. */
+function readableForOthers(): boolean {
+  for (let place = cli; place !== '/'; place = path.dirname(place)) {
+    if ((statSync(place).mode & 0o005) === 0) return false;
+  }
+  return true;
+}
