@@ -55,6 +55,7 @@ export { ClonePool, type ClonePoolHealth, type ClonePoolOptions } from './snapsh
 export { convertToElf } from './snapshot/convert-elf.js';
 export { convertToMappedRam } from './snapshot/convert-mapped-ram.js';
 export { convertToRaw } from './snapshot/convert-raw.js';
+export { convertToStream } from './snapshot/convert-stream.js';
 export type { Conversion, ConvertedFile, ConvertOptions, ConvertTarget } from './snapshot/convert-target.js';
 export { ForkedVms, type ForkOptions, fork } from './snapshot/fork.js';
 export {
