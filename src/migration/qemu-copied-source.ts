@@ -20,9 +20,13 @@ import { createMemfd } from '../io/memfd.js';
 import { closeFile, openFile, reopenFile } from '../io/open-file.js';
 import { PageOrigin, readPageMap } from '../io/page-map.js';
 import { shareRange } from '../io/share-range.js';
+import { checkManifest } from '../manifest/check-manifest.js';
 import { withoutManifest } from '../manifest/description-text.js';
+import type { Manifest } from '../manifest/manifest.js';
 import { PageBitmap } from '../mapped-ram/bitmap.js';
+import type { ImageBlock } from '../mapped-ram/image.js';
 import { writeFully } from '../mapped-ram/positional-write.js';
+import { CHUNK_STATE, DigestTable } from '../multifd/digest-table.js';
 import type { PagePlace, PlacedBlock } from '../multifd/page-placer.js';
 import { isZeroPage, wordsOf } from '../multifd/zero-page.js';
 import { splitTail } from '../stream/device-sections.js';
@@ -50,6 +54,8 @@ export class QemuCopiedSource implements OutgoingSource {
   readonly #vm: QemuVm;
   readonly #base: BaseSnapshot;
   readonly #buffer = alignedBuffer(PIECE_BYTES);
+  /** Of the base, where it is sound. */
+  #manifest: Manifest | undefined;
   #wasRunning = false;
   #place: PagePlace | undefined;
   #target: number | undefined;
@@ -75,6 +81,8 @@ export class QemuCopiedSource implements OutgoingSource {
   async setup(): Promise<SourceSetup> {
     this.#wasRunning = (await this.#vm.assertCanMigrate()) === 'running';
     const { image, blocks } = this.#base;
+    const { manifest, problems } = await checkManifest(image);
+    if (problems.length === 0) this.#manifest = manifest;
     const { machine, targetPageBits, uuid } = image.configuration;
     return {
       machine,
@@ -215,7 +223,26 @@ export class QemuCopiedSource implements OutgoingSource {
         await this.#copyFromBase(base, run, placed.pagesOffset);
       }
     }
+    this.#takeDigests(base, placed, origins);
     this.#count(bitmap);
+  }
+
+  /** Chunks in which nothing has changed keep the digests that the base's manifest has for them. */
+  #takeDigests(base: ImageBlock, placed: PlacedBlock, origins: Uint8Array): void {
+    const { checksums, blocks } = this.#manifest ?? {};
+    const known = blocks?.find(({ idstr }) => idstr === base.idstr)?.digests;
+    const shape = placed.digests;
+    if (!shape || known === undefined) return;
+    if (checksums?.algorithm !== shape.algorithm || checksums.chunkBytes !== shape.chunkBytes) return;
+    const table = new DigestTable(shape);
+    const before = Buffer.from(known, 'base64');
+    const pages = shape.chunkBytes / base.pageSize;
+    for (let chunk = 0; chunk < table.count; chunk++) {
+      if (origins.subarray(chunk * pages, (chunk + 1) * pages).includes(PageOrigin.PRIVATE)) continue;
+      const digest = table.digest(chunk);
+      digest.set(before.subarray(chunk * digest.length, (chunk + 1) * digest.length));
+      table.setState(chunk, CHUNK_STATE.done);
+    }
   }
 
   async #takeAll(block: BaseBlock, placed: PlacedBlock, signal: AbortSignal): Promise<void> {
