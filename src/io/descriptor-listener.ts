@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { MapramError } from '../errors.js';
-import { closeFile } from './open-file.js';
+import { releaseFiles } from './open-file.js';
 import { duplicateBlocking } from './unix-socket.js';
 
 interface Waiter {
@@ -106,7 +106,7 @@ export class DescriptorListener implements AsyncDisposable {
       this.#server.close(() => resolve());
     });
     this.#fail(this.#cancelled());
-    for (const fd of this.#accepted.splice(0)) closeFile(fd);
+    releaseFiles(this.#accepted.splice(0));
     rmSync(this.#directory, { recursive: true, force: true });
   }
 

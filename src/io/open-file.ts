@@ -20,6 +20,17 @@ export function reopenFile(fd: number, flags: number): number {
   return openFile(descriptorPath(fd), flags & ~constants.O_NOFOLLOW);
 }
 
+/** Closes descriptors with which nothing was written: a failure loses nothing, and none of the others is kept open for it. */
+export function releaseFiles(fds: Iterable<number>): void {
+  for (const fd of fds) {
+    try {
+      closeFile(fd);
+    } catch {
+      // The descriptor is gone all the same.
+    }
+  }
+}
+
 /** `close(2)`. The descriptor is gone even when this throws. */
 export function closeFile(fd: number): void {
   try {

@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MapramError } from '../errors.js';
 import { native } from './native.js';
-import { closeFile } from './open-file.js';
+import { releaseFiles } from './open-file.js';
 import { hasErrno } from './system-error.js';
 
 const SOL_SOCKET = 1;
@@ -156,7 +156,7 @@ export function receiveDescriptors(
   }
   // Padding leaves room for one descriptor more than was asked for.
   if ((flags & MSG_CTRUNC) !== 0 || fds.length > maximumFds) {
-    for (const extra of fds) closeFile(extra);
+    releaseFiles(fds);
     throw new MapramError('IO', `receiving descriptors: more than ${maximumFds} came in one message`);
   }
   return { data: data.subarray(0, bytes), fds };

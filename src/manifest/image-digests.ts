@@ -1,7 +1,7 @@
 /** Digests of what is in an image: its pages are read once, by all channels, past the page cache where possible. */
 import { constants } from 'node:fs';
 import { O_DIRECT } from '../io/direct-io-support.js';
-import { closeFile, reopenFile } from '../io/open-file.js';
+import { releaseFiles, reopenFile } from '../io/open-file.js';
 import type { ImageBlock, MappedRamImage } from '../mapped-ram/image.js';
 import { type ChannelRegion, regionBitmapBytes } from '../multifd/channel-region.js';
 import type { ChannelThreads } from '../multifd/channel-threads.js';
@@ -133,13 +133,7 @@ class OwnDescriptors implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const fd of this.fds.splice(0)) {
-      try {
-        closeFile(fd);
-      } catch {
-        // Of a file that was only read: the descriptor is gone, and nothing is lost.
-      }
-    }
+    releaseFiles(this.fds.splice(0));
   }
 }
 

@@ -5,7 +5,7 @@
 import { constants } from 'node:fs';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
 import type { QemuRamBlock } from '../guest/qemu/ram-block-table.js';
-import { closeFile } from '../io/open-file.js';
+import { releaseFiles } from '../io/open-file.js';
 import { pageMapUnit } from '../io/page-map.js';
 import { openProcessMapping, type ProcessMapping, readProcessMaps } from '../io/process-maps.js';
 import { ProcessMemory } from '../io/process-memory.js';
@@ -60,14 +60,14 @@ export class BaseSnapshot implements AsyncDisposable {
     }
     opened?.memory?.[Symbol.dispose]();
     await opened?.image?.close();
-    if (opened !== undefined) closeFile(opened.fd);
+    if (opened !== undefined) releaseFiles([opened.fd]);
     return undefined;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.memory[Symbol.dispose]();
     await this.image.close();
-    closeFile(this.fd);
+    releaseFiles([this.fd]);
   }
 }
 

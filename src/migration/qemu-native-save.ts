@@ -10,7 +10,7 @@ import { lendFdset } from '../guest/qemu/lent-fdset.js';
 import { MigrationSettings } from '../guest/qemu/migration-settings.js';
 import type { QemuMigrationInfo, QemuVm } from '../guest/qemu/qemu-vm.js';
 import { O_DIRECT } from '../io/direct-io-support.js';
-import { closeFile, openFile } from '../io/open-file.js';
+import { openFile, releaseFiles } from '../io/open-file.js';
 import type { ProgressEvent } from '../progress.js';
 import { ProgressMeter } from '../progress-meter.js';
 import { type LiveLimits, liveCapabilities, liveParameters, withinLimits } from './live-limits.js';
@@ -113,6 +113,6 @@ async function openTarget(vm: QemuVm, path: string, directIo: boolean): Promise<
     if (directIo) fds.push(openFile(path, constants.O_WRONLY | O_DIRECT));
     return await lendFdset(vm, fds);
   } finally {
-    for (const fd of fds) closeFile(fd);
+    releaseFiles(fds);
   }
 }

@@ -13,7 +13,7 @@
 import { MapramError } from '../errors.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { openSharedRam, type SharedRam } from '../guest/qemu/shared-ram.js';
-import { closeFile } from '../io/open-file.js';
+import { releaseFiles } from '../io/open-file.js';
 import type { PagePlace } from '../multifd/page-placer.js';
 import { QemuStream, streamSetup } from './qemu-stream.js';
 import type { OutgoingSource, PlacedPages, SourceDevices, SourceSetup } from './source.js';
@@ -89,7 +89,7 @@ export class QemuSharedSource implements OutgoingSource {
 
   async dispose(): Promise<void> {
     await this.#stream.dispose();
-    for (const { fd } of this.#shared.opened.splice(0)) closeFile(fd);
+    releaseFiles(this.#shared.opened.splice(0).map(({ fd }) => fd));
   }
 
   /** Which of the blocks in the stream are the shared ones, which QEMU leaves to the engine. */

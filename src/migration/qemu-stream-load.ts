@@ -5,7 +5,7 @@
 import { MapramError } from '../errors.js';
 import { MigrationSettings } from '../guest/qemu/migration-settings.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
-import { closeFile } from '../io/open-file.js';
+import { releaseFiles } from '../io/open-file.js';
 import { PrivateDirectory } from '../io/private-directory.js';
 import { connectBlocking } from '../io/socket-connection.js';
 import type { MappedRamImage } from '../mapped-ram/image.js';
@@ -30,6 +30,8 @@ export interface StreamLoadOptions {
 }
 
 const PROGRESS_MS = 200;
+/** How long QEMU may take to notice that sending has failed. */
+const PATIENCE_MS = 3000;
 
 /**
  * Resolves when QEMU has loaded everything.
@@ -71,14 +73,17 @@ export async function loadByStream(vm: QemuVm, options: StreamLoadOptions): Prom
     });
     signal.addEventListener('abort', giveUp, { once: true });
     ticker = reportProgress(sender, image, options.onProgress);
-    await firstFailure(sender.sent(), vm.waitForMigration(['completed'], { signal, announced: true }));
+    const abandon = new AbortController();
+    const waiting = AbortSignal.any([signal, abandon.signal]);
+    const loaded = vm.waitForMigration(['completed'], { signal: waiting, announced: true });
+    await firstFailure(sender.sent(), loaded, abandon);
     await settings.restore();
     return sender.counters();
   } finally {
     clearInterval(ticker);
     signal.removeEventListener('abort', giveUp);
     await sender?.dispose();
-    for (const socket of sockets) closeFile(socket);
+    releaseFiles(sockets);
   }
 }
 
@@ -96,10 +101,19 @@ async function connect(vm: QemuVm, path: string): Promise<number> {
 
 /**
  * QEMU sees the end of the stream before it has loaded it, and a refusal of QEMU's breaks the connections: what QEMU says
- * counts more.
+ * counts more. But it may never say anything: 10.0.2 waits for ever for the pages of a multifd channel that ended too early.
  */
-async function firstFailure(sent: Promise<void>, loaded: Promise<unknown>): Promise<void> {
+async function firstFailure(
+  sent: Promise<void>,
+  loaded: Promise<unknown>,
+  abandon: AbortController,
+): Promise<void> {
+  let patience: NodeJS.Timeout | undefined;
+  sent.catch((reason) => {
+    patience = setTimeout(() => abandon.abort(reason), PATIENCE_MS);
+  });
   const [sending, loading] = await Promise.allSettled([sent, loaded]);
+  clearTimeout(patience);
   if (loading.status === 'rejected') {
     if (sending.status === 'rejected' && !isConsequence(sending.reason)) throw sending.reason;
     throw loading.reason;

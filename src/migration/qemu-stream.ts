@@ -9,7 +9,7 @@
 import { MapramError } from '../errors.js';
 import { MigrationSettings } from '../guest/qemu/migration-settings.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
-import { closeFile } from '../io/open-file.js';
+import { releaseFiles } from '../io/open-file.js';
 import { peerCredentials } from '../io/unix-socket.js';
 import type { PagePlace } from '../multifd/page-placer.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';
@@ -182,7 +182,7 @@ export class QemuStream {
     this.#endEvents?.();
     await this.#receiver?.dispose();
     await this.#route?.[Symbol.asyncDispose]();
-    for (const socket of this.#sockets.splice(0)) closeFile(socket);
+    releaseFiles(this.#sockets.splice(0));
     try {
       await this.#settings?.restore();
     } catch {

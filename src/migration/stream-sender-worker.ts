@@ -3,7 +3,7 @@ import { constants } from 'node:fs';
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { errorReason, MapramError } from '../errors.js';
 import { O_DIRECT } from '../io/direct-io-support.js';
-import { closeFile, reopenFile } from '../io/open-file.js';
+import { releaseFiles, reopenFile } from '../io/open-file.js';
 import { writeAll } from '../io/sequential-io.js';
 import { PageSupply } from '../multifd/page-supply.js';
 import { SocketChannelSender } from '../multifd/socket-channel-sender.js';
@@ -39,7 +39,7 @@ try {
     });
   }
 } finally {
-  if (fd >= 0) closeFile(fd);
+  if (fd >= 0) releaseFiles([fd]);
 }
 
 function say(message: FromSender): void {

@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { closeFile } from '../io/open-file.js';
+import { closeFile, releaseFiles } from '../io/open-file.js';
 import { MigrationFile } from '../migration/migration-file.js';
 import { effectiveDirectIo } from '../options/direct-io.js';
 import type { FileAddress } from '../options/migration-address.js';
@@ -68,9 +68,7 @@ function open(
   const fds = [mainFd, channelFd];
   return {
     file: MigrationFile.fromDescriptors(filename, mainFd, channelFd, direct, offset),
-    [Symbol.dispose]: () => {
-      for (const fd of fds) closeFile(fd);
-    },
+    [Symbol.dispose]: () => releaseFiles(fds),
   };
 }
 

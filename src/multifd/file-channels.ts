@@ -10,7 +10,7 @@ import { errorReason, MapramError } from '../errors.js';
 import { O_DIRECT } from '../io/direct-io-support.js';
 import { MemoryMap } from '../io/memory-map.js';
 import { openDirect } from '../io/open-direct.js';
-import { closeFile } from '../io/open-file.js';
+import { releaseFiles } from '../io/open-file.js';
 import type {
   ChannelAccess,
   ChannelFailure,
@@ -377,13 +377,8 @@ class ChannelResources {
 
   release(): void {
     for (const map of this.#maps.splice(0)) map.close();
-    for (const fd of this.#fds.splice(0)) {
-      try {
-        closeFile(fd);
-      } catch {
-        // The descriptor is gone; whatever was written is judged by the sync that follows.
-      }
-    }
+    // Whatever was written is judged by the sync that follows.
+    releaseFiles(this.#fds.splice(0));
   }
 }
 

@@ -2,6 +2,7 @@
 import { MapramError } from '../errors.js';
 import { chooseDirectIo } from './direct-io-choice.js';
 import type { ResumeSource } from './resume-source.js';
+import { inOneSentence } from './system-failure.js';
 import { problemsInWords, type VerifiedFile, verifyImage } from './verify.js';
 
 export interface BackgroundCheckOptions {
@@ -63,7 +64,7 @@ export class BackgroundCheck {
       }
       return { ok, ...found, totalTimeMs: Math.round(performance.now() - startedAt) };
     };
-    const result = check();
+    const result = inOneSentence(`verifying ${source.file}`, source.file, check);
     // Whoever does not ask for the result is not to die of it.
     result.catch(() => {});
     return new BackgroundCheck(result, abort);

@@ -5,7 +5,7 @@
 import { constants, fstatSync, type Stats, statSync } from 'node:fs';
 import { MapramError } from '../errors.js';
 import { O_DIRECT } from '../io/direct-io-support.js';
-import { closeFile, reopenFile } from '../io/open-file.js';
+import { releaseFiles, reopenFile } from '../io/open-file.js';
 import type { MappedRamImage } from '../mapped-ram/image.js';
 
 export class CheckedFile {
@@ -28,7 +28,7 @@ export class CheckedFile {
   /** Opens the same file again, read-only. */
   open(direct: boolean): { fd: number } & Disposable {
     const fd = reopenFile(this.fd, constants.O_RDONLY | (direct ? O_DIRECT : 0));
-    return { fd, [Symbol.dispose]: () => closeFile(fd) };
+    return { fd, [Symbol.dispose]: () => releaseFiles([fd]) };
   }
 
   /**

@@ -6,6 +6,7 @@ import { EventEmitter } from 'node:events';
 import { errorReason, MapramError } from '../errors.js';
 import { CloneFactory, type CloneOptions, removeTree, type WaitingClone } from './clone-factory.js';
 import type { ResumedVm } from './resumed-vm.js';
+import { inOneSentence } from './system-failure.js';
 
 export interface ClonePoolOptions extends CloneOptions {
   /** How many QEMUs are to wait. */
@@ -57,7 +58,10 @@ export class ClonePool extends EventEmitter<{ ready: []; lost: [MapramError] }> 
     if (!Number.isInteger(size) || size < 1) {
       throw new MapramError('USAGE', `opening a pool of ${options.file}: ${size} is not a number of VMs`);
     }
-    const pool = new ClonePool(await CloneFactory.open(options), size);
+    const factory = await inOneSentence(`opening a pool of ${options.file}`, options.file, () =>
+      CloneFactory.open(options),
+    );
+    const pool = new ClonePool(factory, size);
     pool.#refill();
     return pool;
   }

@@ -5,6 +5,7 @@ import { MapramError } from '../errors.js';
 import type { BackgroundCheck, BackgroundCheckOptions } from './background-check.js';
 import { CloneFactory, type CloneOptions, removeTree } from './clone-factory.js';
 import type { ResumedVm } from './resumed-vm.js';
+import { inOneSentence } from './system-failure.js';
 import type { VerifiedFile } from './verify.js';
 
 export interface ForkOptions extends CloneOptions, BackgroundCheckOptions {
@@ -58,6 +59,10 @@ const STARTING_AT_ONCE = 2 * os.availableParallelism();
  * @throws MapramError as `resume` does
  */
 export async function fork(options: ForkOptions): Promise<ForkedVms> {
+  return inOneSentence(`forking ${options.file}`, options.file, () => forkChecked(options));
+}
+
+async function forkChecked(options: ForkOptions): Promise<ForkedVms> {
   const startedAt = performance.now();
   const { count, signal } = options;
   if (!Number.isInteger(count) || count < 1) {

@@ -7,7 +7,7 @@ import { MigrationSettings } from '../guest/qemu/migration-settings.js';
 import { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { openSharedRam, type SharedRam } from '../guest/qemu/shared-ram.js';
 import type { DirectIoMode } from '../io/open-direct.js';
-import { closeFile } from '../io/open-file.js';
+import { releaseFiles } from '../io/open-file.js';
 import { bytesReadBy } from '../io/process-reads.js';
 import { readPublicKey } from '../manifest/signature.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
@@ -298,7 +298,7 @@ type WritableRam = SharedRam & { problem?: string } & Disposable;
 /** The VM's shared memory, where it can be written to and the method allows. */
 async function writableRam(vm: QemuVm, { method = 'auto' }: RestoreOptions): Promise<WritableRam> {
   const ram: SharedRam = { opened: [], missing: [] };
-  const dispose = { [Symbol.dispose]: () => ram.opened.splice(0).forEach(({ fd }) => void closeFile(fd)) };
+  const dispose = { [Symbol.dispose]: () => releaseFiles(ram.opened.splice(0).map(({ fd }) => fd)) };
   const pid = vm.peerPid();
   if (method !== 'auto' && method !== 'shared') return { ...ram, ...dispose };
   if (pid === undefined || !vm.client.canPassDescriptors)

@@ -5,7 +5,7 @@ import { MapramError } from '../errors.js';
 import { networkFileSystem } from '../io/file-system.js';
 import { FileWatch } from '../io/file-watch.js';
 import { createMemfd } from '../io/memfd.js';
-import { closeFile, descriptorPath, reopenFile } from '../io/open-file.js';
+import { descriptorPath, releaseFiles, reopenFile } from '../io/open-file.js';
 import { readFully, writeFully } from '../io/positional-io.js';
 import type { SnapshotShape } from '../launch/resume-command-line.js';
 import { readPublicKey } from '../manifest/signature.js';
@@ -121,10 +121,10 @@ export class ResumeSource implements AsyncDisposable {
         ...stream,
         open: (patches = []) =>
           patches.length === 0 ? reopenFile(memfd, constants.O_RDONLY) : patchedCopy(memfd, stream, patches),
-        [Symbol.dispose]: () => closeFile(memfd),
+        [Symbol.dispose]: () => releaseFiles([memfd]),
       };
     } catch (error) {
-      closeFile(memfd);
+      releaseFiles([memfd]);
       throw error;
     }
   }
@@ -183,7 +183,7 @@ function patchedCopy(
     writeFully(copy, bytes, 0);
     return reopenFile(copy, constants.O_RDONLY);
   } finally {
-    closeFile(copy);
+    releaseFiles([copy]);
   }
 }
 

@@ -13,6 +13,7 @@ import { BackgroundCheck, type BackgroundCheckOptions } from './background-check
 import { commandWords, type LaunchOptions, type LaunchPlan, planLaunch } from './launch-plan.js';
 import { ResumeSource } from './resume-source.js';
 import { ResumedVm } from './resumed-vm.js';
+import { inOneSentence } from './system-failure.js';
 import { WaitingVm } from './waiting-vm.js';
 
 export interface ResumeOptions extends LaunchOptions, BackgroundCheckOptions {
@@ -44,6 +45,10 @@ export interface ResumePlan {
  *   `BUSY` when a socket is in use; `USAGE` when there is no command line; `FORMAT` for a bad file. No process is left behind
  */
 export async function resume(options: ResumeOptions): Promise<ResumedVm> {
+  return inOneSentence(`resuming ${options.file}`, options.file, () => resumeChecked(options));
+}
+
+async function resumeChecked(options: ResumeOptions): Promise<ResumedVm> {
   const startedAt = performance.now();
   const { signal, terminal = 'detached', cont = false } = options;
   signal?.throwIfAborted();

@@ -11,7 +11,7 @@ import { MigrationSettings } from '../guest/qemu/migration-settings.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
 import type { SharedRam, SharedRamBlock } from '../guest/qemu/shared-ram.js';
 import { createMemfd } from '../io/memfd.js';
-import { closeFile, reopenFile } from '../io/open-file.js';
+import { releaseFiles, reopenFile } from '../io/open-file.js';
 import type { ImageBlock, MappedRamImage } from '../mapped-ram/image.js';
 import type { ChannelRegion } from '../multifd/channel-region.js';
 import { FileChannels } from '../multifd/file-channels.js';
@@ -56,7 +56,7 @@ export async function loadIntoSharedRam(
     checked.assertUnchanged('loading');
     await loadState(vm, memfd, signal);
   } finally {
-    closeFile(memfd);
+    releaseFiles([memfd]);
   }
 }
 
@@ -119,7 +119,7 @@ async function loadState(vm: QemuVm, memfd: number, signal: AbortSignal): Promis
       await incoming(vm, `fd:${FD_NAME}`, signal);
     }
   } finally {
-    closeFile(stream);
+    releaseFiles([stream]);
   }
   await settings.restore();
 }

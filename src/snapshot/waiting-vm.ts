@@ -2,7 +2,7 @@
 import { MapramError } from '../errors.js';
 import { lendFdset } from '../guest/qemu/lent-fdset.js';
 import { QemuVm } from '../guest/qemu/qemu-vm.js';
-import { closeFile } from '../io/open-file.js';
+import { releaseFiles } from '../io/open-file.js';
 import { QemuProcess, type QemuProcessOptions } from '../launch/qemu-process.js';
 import { QmpClient } from '../qmp/qmp-client.js';
 import { assertFitsVm } from './fits-vm.js';
@@ -75,7 +75,7 @@ export class WaitingVm implements AsyncDisposable {
     const { vm } = this;
     const startedAt = performance.now();
     const fd = state.open(patches);
-    const lent = await lendFdset(vm, [fd]).finally(() => closeFile(fd));
+    const lent = await lendFdset(vm, [fd]).finally(() => releaseFiles([fd]));
     await using stream = lent;
     try {
       await vm.client.execute('migrate-incoming', {

@@ -1,12 +1,16 @@
 /**
- * The long form of tests that are short in CI, for nights: `npm run soak -- [fuzz|flips|kills|saves …] [--seed=N]`.
+ * The long form of tests that are short in CI, for nights: `npm run soak -- [fuzz|flips|walk|kills|saves …] [--seed=N]`.
  *
  *     fuzz    2,000,000 changed inputs for the readers
  *     flips   10,000 single-bit flips of a sealed file, verified one by one
+ *     walk    every system call of saves, loads and resumes of a real VM fails once
  *     kills   300 saves of a real VM that are killed at random moments (needs what `npm run test:setup` fetches)
  *     saves   200 saves by stream, each in another way, half of them of QEMU 7.2, and every file is run (needs that too)
  */
 import assert from 'node:assert/strict';
+import { mkdirSync } from 'node:fs';
+import path from 'node:path';
+import { save } from '../../src/snapshot/save.js';
 import { fuzz } from '../fuzz/fuzz.js';
 import { fuzzTargets } from '../fuzz/targets.js';
 import { Folder, writeSealedImage } from '../manifest/sample.js';
@@ -14,6 +18,7 @@ import { startVm } from '../support/qemu.js';
 import { flipBits } from '../trust/bit-flips.js';
 import { killSaves } from '../trust/kill-save.js';
 import { saveAgainAndAgain } from '../trust/repeated-saves.js';
+import { walkRestores, walkResumes, walkSaves } from '../trust/vm-fault-walk.js';
 
 const FUZZ_INPUTS = 2_000_000;
 const FLIPS = 10_000;
@@ -34,6 +39,26 @@ const soaks = {
     const file = folder.file('vm');
     await writeSealedImage(file, { stale: [130, 150, 200, 201, 202] });
     console.log(JSON.stringify(await flipBits(file, FLIPS, seed)));
+  },
+  async walk(): Promise<void> {
+    using folder = new Folder();
+    await using vm = await startVm({ memory: 'shared-file', guest: 'tiny' });
+    const own = (name: string) => {
+      mkdirSync(folder.file(name));
+      return path.join(folder.file(name), 'vm');
+    };
+    for (const method of ['shared', 'native', 'stream'] as const) {
+      const counts = await walkSaves(vm, own(method), { method }, Number.POSITIVE_INFINITY);
+      console.log(`save by ${method}: ${JSON.stringify(counts)}`);
+    }
+    const file = own('sound');
+    await save({ vm: vm.qmpPath, file, method: 'shared' });
+    for (const method of ['native', 'stream'] as const) {
+      const counts = await walkRestores(file, { memory: 'shared-file' }, method, Number.POSITIVE_INFINITY);
+      console.log(`load by ${method}: ${JSON.stringify(counts)}`);
+    }
+    const counts = await walkResumes(file, vm, path.dirname(own('sockets')), Number.POSITIVE_INFINITY);
+    console.log(`resume: ${JSON.stringify(counts)}`);
   },
   async kills(seed: number): Promise<void> {
     for (const method of ['shared', 'native', 'stream']) {

@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events';
 import { MapramError } from '../../errors.js';
 import { dataExtents } from '../../io/data-extents.js';
 import { createMemfd } from '../../io/memfd.js';
-import { closeFile } from '../../io/open-file.js';
+import { releaseFiles } from '../../io/open-file.js';
 import type { DeviceState, DirtyTrackingGuest, GuestRamBlock, RunState } from '../guest.js';
 import { decodeDevices, encodeDevices } from './devices.js';
 import { DirtyLog } from './dirty-log.js';
@@ -216,7 +216,7 @@ export class BuiltinGuest extends EventEmitter<BuiltinGuestEvents> implements Di
   /** Ends the thread and gives the memory back. Maps of it must be closed first. */
   [Symbol.asyncDispose](): Promise<void> {
     this.#disposed ??= this.#cpu.end().finally(() => {
-      for (const fd of new Set(this.blocks.map((block) => block.fd))) closeFile(fd);
+      releaseFiles(new Set(this.blocks.map((block) => block.fd)));
     });
     return this.#disposed;
   }
@@ -256,7 +256,7 @@ function createBlocks({ size, blocks: count }: BuiltinGuestSettings): GuestRamBl
     create(BUILTIN_ROM, ROM_BYTES, 0);
     return created;
   } catch (error) {
-    for (const { fd } of created) closeFile(fd);
+    releaseFiles(created.map(({ fd }) => fd));
     throw error;
   }
 }

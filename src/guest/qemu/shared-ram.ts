@@ -6,7 +6,7 @@
  * of the memory backend objects: block `mem0` is the object /objects/mem0 with its `mem-path`.
  */
 import { constants } from 'node:fs';
-import { closeFile } from '../../io/open-file.js';
+import { releaseFiles } from '../../io/open-file.js';
 import { openProcessMapping, type ProcessMapping, readProcessMaps } from '../../io/process-maps.js';
 import type { QemuVm } from './qemu-vm.js';
 import type { QemuRamBlock } from './ram-block-table.js';
@@ -60,7 +60,7 @@ export async function openSharedRam(
     }
     return { opened, missing };
   } catch (error) {
-    for (const { fd } of opened) closeFile(fd);
+    releaseFiles(opened.map(({ fd }) => fd));
     throw error;
   }
 }

@@ -3,8 +3,8 @@
  *
  * ```
  * save                          guard
- * writes and locks the record
  * starts the guard ───────────▶ waits for the end of its standard input
+ * writes and locks the record
  * creates the part file
  * adds the VM to the record
  * …
@@ -46,12 +46,8 @@ export class SaveGuard implements AsyncDisposable {
    * if this process is killed before.
    */
   static start({ file, partPath }: { file: string; partPath: string }): SaveGuard {
-    const held = HeldRecord.create({ format: 1, file, partPath });
-    const rescue = [
-      process.execPath,
-      fileURLToPath(new URL('./guard-process.js', import.meta.url)),
-      held.path,
-    ];
+    const record = HeldRecord.newPath();
+    const rescue = [process.execPath, fileURLToPath(new URL('./guard-process.js', import.meta.url)), record];
     const guard = spawn('/bin/sh', ['-c', WAIT, 'mapram-guard', ...rescue], {
       detached: true,
       stdio: ['pipe', 'ignore', 'ignore'],
@@ -62,7 +58,12 @@ export class SaveGuard implements AsyncDisposable {
     guard.stdin?.on('error', () => {});
     guard.unref();
     (guard.stdin as unknown as { unref?: () => void } | null)?.unref?.();
-    return new SaveGuard(held, guard);
+    try {
+      return new SaveGuard(HeldRecord.create({ format: 1, file, partPath }, record), guard);
+    } catch (error) {
+      guard.stdin?.end(ALL_IS_WELL);
+      throw error;
+    }
   }
 
   /** Guards a VM, too, that is about to be touched. @param runState to which a save that dies must bring it back */
@@ -75,7 +76,11 @@ export class SaveGuard implements AsyncDisposable {
   /** Ends the guard. It acts after a failure that left the VM stopped, or without a connection, so that nobody knows. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.settled || (await this.#isAsBefore())) {
-      this.held.remove();
+      try {
+        this.held.remove();
+      } catch {
+        // A record that nobody holds: "mapram doctor --rescue" finds the VM as it must be, and removes it.
+      }
       this.process.stdin?.end(ALL_IS_WELL);
     } else {
       this.held[Symbol.dispose]();

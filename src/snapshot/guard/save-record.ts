@@ -84,9 +84,13 @@ export class HeldRecord implements Disposable {
     writeFully(this.fd, Buffer.from(writeJson(this.written)), 0);
   }
 
-  static create(record: SaveRecord): HeldRecord {
-    const name = path.join(recordFolder(), randomUUID());
-    const [file, draft] = [`${name}.json`, name + DRAFT_SUFFIX];
+  /** Where the next record can be; its guard is there before it. */
+  static newPath(): string {
+    return path.join(recordFolder(), `${randomUUID()}.json`);
+  }
+
+  static create(record: SaveRecord, file = HeldRecord.newPath()): HeldRecord {
+    const draft = `${file}.new`;
     const fd = openFile(
       draft,
       constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
@@ -128,8 +132,11 @@ export class HeldRecord implements Disposable {
 
   /** The VM is in its final state: nothing is left to be done. */
   remove(): void {
-    remove(this.path);
-    this[Symbol.dispose]();
+    try {
+      remove(this.path);
+    } finally {
+      this[Symbol.dispose]();
+    }
   }
 
   /** Lets go of the lock: if the record is still there, somebody else may act on it now. */
