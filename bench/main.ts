@@ -14,6 +14,7 @@ import { incrementalBenchmark } from './benchmarks/incremental.js';
 import { inspectBenchmark } from './benchmarks/inspect.js';
 import { restoreBenchmark } from './benchmarks/restore.js';
 import { resumeBenchmark } from './benchmarks/resume.js';
+import { saveMethods } from './benchmarks/save-methods.js';
 import { saveStopped } from './benchmarks/save-stopped.js';
 import { saveStream } from './benchmarks/save-stream.js';
 import { verifyBenchmark } from './benchmarks/verify.js';
@@ -23,6 +24,7 @@ import { markdown } from './report.js';
 const benchmarks: readonly Benchmark[] = [
   saveStopped,
   saveStream,
+  saveMethods,
   restoreBenchmark,
   resumeBenchmark,
   forkBenchmark,

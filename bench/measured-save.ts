@@ -12,7 +12,7 @@ import { StripedGuest } from './striped-guest.js';
 export async function mapramSave(
   vm: TestVm,
   file: string,
-  method: 'shared' | 'stream',
+  method: 'shared' | 'native' | 'stream',
   channels?: number,
 ): Promise<Sample> {
   await StripedGuest.readyForAnotherSave(vm);

@@ -1,6 +1,6 @@
 /** Live saves of a guest that changes its memory faster than it is sent: limits, and what happens at them. */
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -91,6 +91,18 @@ for (const qemu of qemus) {
       await vm.console.waitForCounterAbove();
       assert.deepEqual(vm.console.torn, []);
       await assertSettings(vm, before);
+    });
+
+    test('leaves no file behind when QEMU dies meanwhile', async () => {
+      await using vm = await startVm({ qemu, machine: 'pc' });
+      const { saving, file } = await startSlowSave(vm, {});
+      process.kill(vm.pid, 'SIGKILL');
+      await assert.rejects(saving, /QEMU has ended|was lost|was closed/);
+      assert.equal(existsSync(file), false);
+      assert.deepEqual(
+        readdirSync(vm.folder).filter((name) => name.includes('mapram-part')),
+        [],
+      );
     });
 
     test('ends by itself where it may stand still for longer', async () => {
