@@ -9,6 +9,7 @@ import { parseArgs } from 'node:util';
 import { errorReason } from '../src/errors.js';
 import { cacheFolder } from '../test/support/environment.js';
 import { type Benchmark, type BenchmarkResult, runBenchmark } from './benchmark.js';
+import { channelDesign } from './benchmarks/channel-design.js';
 import { forkBenchmark } from './benchmarks/fork.js';
 import { incrementalBenchmark } from './benchmarks/incremental.js';
 import { inspectBenchmark } from './benchmarks/inspect.js';
@@ -31,6 +32,7 @@ const benchmarks: readonly Benchmark[] = [
   verifyBenchmark,
   inspectBenchmark,
   incrementalBenchmark,
+  channelDesign,
 ];
 
 const { values, positionals } = parseArgs({

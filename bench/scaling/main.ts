@@ -5,27 +5,15 @@
  * written at once; and, on a target in memory where no disk is the limit, what the processors can do. Prints tables;
  * `--output` keeps them with an SVG for each study.
  */
-import {
-  closeSync,
-  constants,
-  fdatasyncSync,
-  ftruncateSync,
-  mkdirSync,
-  openSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { regionBitmapBytes } from '../../src/multifd/channel-region.js';
-import { digestChunkBytes } from '../../src/multifd/digest-chunk-bytes.js';
-import { DigestTable } from '../../src/multifd/digest-table.js';
-import { FileChannels } from '../../src/multifd/file-channels.js';
 import { cacheFolder } from '../../test/support/environment.js';
+import { saveByChannels } from '../channel-save.js';
 import { describeMachine } from '../machine.js';
 import { median } from '../statistics.js';
+import { MIB, StripedMemory } from '../striped-memory.js';
 import { type Chart, lineChart } from './line-chart.js';
-import { MIB, StripedMemory } from './striped-memory.js';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -38,62 +26,9 @@ const { values, positionals } = parseArgs({
   },
 });
 
-const PAGE = 4096;
-const IO_SIZE = 4 * MIB;
 const CHANNELS = 4;
 const MEMORY_MIB = values.quick ? 512 : 2048;
 const ZERO_PERCENT = 25;
-
-interface Run {
-  memory: StripedMemory;
-  folder: string;
-  channels: number;
-  ioSize?: number;
-  checksums?: boolean;
-}
-
-/** Seconds from the first page to the end of the sync. Threads are there before. */
-async function save({
-  memory,
-  folder,
-  channels: count,
-  ioSize = IO_SIZE,
-  checksums = true,
-}: Run): Promise<number> {
-  const file = path.join(folder, 'scaling');
-  rmSync(file, { force: true });
-  const main = openSync(file, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
-  try {
-    const { fd, length } = memory;
-    const chunkBytes = digestChunkBytes(length, 'xxh64');
-    await using channels = await FileChannels.open({
-      path: file,
-      access: 'write',
-      count,
-      direct: true,
-      ioSize,
-      regions: [
-        {
-          fd,
-          fdOffset: 0,
-          length,
-          pagesOffset: MIB,
-          pageSize: PAGE,
-          bitmap: new SharedArrayBuffer(regionBitmapBytes(length, PAGE)),
-          ...(checksums ? { digests: DigestTable.create({ algorithm: 'xxh64', chunkBytes, length }) } : {}),
-        },
-      ],
-    });
-    const start = performance.now();
-    await channels.transfer();
-    ftruncateSync(main, MIB + length);
-    fdatasyncSync(main);
-    return (performance.now() - start) / 1000;
-  } finally {
-    closeSync(main);
-    rmSync(file, { force: true });
-  }
-}
 
 /** One setting: its place in the chart, and how long a run takes with it. */
 interface Setting {
@@ -139,7 +74,13 @@ const studies: readonly Study[] = [
             series: checksums ? 'with checksums' : 'without',
             x: channels,
             y: rate(memory),
-            run: () => save({ memory, folder: values.dir, channels, checksums }),
+            run: () =>
+              saveByChannels({
+                memory,
+                folder: values.dir,
+                channels,
+                checksums: checksums ? 'xxh64' : 'none',
+              }),
           })),
         ),
       );
@@ -168,7 +109,7 @@ const studies: readonly Study[] = [
           series: `${CHANNELS} channels`,
           x: mib / 1024,
           y: (seconds) => seconds,
-          run: () => save({ memory: part(mib), folder: values.dir, channels: CHANNELS }),
+          run: () => saveByChannels({ memory: part(mib), folder: values.dir, channels: CHANNELS }),
         })),
       );
     },
@@ -189,7 +130,7 @@ const studies: readonly Study[] = [
           series: `${CHANNELS} channels`,
           x: shares[index] ?? 0,
           y: (seconds) => seconds,
-          run: () => save({ memory, folder: values.dir, channels: CHANNELS }),
+          run: () => saveByChannels({ memory, folder: values.dir, channels: CHANNELS }),
         })),
       );
     },
@@ -212,7 +153,8 @@ const studies: readonly Study[] = [
             x: kib,
             y: rate(memory),
             // Checksums would make the chunks larger than this.
-            run: () => save({ memory, folder: values.dir, channels, ioSize: kib * 1024, checksums: false }),
+            run: () =>
+              saveByChannels({ memory, folder: values.dir, channels, ioSize: kib * 1024, checksums: 'none' }),
           })),
         ),
       );
@@ -234,7 +176,13 @@ const studies: readonly Study[] = [
             series: checksums ? 'with checksums' : 'without',
             x: channels,
             y: rate(memory),
-            run: () => save({ memory, folder: values.tmpfs, channels, checksums }),
+            run: () =>
+              saveByChannels({
+                memory,
+                folder: values.tmpfs,
+                channels,
+                checksums: checksums ? 'xxh64' : 'none',
+              }),
           })),
         ),
       );

@@ -1,0 +1,40 @@
+import type { Benchmark, Sample } from '../benchmark.js';
+import { type ChannelSave, saveByChannels } from '../channel-save.js';
+import { StripedMemory } from '../striped-memory.js';
+
+/** Each differs from what `mapram save` does in one thing. */
+const variants: readonly { name: string; differs: Partial<ChannelSave> }[] = [
+  { name: 'as it is', differs: {} },
+  { name: 'RAM copied into a buffer, not mapped', differs: { copy: true } },
+  { name: 'no blocks reserved before', differs: { preallocate: false } },
+  { name: 'writes of 512 KiB', differs: { ioSize: 512 * 1024, checksums: 'none' } },
+  { name: 'writes of 16 MiB', differs: { ioSize: 16 * 2 ** 20 } },
+  { name: 'without checksums', differs: { checksums: 'none' } },
+  { name: 'SHA-256', differs: { checksums: 'sha256-128' } },
+  { name: 'one thread looks for zero pages', differs: { zeroPageDetection: 'legacy' } },
+  { name: 'through the page cache', differs: { direct: false } },
+];
+
+export const channelDesign: Benchmark = {
+  name: 'channel-design',
+  title: 'What the design of the channels is worth',
+  description:
+    'Channels alone, 4 of them, 2 GiB of memory (quick: 512 MiB), a quarter of it zero, from the first page to the end of the sync; each line differs from the first in one thing.',
+  async prepare({ folder, quick }) {
+    const memory = StripedMemory.make(quick ? 512 : 2048, 25);
+    return {
+      contenders: variants.map(({ name, differs }) => ({
+        name,
+        group: name,
+        async run(): Promise<Sample> {
+          const before = process.cpuUsage();
+          const seconds = await saveByChannels({ memory, folder, channels: 4, ...differs });
+          const { user, system } = process.cpuUsage(before);
+          return { seconds, cpuSeconds: (user + system) / 1e6 };
+        },
+      })),
+      bytes: memory.dataBytes,
+      [Symbol.asyncDispose]: async () => memory[Symbol.dispose](),
+    };
+  },
+};

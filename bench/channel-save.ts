@@ -1,0 +1,74 @@
+/** A save by file channels alone, without a VM: what the disk and the channels can do. */
+import { closeSync, constants, fdatasyncSync, ftruncateSync, openSync, rmSync } from 'node:fs';
+import path from 'node:path';
+import { regionBitmapBytes } from '../src/multifd/channel-region.js';
+import type { DigestAlgorithm } from '../src/multifd/chunk-hash.js';
+import { digestChunkBytes } from '../src/multifd/digest-chunk-bytes.js';
+import { DigestTable } from '../src/multifd/digest-table.js';
+import { FileChannels, type FileChannelsOptions } from '../src/multifd/file-channels.js';
+import { MIB, type StripedMemory } from './striped-memory.js';
+
+const PAGE = 4096;
+
+export interface ChannelSave
+  extends Pick<FileChannelsOptions, 'ioSize' | 'copy' | 'preallocate' | 'zeroPageDetection' | 'bridgeBytes'> {
+  memory: StripedMemory;
+  /** Where the file goes; it is removed again. */
+  folder: string;
+  channels: number;
+  direct?: boolean;
+  /** By default those that `mapram save` computes. */
+  checksums?: DigestAlgorithm | 'none';
+}
+
+/** Seconds from the first page to the end of the sync. Threads and file are there before. */
+export async function saveByChannels({
+  memory: { fd, length },
+  folder,
+  channels: count,
+  direct = true,
+  checksums = 'xxh64',
+  ...options
+}: ChannelSave): Promise<number> {
+  const file = path.join(folder, 'channel-save');
+  rmSync(file, { force: true });
+  const main = openSync(file, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
+  try {
+    const digests =
+      checksums === 'none'
+        ? {}
+        : {
+            digests: DigestTable.create({
+              algorithm: checksums,
+              chunkBytes: digestChunkBytes(length, checksums),
+              length,
+            }),
+          };
+    await using channels = await FileChannels.open({
+      path: file,
+      access: 'write',
+      count,
+      direct,
+      ...options,
+      regions: [
+        {
+          fd,
+          fdOffset: 0,
+          length,
+          pagesOffset: MIB,
+          pageSize: PAGE,
+          bitmap: new SharedArrayBuffer(regionBitmapBytes(length, PAGE)),
+          ...digests,
+        },
+      ],
+    });
+    const start = performance.now();
+    await channels.transfer();
+    ftruncateSync(main, MIB + length);
+    fdatasyncSync(main);
+    return (performance.now() - start) / 1000;
+  } finally {
+    closeSync(main);
+    rmSync(file, { force: true });
+  }
+}
