@@ -1,5 +1,5 @@
 /** README and docs as tests see them: the code in them, and the files that they speak of. */
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { goldenBytes } from '../golden/golden-file.js';
 import { repositoryRoot } from '../support/environment.js';
@@ -62,4 +62,17 @@ export function linkPackage(folder: string): void {
     JSON.stringify({ name: 'mapram', type: 'module', exports: { '.': entry } }),
   );
   writeFileSync(path.join(folder, 'package.json'), JSON.stringify({ private: true, type: 'module' }));
+}
+
+/** Puts the compiled examples into `folder`, where they find the package as a user's scripts do. */
+export function putExamples(folder: string): void {
+  linkPackage(folder);
+  cpSync(path.join(repositoryRoot, 'build', 'examples'), folder, { recursive: true });
+}
+
+/** A folder for PATH with a `mapram` of this repository in it. `script` is run with the command's arguments. */
+export function putProgram(folder: string, script: string): void {
+  mkdirSync(folder);
+  const program = path.join(folder, 'mapram');
+  writeFileSync(program, `#!/bin/sh\nexec '${process.execPath}' '${script}' "$@"\n`, { mode: 0o755 });
 }

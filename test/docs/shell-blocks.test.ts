@@ -1,22 +1,19 @@
 /** The shell blocks of README and docs are true: commands exist, take what they are given, and do what needs no VM. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { repositoryRoot } from '../support/environment.js';
-import { codeBlocks, pages, putFiles, readPage } from './documents.js';
+import { codeBlocks, pages, putFiles, putProgram, readPage } from './documents.js';
 
 const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-docs-'));
 after(() => rmSync(root, { recursive: true }));
 const programs = path.join(root, 'programs');
 
 before(() => {
-  mkdirSync(programs);
-  const shim = path.join(import.meta.dirname, 'mapram-shim.js');
-  writeFileSync(path.join(programs, 'mapram'), `#!/bin/sh\nexec '${process.execPath}' '${shim}' "$@"\n`);
-  chmodSync(path.join(programs, 'mapram'), 0o755);
+  putProgram(programs, path.join(import.meta.dirname, 'mapram-shim.js'));
 });
 
 let count = 0;

@@ -46,9 +46,8 @@ export function tinyGuest(): string {
   return cached('tiny.elf', [source], link.join(' '), (output) => assemble(source, ['--32'], link, output));
 }
 
-/** An initramfs for `-initrd`: busybox, guests/linux-init.sh and guests/churn.s. */
-export function linuxInitramfs(): string {
-  const init = path.join(sources, 'linux-init.sh');
+/** An initramfs for `-initrd`: busybox, `init` (guests/linux-init.sh unless given) and guests/churn.s. */
+export function linuxInitramfs(init: string = path.join(sources, 'linux-init.sh')): string {
   const churn = path.join(sources, 'churn.s');
   const pack = 'find . | LC_ALL=C sort | cpio --quiet -o -H newc | gzip -1 -n';
   return cached('initramfs.gz', [init, churn, busyboxFile()], pack, (output) => {

@@ -66,6 +66,11 @@ export class SerialConsole {
     await this.waitForCounterAbove(0);
   }
 
+  /** Waits for a line that another guest than those here says, among the last. */
+  async waitForLine(line: string): Promise<void> {
+    await this.#until(() => this.#recent.includes(line) || undefined, `the line ${line}`);
+  }
+
   /** Gives the count reached. Without `count`: one more than the last seen. */
   async waitForCounterAbove(count = this.counter): Promise<number> {
     return await this.#until(
