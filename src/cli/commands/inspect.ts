@@ -45,9 +45,12 @@ Examples:
       ...(offset === undefined ? {} : { offset }),
       ...options,
     });
-    const inspection = await inspectSaved(saved, options);
-    const shown = device === undefined ? inspection.devices : devicesCalled(inspection, device);
     const withState = devices === true || device !== undefined;
+    const inspection = await inspectSaved(saved, {
+      ...options,
+      deviceState: withState || html !== undefined,
+    });
+    const shown = device === undefined ? inspection.devices : devicesCalled(inspection, device);
     const picture = map === true ? await pictureOf(saved, { ...options, maxCells: MAP_CELLS }) : undefined;
     if (html !== undefined) {
       await writeInspectionReport(saved, inspection, {
