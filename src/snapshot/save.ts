@@ -38,7 +38,7 @@ import { recordRunState } from './recorded-run-state.js';
 import { chooseMethod, type MethodWishes, type SaveMethod } from './save-method.js';
 import { memoryInUse } from './space-needed.js';
 import { streamChannels } from './stream-channels.js';
-import { inOneSentence } from './system-failure.js';
+import { failureToWrite, inOneSentence } from './system-failure.js';
 import { partPathOf, TargetFile } from './target-file.js';
 import { tuneChannels } from './target-speed.js';
 
@@ -126,7 +126,14 @@ export const DEFAULT_CHANNELS = 4;
  * @throws MapramError of any code; see the code for what was wrong
  */
 export async function save(options: SaveOptions): Promise<SaveResult> {
-  return inOneSentence(`saving to ${options.file}`, options.file, () => saveChecked(options));
+  const { file } = options;
+  return inOneSentence(`saving to ${file}`, file, async () => {
+    try {
+      return await saveChecked(options);
+    } catch (error) {
+      throw failureToWrite(error, file, placesOf(file).partPath);
+    }
+  });
 }
 
 async function saveChecked(options: SaveOptions): Promise<SaveResult> {

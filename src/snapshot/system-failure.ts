@@ -20,3 +20,26 @@ export async function inOneSentence<T>(doing: string, path: string, work: () => 
     });
   }
 }
+
+/** How the kernel's ENOSPC and EDQUOT come back from those who met them: Node.js, the C library, QEMU. */
+const FULL = /\b(?:ENOSPC|EDQUOT)\b|No space left on device|Disk quota exceeded/i;
+
+/**
+ * What went wrong while a file was written, said of the file that the user named and not of its part file; a full disk is
+ * `NO_SPACE`, whoever has met it first.
+ */
+export function failureToWrite(error: unknown, file: string, partPath: string): unknown {
+  if (!(error instanceof MapramError) || !['IO', 'NO_SPACE', 'MIGRATION'].includes(error.code)) return error;
+  const told = error.message.replaceAll(partPath, file);
+  const full = FULL.test(told);
+  const code = full ? 'NO_SPACE' : error.code;
+  const about = told.includes(file) ? told : `saving to ${file}: ${told}`;
+  const message = code === error.code ? about : `${about}; free some space or choose another directory`;
+  if (message === error.message) return error;
+  const { path = file, offset } = error;
+  return new MapramError(code, message, {
+    path: path === partPath ? file : path,
+    ...(offset === undefined ? {} : { offset }),
+    cause: error,
+  });
+}
