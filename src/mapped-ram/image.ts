@@ -135,15 +135,16 @@ export class MappedRamImage implements AsyncDisposable {
   ): Promise<MappedRamImage> {
     const scan = await scanStream(source, container ?? (await findStream(source, offset)));
     const blocks: ImageBlock[] = [];
-    for (const block of scan.blocks) {
-      try {
-        blocks.push(await readBlock(source, block));
-      } catch (error) {
-        // With whole blocks before it the file is worth opening.
-        if (!(error instanceof MapramError) || error.code !== 'FORMAT' || blocks.length === 0) throw error;
-        scan.problems.push(error.message);
-        break;
+    for (const read of await Promise.allSettled(scan.blocks.map((block) => readBlock(source, block)))) {
+      if (read.status === 'fulfilled') {
+        blocks.push(read.value);
+        continue;
       }
+      const error: unknown = read.reason;
+      // With whole blocks before it the file is worth opening.
+      if (!(error instanceof MapramError) || error.code !== 'FORMAT' || blocks.length === 0) throw error;
+      scan.problems.push(error.message);
+      break;
     }
     return new MappedRamImage(source, scan, blocks, problems, owner);
   }

@@ -3,7 +3,7 @@ import { MapramError } from '../errors.js';
 import { chooseDirectIo } from './direct-io-choice.js';
 import type { ResumeSource } from './resume-source.js';
 import { inOneSentence } from './system-failure.js';
-import { problemsInWords, type VerifiedFile, verifyImage } from './verify.js';
+import type { VerifiedFile } from './verify.js';
 
 export interface BackgroundCheckOptions {
   /** Read all memory and hold it against its checksums, in the background while the guest runs; false by default. */
@@ -43,6 +43,7 @@ export class BackgroundCheck {
     const { verify = false, onDamage = 'stop', onWarning } = options;
     if (before !== undefined) return new BackgroundCheck(Promise.resolve(before), new AbortController());
     if (!verify) return undefined;
+    const { problemsInWords, verifyImage } = await import('./verify.js');
     const abort = new AbortController();
     const image = await source.openImage();
     const check = async (): Promise<VerifiedFile> => {

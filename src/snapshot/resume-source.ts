@@ -14,11 +14,11 @@ import { checkImage } from '../mapped-ram/check-image.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import { decodeGlobalState, GLOBAL_STATE_SECTION } from '../stream/global-state.js';
 import { CheckedFile } from './checked-file.js';
+import { DEFAULT_CHANNELS } from './default-channels.js';
 import { chooseDirectIo } from './direct-io-choice.js';
 import { type PrefetchMode, prefetch, prefetchRanges } from './prefetch.js';
-import { DEFAULT_CHANNELS } from './save.js';
 import { type StatePatch, type StateStream, writeStateStream } from './state-stream.js';
-import { assertVerified, type VerifiedFile } from './verify.js';
+import type { VerifiedFile } from './verify.js';
 
 /** What must hold before any VM sees the file. */
 export interface SourceCheckOptions {
@@ -85,6 +85,8 @@ export class ResumeSource implements AsyncDisposable {
   async assertVerified({ requireSignature, signal }: SourceCheckOptions): Promise<VerifiedFile> {
     const startedAt = performance.now();
     const requiredKey = requireSignature === undefined ? undefined : readPublicKey(requireSignature);
+    // Loaded while QEMU starts, which a VM would otherwise wait for.
+    const { assertVerified } = await import('./verify.js');
     const { manifest: _, ...verification } = await assertVerified(this.image, {
       contents: false,
       ...(requiredKey ? { requiredKey } : {}),

@@ -32,6 +32,7 @@ import { defaultCapabilities } from '../options/migration-capabilities.js';
 import { defaultParameters } from '../options/migration-parameters.js';
 import { qemuProfile } from '../options/qemu-profile.js';
 import type { ProgressEvent } from '../progress.js';
+import { DEFAULT_CHANNELS } from './default-channels.js';
 import { chooseDirectIo, type DirectIoChoice, unlessSlow } from './direct-io-choice.js';
 import { assertNotAbandoned, SaveGuard } from './guard/save-guard.js';
 import { recordRunState } from './recorded-run-state.js';
@@ -116,8 +117,6 @@ export interface SaveResult {
   /** State of the VM afterwards. */
   runState: string;
 }
-
-export const DEFAULT_CHANNELS = 4;
 
 /**
  * Saves `vm` into `file`. The file appears under its name only when it is complete and on disk; until then, and if
