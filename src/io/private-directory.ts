@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { chownSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
@@ -9,6 +9,11 @@ export class PrivateDirectory implements Disposable {
   /** The path of a file in it. */
   file(name: string): string {
     return path.join(this.path, name);
+  }
+
+  /** Gives it to another user, who alone may enter it then, beside root. Needs the right to (root). */
+  letIn(user: number): void {
+    chownSync(this.path, user, -1);
   }
 
   [Symbol.dispose](): void {

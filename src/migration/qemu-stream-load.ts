@@ -1,17 +1,15 @@
 /**
- * Loads a mapped-ram file into any QEMU that waits with `-incoming defer`: it is told to listen on a private Unix
- * socket, and mapram plays the file to it as an ordinary migration stream, plain or with multifd channels.
+ * Loads a mapped-ram file into any QEMU that waits with `-incoming defer`: mapram plays the file to it as an ordinary
+ * migration stream, plain or with multifd channels, over a descriptor of its own or a private Unix socket.
  */
-import { MapramError } from '../errors.js';
 import { MigrationSettings } from '../guest/qemu/migration-settings.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { releaseFiles } from '../io/open-file.js';
-import { PrivateDirectory } from '../io/private-directory.js';
-import { connectBlocking } from '../io/socket-connection.js';
 import type { MappedRamImage } from '../mapped-ram/image.js';
 import type { ProgressEvent } from '../progress.js';
 import { ProgressMeter } from '../progress-meter.js';
 import type { SyncMarks } from './stream-of-image.js';
+import { openRouteTo } from './stream-route.js';
 import { type SentPages, StreamSender } from './stream-sender.js';
 
 export interface StreamLoadOptions {
@@ -44,8 +42,7 @@ export async function loadByStream(vm: QemuVm, options: StreamLoadOptions): Prom
     'tls-creds': '',
     ...(channels > 0 ? { 'multifd-channels': channels, 'multifd-compression': 'none' } : {}),
   });
-  using directory = new PrivateDirectory();
-  const socketPath = directory.file('socket');
+  await using route = await openRouteTo(vm, channels + 1);
   const sockets: number[] = [];
   let sender: StreamSender | undefined;
   let ticker: NodeJS.Timeout | undefined;
@@ -55,14 +52,12 @@ export async function loadByStream(vm: QemuVm, options: StreamLoadOptions): Prom
     const marks = await syncMarks(vm, channels);
     signal.throwIfAborted();
     await vm.client.execute('migrate-incoming', {
-      uri: `unix:${socketPath}`,
+      uri: route.uri,
       // Otherwise a failed load ends the process, and with it the reason.
       ...(vm.isAtLeast(9, 1) && !exitOnError ? { 'exit-on-error': false } : {}),
     });
     options.onListening?.();
-    // The first connection is the main channel for QEMU 7.2, whatever is sent on it. Later versions look at the first bytes
-    // of each and answer no command until they have come.
-    while (sockets.length < channels + 1) sockets.push(await connect(vm, socketPath));
+    sockets.push(...(await route.connect(signal)));
     sender = new StreamSender({
       image,
       direct: directIo,
@@ -84,18 +79,6 @@ export async function loadByStream(vm: QemuVm, options: StreamLoadOptions): Prom
     signal.removeEventListener('abort', giveUp);
     await sender?.dispose();
     releaseFiles(sockets);
-  }
-}
-
-async function connect(vm: QemuVm, path: string): Promise<number> {
-  try {
-    return await connectBlocking(path);
-  } catch (cause) {
-    throw new MapramError(
-      'MIGRATION',
-      `connecting to the VM at ${vm.address} on ${path}: ${(cause as Error).message}; QEMU must run on this host, as a user who can enter that directory`,
-      { path, cause },
-    );
   }
 }
 

@@ -17,7 +17,7 @@ import { splitTail } from '../stream/device-sections.js';
 import { encodeGlobalState, GLOBAL_STATE_BYTES, GLOBAL_STATE_SECTION } from '../stream/global-state.js';
 import type { PlacedPages, SourceDevices, SourceSetup } from './source.js';
 import { type ReceivedPages, StreamReceiver, type StreamStart } from './stream-receiver.js';
-import { openStreamRoute, type StreamRoute } from './stream-route.js';
+import { openRouteFrom, type StreamRoute } from './stream-route.js';
 
 export interface QemuStreamOptions {
   /** Beside `events`, and `multifd` where there are channels. */
@@ -91,7 +91,7 @@ export class QemuStream {
       [...capabilities, 'events', ...(channels > 0 ? ['multifd'] : [])],
       { ...PARAMETERS, ...(channels > 0 ? { 'multifd-channels': channels } : {}), ...parameters },
     );
-    const route = await openStreamRoute(vm, channels + 1);
+    const route = await openRouteFrom(vm, channels + 1);
     this.#route = route;
     this.#watchRunState();
     if (stopFirst && this.#wasRunning) await this.stopGuest();

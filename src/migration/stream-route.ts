@@ -1,10 +1,12 @@
 /**
- * The way on which QEMU's connections come to this process:
+ * The way between QEMU and this process, for a stream in either direction:
  *
  * | | passed descriptor | private socket |
  * |---|---|---|
  * | connections | one | one, and another for each multifd channel |
  * | needs | QMP over a Unix socket | a QEMU whose user may enter a directory of mode 0700 |
+ * | saving | | QEMU connects to it |
+ * | loading | | QEMU listens on it |
  */
 import { readFileSync } from 'node:fs';
 import { geteuid } from 'node:process';
@@ -12,13 +14,15 @@ import { MapramError } from '../errors.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { DescriptorListener } from '../io/descriptor-listener.js';
 import { closeFile } from '../io/open-file.js';
+import { PrivateDirectory } from '../io/private-directory.js';
+import { connectBlocking } from '../io/socket-connection.js';
 import { peerCredentials, socketPair } from '../io/unix-socket.js';
 
 export interface StreamRoute extends AsyncDisposable {
-  /** For the command `migrate`. */
+  /** For the command `migrate`, or `migrate-incoming`. */
   uri: string;
   /**
-   * The connections that QEMU makes, as blocking descriptors, once it was told to migrate. The caller closes them.
+   * The connections, as blocking descriptors, once QEMU has the command. The caller closes them.
    *
    * @throws MapramError `MIGRATION` where QEMU does not connect, or somebody else does; `signal`'s reason
    */
@@ -31,12 +35,39 @@ const CONNECT_TIMEOUT_MS = 10_000;
 const DESCRIPTOR_NAME = 'mapram-stream';
 
 /**
+ * The way of a stream that QEMU sends.
+ *
  * @param connections one for a plain stream, one more than there are multifd channels otherwise
- * @throws MapramError `UNSUPPORTED` where QEMU cannot come on any way
+ * @throws MapramError `UNSUPPORTED` where there is none
  */
-export async function openStreamRoute(vm: QemuVm, connections: number): Promise<StreamRoute> {
+export async function openRouteFrom(vm: QemuVm, connections: number): Promise<StreamRoute> {
   const passed = connections === 1 ? await passDescriptor(vm) : undefined;
-  return passed ?? (await openPrivateSocket(vm, connections));
+  if (passed) return passed;
+  assertConnectable(vm, 'receiving the stream of', 'save');
+  const listener = await DescriptorListener.open();
+  const user = foreignUser(vm);
+  if (user !== undefined) listener.letIn(user);
+  return {
+    uri: `unix:${listener.path}`,
+    connect: (signal) => acceptAll(vm, listener, connections, signal),
+    [Symbol.asyncDispose]: () => listener.close(),
+  };
+}
+
+/** The way of a stream that QEMU waits for. As `openRouteFrom`. */
+export async function openRouteTo(vm: QemuVm, connections: number): Promise<StreamRoute> {
+  const passed = connections === 1 ? await passDescriptor(vm) : undefined;
+  if (passed) return passed;
+  assertConnectable(vm, 'streaming to', 'restore');
+  const directory = new PrivateDirectory();
+  const user = foreignUser(vm);
+  if (user !== undefined) directory.letIn(user);
+  const path = directory.file('socket');
+  return {
+    uri: `unix:${path}`,
+    connect: () => connectAll(vm, path, connections),
+    [Symbol.asyncDispose]: async () => directory[Symbol.dispose](),
+  };
 }
 
 /** Undefined over TCP, or where something between this process and QEMU does not pass descriptors on. */
@@ -67,30 +98,21 @@ async function passDescriptor(vm: QemuVm): Promise<StreamRoute | undefined> {
   };
 }
 
-async function openPrivateSocket(vm: QemuVm, connections: number): Promise<StreamRoute> {
+function assertConnectable(vm: QemuVm, doing: string, command: string): void {
   const problem = whyNotConnectable(vm);
-  if (problem !== undefined) {
-    throw new MapramError(
-      'UNSUPPORTED',
-      `receiving the stream of the VM at ${vm.address}: ${problem}; save with --no-multifd, or as root or that user`,
-      { path: vm.address },
-    );
-  }
-  const listener = await DescriptorListener.open();
-  const user = foreignUser(vm);
-  if (user !== undefined) listener.letIn(user);
-  return {
-    uri: `unix:${listener.path}`,
-    connect: (signal) => acceptAll(vm, listener, connections, signal),
-    [Symbol.asyncDispose]: () => listener.close(),
-  };
+  if (problem === undefined) return;
+  throw new MapramError(
+    'UNSUPPORTED',
+    `${doing} the VM at ${vm.address}: ${problem}; ${command} with --no-multifd, or as root or that user`,
+    { path: vm.address },
+  );
 }
 
-/** Why QEMU cannot make connections to this process, undefined if it can or that cannot be told. */
+/** Why there can be no connections but one that is passed to QEMU, undefined if there can or that cannot be told. */
 export function whyNotConnectable(vm: QemuVm): string | undefined {
   const user = foreignUser(vm);
   if (user === undefined || geteuid?.() === 0) return undefined;
-  return `QEMU runs as user ${user}, who may not enter the private directory of this process, to which multifd channels connect`;
+  return `QEMU runs as user ${user}, who may not enter the private directory of this process, where multifd channels connect`;
 }
 
 /** The user of QEMU, where that is neither this one nor root. */
@@ -153,4 +175,23 @@ async function notConnected(vm: QemuVm, path: string, made: string, cause: unkno
     `receiving the stream of the VM at ${vm.address}: QEMU made ${made} to ${path} ${how}; it must run on this host, as a user who can enter that directory`,
     { path: vm.address, cause },
   );
+}
+
+/**
+ * The first connection is the main channel for QEMU 7.2, whatever is sent on it. Later versions look at the first bytes of each and
+ * answer no command until they have come.
+ */
+async function connectAll(vm: QemuVm, path: string, count: number): Promise<number[]> {
+  const sockets: number[] = [];
+  try {
+    while (sockets.length < count) sockets.push(await connectBlocking(path));
+    return sockets;
+  } catch (cause) {
+    for (const socket of sockets) closeFile(socket);
+    throw new MapramError(
+      'MIGRATION',
+      `connecting to the VM at ${vm.address} on ${path}: ${(cause as Error).message}; QEMU must run on this host, as a user who can enter that directory`,
+      { path, cause },
+    );
+  }
 }

@@ -14,6 +14,7 @@ import { MappedRamImage } from '../mapped-ram/image.js';
 import { IncomingMigration } from '../migration/incoming.js';
 import { MigrationFile } from '../migration/migration-file.js';
 import { loadByStream } from '../migration/qemu-stream-load.js';
+import { whyNotConnectable } from '../migration/stream-route.js';
 import { MAXIMUM_FILE_CHANNELS } from '../multifd/file-channels.js';
 import { MAXIMUM_SOCKET_CHANNELS } from '../multifd/socket-channel-receiver.js';
 import { defaultCapabilities } from '../options/migration-capabilities.js';
@@ -46,7 +47,10 @@ export interface RestoreOptions {
   channels?: number;
   /** `auto`, the default, takes the first of the methods that works with the VM. */
   method?: LoadMethod | 'auto';
-  /** Whether a stream goes through `channels` multifd channels, the default, or through one connection. */
+  /**
+   * Whether a stream goes through `channels` multifd channels, the default wherever QEMU can be connected to, or through one
+   * connection.
+   */
   multifd?: boolean;
   /** Let the VM run afterwards, also when the file was saved from a paused one. */
   cont?: boolean;
@@ -262,7 +266,10 @@ async function loadStream(
   { options, image, choice, signal, channels }: RestoreRun,
   vm: QemuVm,
 ): Promise<number> {
-  const { multifd = true, onProgress } = options;
+  const {
+    multifd = typeof options.channels === 'number' || whyNotConnectable(vm) === undefined,
+    onProgress,
+  } = options;
   const streamChannels = multifd ? Math.min(channels, MAXIMUM_SOCKET_CHANNELS) : 0;
   await loadByStream(vm, {
     image,

@@ -6,9 +6,9 @@ import os from 'node:os';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
+import { restore } from '../../src/snapshot/restore.js';
 import { save } from '../../src/snapshot/save.js';
 import { needs, type QemuName, repositoryRoot } from '../support/environment.js';
-import { loadMappedRam } from '../support/native-migration.js';
 import { startVm, type TestVm } from '../support/qemu.js';
 
 /** `nobody`, and a user who is nobody else. */
@@ -18,10 +18,16 @@ const OTHER_USER = 54321;
 const cli = path.join(repositoryRoot, 'build', 'src', 'cli', 'main.js');
 const isRoot = process.getuid?.() === 0;
 
-function startForeignVm(qemu: QemuName): Promise<TestVm> {
+function startForeignVm(qemu: QemuName, incoming = false): Promise<TestVm> {
   const user = `${QEMU_USER}:${QEMU_USER}`;
   const extraArgs = qemu === '7.2' ? ['-runas', user] : ['-run-with', `user=${user}`];
-  return startVm({ qemu, machine: 'pc', extraArgs });
+  return startVm({ qemu, machine: 'pc', incoming, extraArgs });
+}
+
+/** That a user may speak to the monitor is up to who runs the VM. */
+function letOthersIn(vm: TestVm): void {
+  chmodSync(vm.folder, 0o755);
+  chmodSync(vm.qmpPath, 0o666);
 }
 
 const qemus: QemuName[] = ['10.0', '7.2'];
@@ -39,6 +45,10 @@ for (const qemu of qemus) {
             await using image = await MappedRamImage.open(file);
             assert.equal(image.complete, true);
             await vm.console.waitForCounterAbove();
+            await using loaded = await startForeignVm(qemu, true);
+            await restore({ vm: loaded.qmpPath, file, method: 'stream', ...way });
+            await loaded.console.waitForCounterAbove(-1);
+            assert.equal(await loaded.console.checksum(), vm.console.bootChecksum);
           });
         }
       });
@@ -49,18 +59,16 @@ for (const qemu of qemus) {
         const folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-user-'));
         t.after(() => rmSync(folder, { recursive: true }));
         chownSync(folder, OTHER_USER, OTHER_USER);
-        // That the user may speak to the monitor is up to who runs the VM.
-        chmodSync(vm.folder, 0o755);
-        chmodSync(vm.qmpPath, 0o666);
+        letOthersIn(vm);
         mkdirSync(path.join(folder, 'run'), { mode: 0o700 });
         chownSync(path.join(folder, 'run'), OTHER_USER, OTHER_USER);
         const file = path.join(folder, 'image');
-        const saveAsOther = (...args: string[]) =>
+        const runAsOther = (...args: string[]) =>
           spawnSync(
             'setpriv',
             [
               ...[`--reuid=${OTHER_USER}`, `--regid=${OTHER_USER}`, '--clear-groups'],
-              ...[process.execPath, cli, 'save', vm.qmpPath, file, '--method', 'stream', ...args],
+              ...[process.execPath, cli, ...args],
             ],
             {
               encoding: 'utf8',
@@ -68,12 +76,13 @@ for (const qemu of qemus) {
             },
           );
 
-        const refused = saveAsOther('--channels', '2');
+        const save = ['save', vm.qmpPath, file, '--method', 'stream'];
+        const refused = runAsOther(...save, '--channels', '2');
         assert.equal(refused.status, 1);
         assert.match(refused.stderr, /QEMU runs as user 65534, who may not enter .*save with --no-multifd/);
         await vm.console.waitForCounterAbove();
 
-        const saved = saveAsOther();
+        const saved = runAsOther(...save);
         assert.equal(
           saved.stderr
             .split('\n')
@@ -84,9 +93,14 @@ for (const qemu of qemus) {
         assert.equal(saved.status, 0);
         assert.equal(statSync(file).uid, OTHER_USER);
         await vm.console.waitForCounterAbove();
-        if (qemu === '7.2') return;
-        await using loaded = await startVm({ machine: 'pc', incoming: true });
-        await loadMappedRam(loaded, file);
+
+        await using loaded = await startForeignVm(qemu, true);
+        letOthersIn(loaded);
+        const tooMany = runAsOther('restore', file, loaded.qmpPath, '--method', 'stream', '--channels', '2');
+        assert.equal(tooMany.status, 1);
+        assert.match(tooMany.stderr, /QEMU runs as user 65534, .*restore with --no-multifd/);
+        const restored = runAsOther('restore', file, loaded.qmpPath, '--method', 'stream');
+        assert.equal(restored.status, 0, restored.stderr);
         await loaded.console.waitForCounterAbove(-1);
         assert.equal(await loaded.console.checksum(), vm.console.bootChecksum);
       });
