@@ -1,5 +1,4 @@
 import { Option } from 'commander';
-import { DEFAULT_CHANNELS } from '../../snapshot/default-channels.js';
 import { LOAD_METHODS, type RestoreResult, restore as restoreVm } from '../../snapshot/restore.js';
 import {
   channelsOption,
