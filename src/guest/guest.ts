@@ -61,8 +61,16 @@ export interface DirtyTrackingGuest extends AsyncDisposable {
    */
   syncDirty(block: number, into: Uint8Array): number;
   stopDirtyLog(): void;
-  /** The device state of the stopped guest. */
-  saveDevices(): DeviceState;
-  /** Takes over device state; memory must be in place. Only in `inmigrate`; afterwards `paused`. */
-  loadDevices(sections: Uint8Array): void;
+  /**
+   * The device state of the stopped guest.
+   *
+   * @param runState which whoever loads it is to take up; `paused` by default
+   */
+  saveDevices(runState?: 'running' | 'paused'): DeviceState;
+  /**
+   * Takes over device state; memory must be in place. Only in `inmigrate`; afterwards `paused`.
+   *
+   * @returns the run state that was saved, where that is known
+   */
+  loadDevices(sections: Uint8Array): string | undefined;
 }

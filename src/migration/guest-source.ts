@@ -7,11 +7,14 @@ export class GuestSource implements OutgoingSource {
   readonly dirtyLog: DirtyLog;
   readonly #guest: DirtyTrackingGuest;
   readonly #wasRunning: boolean;
+  /** What the file says: whether the guest ran until it was stopped for the save. */
+  #ranUntilStop: boolean;
 
-  /** @param wasRunning whether `resume` lets the guest run; by default, whether it runs now */
-  constructor(guest: DirtyTrackingGuest, wasRunning: boolean = guest.runState === 'running') {
+  /** @param wasRunning whether `resume` lets the guest run, and whoever loads it, too; by default, whether it runs now, and when it is stopped */
+  constructor(guest: DirtyTrackingGuest, wasRunning?: boolean) {
     this.#guest = guest;
-    this.#wasRunning = wasRunning;
+    this.#wasRunning = wasRunning ?? guest.runState === 'running';
+    this.#ranUntilStop = wasRunning ?? false;
     this.dirtyLog = {
       start: () => guest.startDirtyLog(),
       sync: (block, into) => guest.syncDirty(block, into),
@@ -38,12 +41,15 @@ export class GuestSource implements OutgoingSource {
   }
 
   async stop(): Promise<number[]> {
-    if (this.#guest.runState === 'running') await this.#guest.stop('finish-migrate');
+    if (this.#guest.runState === 'running') {
+      this.#ranUntilStop = true;
+      await this.#guest.stop('finish-migrate');
+    }
     return this.#guest.blocks.map((_, index) => index);
   }
 
   async devices(): Promise<SourceDevices> {
-    const { sections, vmdescription } = this.#guest.saveDevices();
+    const { sections, vmdescription } = this.#guest.saveDevices(this.#ranUntilStop ? 'running' : 'paused');
     return { sections, vmdescription, switchoverStart: true };
   }
 

@@ -28,6 +28,8 @@ export interface IncomingOptions {
 }
 
 export interface IncomingResult {
+  /** Of the guest when it was saved, where the file tells; the loaded guest is stopped. */
+  runState?: string;
   normalPages: number;
   channels: number;
   direct: boolean;
@@ -143,8 +145,9 @@ export class IncomingMigration extends EventEmitter<{
       clearInterval(ticker);
     }
     report();
-    guest.loadDevices(image.tail.sectionBytes);
+    const runState = guest.loadDevices(image.tail.sectionBytes);
     return {
+      ...(runState === undefined ? {} : { runState }),
       normalPages: pages,
       channels: channels.count,
       direct: file.direct,

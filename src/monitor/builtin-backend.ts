@@ -2,7 +2,8 @@
  * The builtin guest behind a monitor: what `mapram monitor builtin` drives. Saves and loads run in mapram's own engine.
  */
 import { createRequire } from 'node:module';
-import { errorReason } from '../errors.js';
+import { setTimeout as delay } from 'node:timers/promises';
+import { errorReason, MapramError } from '../errors.js';
 import type { BuiltinGuest } from '../guest/builtin/builtin-guest.js';
 import { GuestSource } from '../migration/guest-source.js';
 import { IncomingMigration } from '../migration/incoming.js';
@@ -20,15 +21,24 @@ import type {
   MigrationBackend,
   MigrationRequest,
 } from './backend.js';
+import { CommandError } from './command-error.js';
 import { EventSource } from './event-source.js';
 import { describeMigration } from './migration-info.js';
-import { type OpenTarget, openIncoming, openOutgoing, requireMappedFile } from './migration-target.js';
+import {
+  type OpenTarget,
+  openIncoming,
+  openOutgoing,
+  requireFile,
+  requireMappedFile,
+} from './migration-target.js';
 import { sealing } from './sealed-save.js';
 
 export interface BuiltinBackendOptions {
   readonly profile: QemuProfile;
   /** Whether a loaded guest stays stopped, as with QEMU's `-S`. */
   readonly paused?: boolean;
+  /** Gets what QEMU would print on its standard error: why a load failed. */
+  readonly warn?: (line: string) => void;
 }
 
 type Last =
@@ -43,6 +53,7 @@ export class BuiltinBackend implements MigrationBackend {
   readonly #guest: BuiltinGuest;
   readonly #profile: QemuProfile;
   #paused: boolean;
+  readonly #warn: (line: string) => void;
   readonly #events = new EventSource();
   readonly #onRunState: () => void;
   #end: (reason: Error | undefined) => void = () => {};
@@ -54,10 +65,11 @@ export class BuiltinBackend implements MigrationBackend {
   #work: Promise<void> = Promise.resolve();
 
   /** @param guest owned by the backend from now on */
-  constructor(guest: BuiltinGuest, { profile, paused = false }: BuiltinBackendOptions) {
+  constructor(guest: BuiltinGuest, { profile, paused = false, warn = () => {} }: BuiltinBackendOptions) {
     this.#guest = guest;
     this.#profile = profile;
     this.#paused = paused;
+    this.#warn = warn;
     const [major, minor] = profile.release;
     this.version = { qemu: { major, minor, micro: 0 }, package: `mapram ${packageVersion()}` };
     this.#incoming = guest.runState === 'inmigrate' ? 'deferred' : 'none';
@@ -119,6 +131,9 @@ export class BuiltinBackend implements MigrationBackend {
     let target: OpenTarget;
     try {
       requireMappedFile(request);
+      if (capabilities['background-snapshot']) {
+        throw new CommandError('Background-snapshot is not supported by the builtin guest');
+      }
       target = openOutgoing(request);
     } catch (error) {
       this.#setInfo({ status: 'setup' });
@@ -151,10 +166,12 @@ export class BuiltinBackend implements MigrationBackend {
   }
 
   async migrateIncoming(request: IncomingRequest): Promise<void> {
-    requireMappedFile(request);
-    this.#incoming = 'started';
+    requireFile(request);
+    const { status } = this.#last.kind === 'info' ? this.#last.info : {};
+    if (status !== undefined) throw new CommandError(`Illegal migration incoming state: ${status}`);
     this.#setInfo({ status: 'setup' });
     const target = openIncoming(request);
+    this.#incoming = 'started';
     const { parameters, capabilities } = request;
     const migration = new IncomingMigration({
       guest: this.#guest,
@@ -162,10 +179,7 @@ export class BuiltinBackend implements MigrationBackend {
       parameters,
       capabilities,
     });
-    migration.on('status', (status) => {
-      if (status === 'active') this.#setInfo({ status });
-    });
-    this.#work = this.#load(migration, target, request.exitOnError);
+    this.#work = this.#load(request, target, migration);
   }
 
   async cancelMigration(): Promise<void> {
@@ -189,14 +203,28 @@ export class BuiltinBackend implements MigrationBackend {
     this.#end(undefined);
   }
 
-  async #load(migration: IncomingMigration, target: OpenTarget, exitOnError: boolean): Promise<void> {
+  async #load(
+    { capabilities, exitOnError }: IncomingRequest,
+    target: OpenTarget,
+    migration: IncomingMigration,
+  ): Promise<void> {
     try {
       using _ = target;
-      await migration.run();
-      if (!this.#paused) await this.#guest.cont();
+      // The reply goes out first.
+      await delay(0);
+      this.#setInfo({ status: 'active' });
+      if (!capabilities['mapped-ram']) {
+        throw new MapramError(
+          'FORMAT',
+          `loading ${target.file.name}: the builtin guest takes mapped-ram files only; switch the capability mapped-ram on`,
+        );
+      }
+      const { runState = 'running' } = await migration.run();
+      if (runState === 'running' && !this.#paused) await this.#guest.cont();
       this.#setInfo({ status: 'completed' });
     } catch (error) {
-      this.#setInfo({ status: 'failed', 'error-desc': errorReason(error) });
+      this.#warn(errorReason(error));
+      this.#setInfo({ status: 'failed', 'error-desc': loadFailure(error) });
       if (exitOnError) this.#end(error as Error);
     }
   }
@@ -220,6 +248,18 @@ export class BuiltinBackend implements MigrationBackend {
     this.#wasRunning = running;
     this.#emit({ event: running ? 'RESUME' : 'STOP' });
   }
+}
+
+/** QEMU names the kind of a failure only, and prints the reason. */
+function loadFailure(error: unknown): string {
+  const { code } = error as MapramError;
+  const kind =
+    code === 'UNSUPPORTED'
+      ? 'Operation not supported'
+      : code === 'IO'
+        ? 'Input/output error'
+        : 'Invalid argument';
+  return `load of migration failed: ${kind}`;
 }
 
 function packageVersion(): string {

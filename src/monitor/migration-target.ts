@@ -14,11 +14,16 @@ export interface OpenTarget extends Disposable {
   readonly file: MigrationFile;
 }
 
-/** @throws CommandError where mapram's engine cannot take the migration */
-export function requireMappedFile(request: MigrationRequest): asserts request is FileMigrationRequest {
+/** @throws CommandError where the migration is not to or from a file */
+export function requireFile(request: MigrationRequest): asserts request is FileMigrationRequest {
   if (request.address.transport !== 'file') {
     throw new CommandError('mapram migrates the builtin guest to and from files only (file:PATH)');
   }
+}
+
+/** @throws CommandError where mapram's engine cannot take the migration */
+export function requireMappedFile(request: MigrationRequest): asserts request is FileMigrationRequest {
+  requireFile(request);
   if (!request.capabilities['mapped-ram']) {
     throw new CommandError(
       'mapram writes and reads files in the mapped-ram form only: switch the capability mapped-ram on',

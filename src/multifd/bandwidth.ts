@@ -41,9 +41,13 @@ export class Bandwidth {
     this.wake();
   }
 
-  /** Waits until the time of `bytes` that were just written, and of all written before by whomever, is over. Blocks the thread. */
-  spend(bytes: number): void {
+  /**
+   * Waits until the time of `bytes` that were just written, and of all written before by whomever, is over. Blocks the
+   * thread, but not once `isStopped`: whoever stops the channels calls `wake` afterwards.
+   */
+  spend(bytes: number, isStopped: () => boolean): void {
     const changes = Atomics.load(this.#words, 0);
+    if (isStopped()) return;
     const rate = Atomics.load(this.#longs, LONGS.bytesPerSecond);
     if (rate === 0n || bytes === 0) return;
     const cost = (BigInt(bytes) * NS_PER_SECOND) / rate;

@@ -48,6 +48,11 @@ export class ChannelState {
     if (value) this.bandwidth.wake();
   }
 
+  /** Waits as the bandwidth demands for `bytes` that were written, or until the channels are stopped. */
+  spend(bytes: number): void {
+    this.bandwidth.spend(bytes, () => this.stopped);
+  }
+
   /** Before a pass: the first chunk is the next one to take. */
   rewind(): void {
     Atomics.store(this.#words, WORDS.nextChunk, 0);

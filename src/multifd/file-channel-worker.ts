@@ -59,7 +59,7 @@ class FileChannel {
         else if (request.kind === 'digest') this.#digester?.fromImage(chunk);
         else this.#reader.read(chunk, request);
         this.#memories[chunk.regionIndex]?.release(chunk.start, chunk.end);
-        this.#state.bandwidth.spend(written);
+        this.#state.spend(written);
       }
       if (request.kind === 'write') this.#writer.finish();
     } catch (error) {

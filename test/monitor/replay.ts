@@ -28,6 +28,8 @@ export interface ReplayOptions {
   readonly socket: string;
   /** Flags of the descriptors that were given on the command line, by the note before. */
   readonly descriptors?: Readonly<Record<string, readonly number[]>>;
+  /** Makes the files that are there before the first VM is started. */
+  readonly prepare?: () => Promise<void> | void;
 }
 
 const TERMINAL = new Set(['completed', 'failed', 'cancelled', 'pre-switchover']);
@@ -48,6 +50,7 @@ export async function replay(
   let lines = 0;
   let note = '';
   let sent = '';
+  await options.prepare?.();
   const compare = (expected: JsonValue, actual: JsonValue | undefined) => {
     lines++;
     if (isDeepStrictEqual(expected, actual)) return;

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { ChannelState } from '../../src/multifd/channel-state.js';
 import { FileChannels } from '../../src/multifd/file-channels.js';
 import { MIB, PAGE, pageOf, pokePage, region, Scratch } from './fixtures.js';
 
@@ -70,4 +71,12 @@ test('a limit beyond what a number counts exactly is none', async () => {
   await using channels = await openFull(scratch);
   channels.maxBandwidth = 2 ** 64;
   assert.equal((await channels.transfer()).bytes, LENGTH);
+});
+
+test('nobody begins to wait once the channels are stopped', () => {
+  const state = ChannelState.create(1);
+  state.bandwidth.limit = 1;
+  state.stopped = true;
+  // Would be a matter of days.
+  state.spend(MIB);
 });

@@ -138,7 +138,7 @@ async function openMonitor(
   const profile = qemuProfile(options.speakAs);
   const begin = options.incoming ? 'incoming' : options.paused ? 'paused' : 'running';
   const guest = await BuiltinGuest.start({ ...parseBuiltinOptions(vm.options), begin });
-  const backend = new BuiltinBackend(guest, { profile, paused: options.paused });
+  const backend = new BuiltinBackend(guest, { profile, paused: options.paused, warn });
   return new Monitor({ backend, profile, warn });
 }
 

@@ -179,23 +179,25 @@ export class BuiltinGuest extends EventEmitter<BuiltinGuestEvents> implements Di
     this.#cpu.logging = false;
   }
 
-  saveDevices(): DeviceState {
-    return encodeDevices(this.#demandStopped('saving its devices'));
+  saveDevices(runState: 'running' | 'paused' = 'paused'): DeviceState {
+    return encodeDevices({ ...this.#demandStopped('saving its devices'), runState });
   }
 
   /** Memory is held against the loaded state at the next `cont`, or by `checkMemory`. */
-  loadDevices(sections: Uint8Array): void {
+  loadDevices(sections: Uint8Array): string | undefined {
     if (this.#runState !== 'inmigrate') {
       throw new MapramError(
         'VM',
         `loading the builtin guest: it is ${this.#runState}, and only a guest that was begun as incoming can be loaded`,
       );
     }
-    this.#state = decodeDevices(sections);
+    const { runState, ...state } = decodeDevices(sections);
+    this.#state = state;
     this.#unchecked = true;
     // Requests are taken in order: whatever comes next finds the state in place. A dead thread fails that one too.
     this.#cpu.request({ kind: 'load', state: this.#state }).catch(() => {});
     this.#setRunState('paused');
+    return runState;
   }
 
   /** Reads all memory, holes apart, and compares it with the checksum that the guest kept while writing. */

@@ -1,7 +1,14 @@
 /** The devices of the builtin guest, as they stand in a migration stream. */
 
 import { MapramError } from '../../errors.js';
+import { ByteBuilder } from '../../stream/byte-builder.js';
 import { SectionType } from '../../stream/format.js';
+import {
+  decodeGlobalState,
+  encodeGlobalState,
+  GLOBAL_STATE_BYTES,
+  GLOBAL_STATE_SECTION,
+} from '../../stream/global-state.js';
 import { StreamWriter } from '../../stream/stream-writer.js';
 import type { DeviceState } from '../guest.js';
 import { PAGE_SIZE } from './options.js';
@@ -79,13 +86,31 @@ const MEMORY = {
   ],
 } as const satisfies VmState;
 
+/** As in QEMU: the run state in which the guest was saved. */
+const GLOBAL_STATE = {
+  name: GLOBAL_STATE_SECTION,
+  version: 1,
+  fields: [
+    { name: 'size', type: 'uint32' },
+    { name: 'runstate', type: 'buffer', size: GLOBAL_STATE_BYTES - 4 },
+  ],
+} as const satisfies VmState;
+
+/** What the devices of a stopped machine hold. */
+export interface MachineState extends WorkloadState {
+  /** The run state that a machine which loads it is to take up; absent where an older save does not tell. */
+  runState?: string;
+}
+
 /** One device: its section, and how it gives and takes its part of the guest's state. */
 interface Device<S extends VmState = VmState> {
   readonly idstr: string;
   readonly state: S;
-  give(guest: WorkloadState): ValuesOf<S>;
+  give(guest: MachineState): ValuesOf<S>;
   /** @throws RangeError when a value cannot be */
-  take(values: ValuesOf<S>, guest: WorkloadState): void;
+  take(values: ValuesOf<S>, guest: MachineState): void;
+  /** Older saves lack it. */
+  readonly optional?: true;
 }
 
 /** Forgets which values a device has, so that they can stand in one list. */
@@ -146,10 +171,23 @@ const DEVICES: readonly Device[] = [
       guest.memoryChecksum = checksum.xor;
     },
   }),
+  device<typeof GLOBAL_STATE>({
+    idstr: GLOBAL_STATE_SECTION,
+    state: GLOBAL_STATE,
+    optional: true,
+    give: ({ runState = 'paused' }) => {
+      const bytes = encodeGlobalState(runState);
+      return { size: runState.length + 1, runstate: bytes.subarray(4) };
+    },
+    take({ size, runstate }, guest) {
+      const runState = decodeGlobalState(new ByteBuilder().uint32(size).raw(runstate).finish());
+      if (runState !== undefined) guest.runState = runState;
+    },
+  }),
 ];
 
 /** Writes all device sections and their description. */
-export function encodeDevices(guest: WorkloadState): DeviceState {
+export function encodeDevices(guest: MachineState): DeviceState {
   const writer = new StreamWriter();
   const descriptions = DEVICES.map(({ idstr, state, give }, index) => {
     const values = give(guest);
@@ -173,8 +211,8 @@ export function encodeDevices(guest: WorkloadState): DeviceState {
  *
  * @throws MapramError `FORMAT` for damage, an unknown device or version, or a missing device
  */
-export function decodeDevices(sections: Uint8Array): WorkloadState {
-  const guest: WorkloadState = {
+export function decodeDevices(sections: Uint8Array): MachineState {
+  const guest: MachineState = {
     ticks: 0,
     generator: 1,
     pagesWritten: 0,
@@ -201,8 +239,8 @@ export function decodeDevices(sections: Uint8Array): WorkloadState {
       throw error;
     }
   }
-  const [absent] = missing.keys();
-  if (absent !== undefined) throw damaged(`device ${absent} is missing`, at);
+  const absent = [...missing.values()].find(({ optional }) => !optional);
+  if (absent !== undefined) throw damaged(`device ${absent.idstr} is missing`, at);
   return guest;
 }
 
