@@ -34,12 +34,14 @@ const tools = {
   cpio: 'cpio',
   fincore: 'util-linux-extra',
   fio: 'fio',
+  fish: 'fish',
   gdb: 'gdb',
   'mkfs.xfs': 'xfsprogs',
   'qemu-img': 'qemu-utils',
   setpriv: 'util-linux',
   socat: 'socat',
   strace: 'strace',
+  zsh: 'zsh',
 };
 
 function output(command, args) {

@@ -91,6 +91,16 @@ test('docs/architecture.md has a row for every folder', () => {
   );
 });
 
+test('docs/architecture.md names files that exist', () => {
+  const page = readFileSync(path.join(repositoryRoot, 'docs', 'architecture.md'), 'utf8');
+  const named = [...page.matchAll(/\bsrc\/([\w/-]+\.ts)\b/g)].map(([, file = '']) => file);
+  assert.ok(named.length > 20);
+  assert.deepEqual(
+    named.filter((file) => !files.includes(file)),
+    [],
+  );
+});
+
 test('imports between rooms point downwards', () => {
   const upwards = imports
     .filter(({ internal }) => internal)
