@@ -1,6 +1,6 @@
 /** Saves that die: the VM goes on, the old file stays or the new one is whole. */
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -9,9 +9,10 @@ import { MapramError } from '../../src/errors.js';
 import { HeldRecord } from '../../src/snapshot/guard/save-record.js';
 import { save } from '../../src/snapshot/save.js';
 import { partPathOf } from '../../src/snapshot/target-file.js';
+import { runCli } from '../cli/run-cli.js';
 import { needs } from '../support/environment.js';
 import { startVm, type TestVm } from '../support/qemu.js';
-import { killSaves, killWhileStopped } from '../trust/kill-save.js';
+import { killSaves, killWhileStopped, killWithGuard } from '../trust/kill-save.js';
 
 describe('a save that is killed', needs({ qemu: '10.0', guest: 'tiny' }), () => {
   let vm: TestVm;
@@ -36,6 +37,28 @@ describe('a save that is killed', needs({ qemu: '10.0', guest: 'tiny' }), () => 
       await killWhileStopped(vm, path.join(folder, method), ['--method', method]);
     });
   }
+
+  test('together with its guard, in the middle: the doctor finds VM and part file, and puts both right', async () => {
+    const own = path.join(folder, 'unguarded');
+    mkdirSync(own);
+    const file = path.join(own, 'vm');
+    await killWithGuard(vm, file, ['--method', 'shared']);
+    assert.ok(existsSync(partPathOf(file)));
+    const doctor = (...options: string[]) =>
+      runCli(['doctor', own, '--json', ...options], { env: { XDG_RUNTIME_DIR: own } });
+    const seen = await doctor();
+    const { parts, vms } = seen.result.leftBehind as { parts: object[]; vms: object[] };
+    assert.deepEqual(vms, [{ address: vm.qmpPath, file, rescued: false }]);
+    assert.equal(parts.length, 1);
+    assert.ok(existsSync(partPathOf(file)), 'looking changes nothing');
+    const cured = await doctor('--rescue', '--clean');
+    const after = cured.result.leftBehind as { vms: object[] };
+    assert.deepEqual(after.vms, [{ address: vm.qmpPath, file, rescued: true }]);
+    assert.equal(await vm.status(), 'running');
+    await vm.console.waitForCounterAbove(vm.console.counter + 2);
+    assert.deepEqual(readdirSync(own), ['mapram']);
+    assert.deepEqual(readdirSync(path.join(own, 'mapram')), []);
+  });
 
   test('together with its guard: the next save says so, the doctor continues the VM', async (context) => {
     const runtime = process.env.XDG_RUNTIME_DIR;

@@ -6,6 +6,7 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { verify } from '../../src/snapshot/verify.js';
 import type { TestVm } from '../support/qemu.js';
+import { processesWith } from '../support/resumed-guest.js';
 import { Random } from './random.js';
 
 const CLI = path.resolve(import.meta.dirname, '..', '..', 'src', 'cli', 'main.js');
@@ -73,17 +74,39 @@ export async function killSaves(
 
 /** Starts a save, kills it as soon as the VM is seen stopped, and waits until it runs again. */
 export async function killWhileStopped(vm: TestVm, file: string, args: readonly string[]): Promise<void> {
+  await killStopped(vm, file, args, () => {});
+  await until(async () => (await vm.status()) === 'running', 'the VM does not run');
+  await untilCleanedUp(file, 'killed while the VM was stopped');
+  await vm.console.waitForCounterAbove(vm.console.counter + 2);
+}
+
+/** The same, with the guard killed before: nobody is left to put anything right. */
+export async function killWithGuard(vm: TestVm, file: string, args: readonly string[]): Promise<void> {
+  const records = path.join(path.dirname(file), 'mapram');
+  await killStopped(vm, file, args, () => {
+    const guards = processesWith(`${records}/`);
+    assert.equal(guards.length, 1, 'the guard is there');
+    for (const guard of guards) process.kill(guard, 'SIGKILL');
+  });
+}
+
+async function killStopped(
+  vm: TestVm,
+  file: string,
+  args: readonly string[],
+  before: () => void,
+): Promise<void> {
   const child = spawn(process.execPath, [CLI, 'save', vm.qmpPath, file, '--force', ...args], {
     env: { ...process.env, XDG_RUNTIME_DIR: path.dirname(file) },
     stdio: 'ignore',
   });
   const end = new Promise((resolve) => child.once('close', resolve));
   while ((await vm.status()) === 'running') assert.equal(child.exitCode, null, 'it was over too soon');
+  // Whatever was asked of the VM must not go on while its guard is looked for.
+  child.kill('SIGSTOP');
+  before();
   child.kill('SIGKILL');
   await end;
-  await until(async () => (await vm.status()) === 'running', 'the VM does not run');
-  await untilCleanedUp(file, 'killed while the VM was stopped');
-  await vm.console.waitForCounterAbove(vm.console.counter + 2);
 }
 
 async function until(condition: () => Promise<boolean>, problem: string): Promise<void> {
