@@ -1,10 +1,12 @@
 /** The monitor in front of real QEMUs: what it serves, what it passes through, and what happens when somebody goes away. */
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { closeSync, constants, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { sendDescriptors } from '../../src/io/unix-socket.js';
 import { checkImage } from '../../src/mapped-ram/check-image.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
@@ -12,7 +14,7 @@ import type { Monitor } from '../../src/monitor/monitor.js';
 import { monitorInFrontOf } from '../../src/monitor/open-monitor.js';
 import type { JsonObject } from '../../src/options/qapi.js';
 import { RawClient } from '../monitor/raw-client.js';
-import { needs, type QemuName } from '../support/environment.js';
+import { needs, type QemuName, repositoryRoot } from '../support/environment.js';
 import { assertImageHoldsMemory } from '../support/image-witness.js';
 import { loadMappedRam } from '../support/native-migration.js';
 import { type OpenDescriptor, openDescriptors } from '../support/probes.js';
@@ -326,5 +328,20 @@ test(
     assert.equal(await parameter(async () => own?.return), 0);
     while ((await parameter(() => vm.qmp.execute('query-migrate-parameters'))) !== 0) await sleep(20);
     assert.notEqual(before, 0);
+  },
+);
+
+test(
+  'QEMU 7.2: the dialogue of os-autoinst, by a client in Perl',
+  needs({ qemu: '7.2', guest: 'tiny' }),
+  async (t) => {
+    const { vm, folder, socket } = await front(t, { qemu: '7.2' });
+    const file = join(folder, 'vm.mapram');
+    const script = join(repositoryRoot, 'test/qemu/save-as-os-autoinst.pl');
+    const { stdout } = await promisify(execFile)('perl', [script, socket, file]);
+    assert.match(stdout, /"status": *"running"/);
+    await using image = await MappedRamImage.open(file);
+    assert.deepEqual(await checkImage(image), []);
+    await vm.console.waitForCounterAbove();
   },
 );
