@@ -13,7 +13,7 @@ import { geteuid } from 'node:process';
 import { MapramError } from '../errors.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { DescriptorListener } from '../io/descriptor-listener.js';
-import { closeFile } from '../io/open-file.js';
+import { releaseFiles } from '../io/open-file.js';
 import { PrivateDirectory } from '../io/private-directory.js';
 import { connectBlocking } from '../io/socket-connection.js';
 import { peerCredentials, socketPair } from '../io/unix-socket.js';
@@ -77,10 +77,10 @@ async function passDescriptor(vm: QemuVm): Promise<StreamRoute | undefined> {
   try {
     await vm.client.execute('getfd', { fdname: DESCRIPTOR_NAME }, { descriptors: [theirs] });
   } catch {
-    closeFile(ours);
+    releaseFiles([ours]);
     return undefined;
   } finally {
-    closeFile(theirs);
+    releaseFiles([theirs]);
   }
   let taken = false;
   return {
@@ -91,7 +91,7 @@ async function passDescriptor(vm: QemuVm): Promise<StreamRoute | undefined> {
     },
     async [Symbol.asyncDispose]() {
       if (taken) return;
-      closeFile(ours);
+      releaseFiles([ours]);
       // The migration has not begun, and QEMU would keep its end.
       await vm.client.execute('closefd', { fdname: DESCRIPTOR_NAME }).catch(() => {});
     },
@@ -162,7 +162,7 @@ async function acceptAll(
     await listener.close();
     return sockets;
   } catch (error) {
-    for (const socket of sockets) closeFile(socket);
+    releaseFiles(sockets);
     throw error;
   }
 }
@@ -187,7 +187,7 @@ async function connectAll(vm: QemuVm, path: string, count: number): Promise<numb
     while (sockets.length < count) sockets.push(await connectBlocking(path));
     return sockets;
   } catch (cause) {
-    for (const socket of sockets) closeFile(socket);
+    releaseFiles(sockets);
     throw new MapramError(
       'MIGRATION',
       `connecting to the VM at ${vm.address} on ${path}: ${(cause as Error).message}; QEMU must run on this host, as a user who can enter that directory`,
