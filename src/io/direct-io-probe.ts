@@ -1,8 +1,9 @@
 import { constants, fstatSync, statSync, unlinkSync } from 'node:fs';
 import path from 'node:path';
 import { errorReason } from '../errors.js';
+import { platformHasDirectIo } from '../options/direct-io.js';
 import { alignedBuffer } from './aligned-buffer.js';
-import { directIoSupported, O_DIRECT } from './direct-io-support.js';
+import { O_DIRECT } from './direct-io-support.js';
 import { native } from './native.js';
 import { closeFile, openFile } from './open-file.js';
 import { readFully, writeFully } from './positional-io.js';
@@ -40,7 +41,7 @@ export interface DirectIoProbe {
  * @throws the system error when the target cannot be opened, or the directory cannot be written to.
  */
 export function probeDirectIo(target: string): DirectIoProbe {
-  if (!directIoSupported()) return unsupported('probe', 'this platform has no O_DIRECT');
+  if (!platformHasDirectIo()) return unsupported('probe', 'this platform has no O_DIRECT');
   const directory = directoryFor(target);
   return directory === undefined ? probeFile(target) : probeDirectory(directory);
 }

@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
 import { errorReason, MapramError } from '../errors.js';
-import { directIoSupported, O_DIRECT } from './direct-io-support.js';
+import { platformHasDirectIo } from '../options/direct-io.js';
+import { O_DIRECT } from './direct-io-support.js';
 import { openFile, PRIVATE_FILE_MODE } from './open-file.js';
 import { hasErrno } from './system-error.js';
 
@@ -45,7 +46,7 @@ export function openDirect(path: string, options: OpenDirectOptions): OpenedDire
 
   let reason = 'this platform has no O_DIRECT';
   let cause: unknown;
-  if (directIoSupported(platform)) {
+  if (platformHasDirectIo(platform)) {
     try {
       return { fd: openFile(path, flags | O_DIRECT, PRIVATE_FILE_MODE), direct: true };
     } catch (error) {

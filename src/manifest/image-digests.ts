@@ -137,11 +137,6 @@ class OwnDescriptors implements Disposable {
   }
 }
 
-/** Bytes of the pages that the image holds. */
-export function presentBytes(blocks: MappedRamImage['blocks']): number {
-  return blocks.reduce((total, { bitmap, pageSize }) => total + bitmap.count() * pageSize, 0);
-}
-
 function regionOf(
   { idstr, usedLength, pageSize, pagesOffset, bitmap }: ImageBlock,
   digests: DigestTable,

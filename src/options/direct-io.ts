@@ -16,7 +16,9 @@ export function effectiveDirectIo(
   return parameters['direct-io'] && capabilities['mapped-ram'] && capabilities.multifd;
 }
 
-/** Whether this platform has O_DIRECT at all (macOS and Windows do not). Says nothing about a file system. */
-export function platformHasDirectIo(flags: { readonly O_DIRECT?: number } = constants): boolean {
+/**
+ * Whether this platform has O_DIRECT at all (macOS and Windows do not). Says nothing about a file system. `flags` is for tests.
+ */
+export function platformHasDirectIo(flags: { readonly O_DIRECT?: number | undefined } = constants): boolean {
   return flags.O_DIRECT !== undefined && flags.O_DIRECT !== 0;
 }

@@ -31,6 +31,7 @@ const NEIGHBOURS: readonly string[] = [
   'inside → manifest',
   'guest → launch',
   'doctor → snapshot',
+  'io → options',
 ];
 
 /** Rooms that do no input or output of any kind: bytes in, values out. */

@@ -19,9 +19,9 @@ import { afterEach, beforeEach, describe, test } from 'node:test';
 import type { MapramError } from '../../src/errors.js';
 import { alignedBuffer } from '../../src/io/aligned-buffer.js';
 import { probeDirectIo } from '../../src/io/direct-io-probe.js';
-import { directIoSupported } from '../../src/io/direct-io-support.js';
 import { installFaults } from '../../src/io/faults.js';
 import { openDirect } from '../../src/io/open-direct.js';
+import { platformHasDirectIo } from '../../src/options/direct-io.js';
 import { openFlags } from '../multifd/fixtures.js';
 
 let directory = '';
@@ -31,9 +31,9 @@ beforeEach(() => {
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
 test('a platform has direct I/O when its constants name the flag', () => {
-  assert.equal(directIoSupported({ O_DIRECT: 0o40000 }), true);
-  assert.equal(directIoSupported({}), false);
-  assert.equal(directIoSupported(), process.platform === 'linux');
+  assert.equal(platformHasDirectIo({ O_DIRECT: 0o40000 }), true);
+  assert.equal(platformHasDirectIo({}), false);
+  assert.equal(platformHasDirectIo(), process.platform === 'linux');
 });
 
 describe('probeDirectIo', () => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { effectiveDirectIo, platformHasDirectIo } from '../../src/options/direct-io.js';
+import { effectiveDirectIo } from '../../src/options/direct-io.js';
 import { MigrationOptions } from '../../src/options/migration-options.js';
 import { OptionError } from '../../src/options/option-error.js';
 import { profileForVersion, qemuProfile } from '../../src/options/qemu-profile.js';
@@ -46,11 +46,6 @@ test('direct-io takes effect only together with mapped-ram and multifd', () => {
       }
     }
   }
-});
-
-test('the platform has O_DIRECT when the fs constants do', () => {
-  assert.equal(platformHasDirectIo({ O_DIRECT: 0x4000 }), true);
-  assert.equal(platformHasDirectIo({}), false);
 });
 
 test('one bad value and nothing is applied', () => {
