@@ -2,7 +2,7 @@
 import { constants } from 'node:fs';
 import { O_DIRECT } from '../io/direct-io-support.js';
 import { releaseFiles, reopenFile } from '../io/open-file.js';
-import type { ImageBlock, MappedRamImage } from '../mapped-ram/image.js';
+import type { ImageBlock } from '../mapped-ram/image.js';
 import { type ChannelRegion, regionBitmapBytes } from '../multifd/channel-region.js';
 import type { ChannelThreads } from '../multifd/channel-threads.js';
 import { CHUNK_STATE, DigestTable } from '../multifd/digest-table.js';
