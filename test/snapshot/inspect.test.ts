@@ -57,6 +57,7 @@ test('device state comes with its values', async () => {
       ['cpu', 0, 1],
       ['serial', 0, 1],
       ['memory', 0, 1],
+      ['globalstate', 0, 1],
     ],
   );
   const [timer, , serial] = devices.map(({ state }) => (state === undefined ? {} : deviceValues(state)));

@@ -92,7 +92,9 @@ export async function walkRestores(
       if (failure === undefined) await vm.console.waitForCounterAbove();
       else {
         failures++;
-        if (!vm.ended) assert.notEqual(await vm.status(), 'running', where);
+        // A QEMU 10.0 that waits for the pages of a broken channel answers nothing any more.
+        const state = vm.ended ? 'ended' : await Promise.race([vm.status(), delay(2000, 'silent')]);
+        assert.notEqual(state, 'running', where);
       }
     }
     assert.equal(identity(file), old, where);

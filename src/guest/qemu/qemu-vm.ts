@@ -106,8 +106,8 @@ export class QemuVm implements AsyncDisposable {
     return this.client.execute('human-monitor-command', { 'command-line': line });
   }
 
-  async migrationInfo(): Promise<QemuMigrationInfo> {
-    const info = await this.client.execute('query-migrate');
+  async migrationInfo(wait: { signal?: AbortSignal } = {}): Promise<QemuMigrationInfo> {
+    const info = await this.client.execute('query-migrate', undefined, wait);
     return { ...info, status: (info.status ?? 'none') as MigrationStatus };
   }
 
@@ -193,7 +193,8 @@ export class QemuVm implements AsyncDisposable {
     try {
       for (;;) {
         signal?.throwIfAborted();
-        const info = await this.migrationInfo();
+        // QEMU may be stuck in the migration and not answer at all.
+        const info = await this.migrationInfo(signal ? { signal } : {});
         onInfo?.(info);
         if (!isMigrationRunning(info.status)) await this.migrationThreadsEnded();
         if (wanted.includes(info.status)) return info;
