@@ -1,5 +1,5 @@
 import { constants, type FSWatcher, fstatSync, watch } from 'node:fs';
-import { closeFile, descriptorPath, reopenFile } from './open-file.js';
+import { descriptorPath, releaseFiles, reopenFile } from './open-file.js';
 
 export type FileChange =
   /** Its contents, or its time at least. */ 'written' | /** It has become shorter. */ 'cut';
@@ -55,6 +55,6 @@ export class FileWatch implements Disposable {
     this.#look();
     this.#ended = true;
     this.#watcher?.close();
-    closeFile(this.#fd);
+    releaseFiles([this.#fd]);
   }
 }

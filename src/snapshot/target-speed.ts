@@ -10,7 +10,7 @@ import { alignedBuffer } from '../io/aligned-buffer.js';
 import { O_DIRECT } from '../io/direct-io-support.js';
 import { allocateRange, truncateFile } from '../io/file-space.js';
 import { syncFileData } from '../io/file-sync.js';
-import { closeFile, reopenFile } from '../io/open-file.js';
+import { releaseFiles, reopenFile } from '../io/open-file.js';
 import { writeFully } from '../io/positional-io.js';
 import { hasErrno } from '../io/system-error.js';
 import { formatSize } from '../size.js';
@@ -64,7 +64,7 @@ function directRate(fd: number, bytes: Buffer): number {
     }
     return best;
   } finally {
-    closeFile(direct);
+    releaseFiles([direct]);
   }
 }
 
@@ -122,7 +122,7 @@ export async function tuneChannels(fd: number, direct: boolean, signal: AbortSig
       reason: `the disk took ${formatSize(rate)}/s with ${depth} ${depth === 1 ? 'write' : 'writes'} of ${formatSize(ioSize)} at once`,
     };
   } finally {
-    if (direct) closeFile(target);
+    if (direct) releaseFiles([target]);
     truncateFile(fd, 0);
   }
 }
