@@ -1,7 +1,7 @@
-import { createRequire } from 'node:module';
 import { finished } from 'node:stream/promises';
 import { Command, CommanderError, Option } from 'commander';
 import { errorReason, MapramError } from '../errors.js';
+import { packageVersion } from '../package-version.js';
 import { Cancellation } from './cancellation.js';
 import type { CommandDescription, Options } from './command.js';
 import { createLog, LOG_FORMATS, LOG_LEVELS, type Log, scalarsOf } from './log.js';
@@ -168,8 +168,4 @@ function usageFailure(
   const json = (dashes < 0 ? argv : argv.slice(0, dashes)).includes('--json');
   new Output(name ?? 'mapram', { json }).failure({ code: 'USAGE', message });
   return EXIT.usage;
-}
-
-function packageVersion(): string {
-  return (createRequire(import.meta.url)('mapram/package.json') as { version: string }).version;
 }

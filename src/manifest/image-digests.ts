@@ -3,13 +3,13 @@ import { constants } from 'node:fs';
 import { O_DIRECT } from '../io/direct-io-support.js';
 import { releaseFiles, reopenFile } from '../io/open-file.js';
 import type { ImageBlock } from '../mapped-ram/image.js';
-import { type ChannelRegion, regionBitmapBytes } from '../multifd/channel-region.js';
+import { regionOfImage } from '../multifd/channel-region.js';
 import type { ChannelThreads } from '../multifd/channel-threads.js';
 import { CHUNK_STATE, DigestTable } from '../multifd/digest-table.js';
 import { FileChannels } from '../multifd/file-channels.js';
 import { findBit } from '../multifd/page-bits.js';
+import { transferWithProgress } from '../multifd/transfer-with-progress.js';
 import type { ProgressEvent } from '../progress.js';
-import { ProgressMeter } from '../progress-meter.js';
 import type { ManifestChecksums } from './manifest.js';
 
 /** A thread takes as long to start as these take to be read. */
@@ -69,19 +69,16 @@ export async function digestMissing(
     count,
     direct,
     ...(descriptors.fds.length > 0 ? { fds: descriptors.fds } : {}),
-    regions: blocks.map((block, index) => regionOf(block, tables[index] as DigestTable)),
+    regions: blocks.map((block, index) => regionOfImage(block, { digests: tables[index] as DigestTable })),
     ...(threads ? { threads } : {}),
     ...(signal ? { signal } : {}),
   });
-  const meter = new ProgressMeter();
-  const report = () => onProgress?.(progressOf(channels, totalBytes, meter));
-  const ticker = setInterval(report, options.progressMs ?? 200);
-  try {
-    await channels.transfer();
-  } finally {
-    clearInterval(ticker);
-  }
-  report();
+  await transferWithProgress(channels, {
+    phase: 'checksums',
+    totalBytes,
+    everyMs: options.progressMs,
+    onProgress,
+  });
 }
 
 /** In bytes from the start of the block. */
@@ -135,32 +132,4 @@ class OwnDescriptors implements Disposable {
   [Symbol.dispose](): void {
     releaseFiles(this.fds.splice(0));
   }
-}
-
-function regionOf(
-  { idstr, usedLength, pageSize, pagesOffset, bitmap }: ImageBlock,
-  digests: DigestTable,
-): ChannelRegion {
-  const bits = new SharedArrayBuffer(regionBitmapBytes(usedLength, pageSize));
-  new Uint8Array(bits).set(bitmap.bytes);
-  return {
-    name: idstr,
-    fd: -1,
-    fdOffset: 0,
-    length: usedLength,
-    pagesOffset,
-    pageSize,
-    bitmap: bits,
-    digests,
-  };
-}
-
-function progressOf(channels: FileChannels, totalBytes: number, meter: ProgressMeter): ProgressEvent {
-  const shares = channels.progress();
-  return meter.report('checksums', {
-    bytes: shares.reduce((total, { bytes }) => total + bytes, 0),
-    totalBytes,
-    pages: shares.reduce((total, { normalPages }) => total + normalPages, 0),
-    channels: shares.map(({ channel, bytes }) => ({ id: channel, bytes })),
-  });
 }

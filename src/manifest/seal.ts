@@ -1,12 +1,13 @@
 /** Puts the manifest into a file that is otherwise complete, whoever wrote it. */
+
 import { type KeyObject, randomUUID } from 'node:crypto';
-import { createRequire } from 'node:module';
 import { MapramError } from '../errors.js';
 import { truncateFile } from '../io/file-space.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import { writeFully } from '../mapped-ram/positional-write.js';
 import type { ChannelThreads } from '../multifd/channel-threads.js';
 import { CHUNK_STATE, DigestTable } from '../multifd/digest-table.js';
+import { packageVersion } from '../package-version.js';
 import type { ProgressEvent } from '../progress.js';
 import { coveredByRoot, describeWithManifest, withoutManifest } from './description-text.js';
 import { digestMissing } from './image-digests.js';
@@ -140,8 +141,4 @@ async function allDigests(
   return new Map(
     tables.map((table, index) => [(image.blocks[index] as (typeof image.blocks)[number]).idstr, table]),
   );
-}
-
-function packageVersion(): string {
-  return (createRequire(import.meta.url)('mapram/package.json') as { version: string }).version;
 }

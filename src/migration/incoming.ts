@@ -9,12 +9,13 @@ import { EventEmitter } from 'node:events';
 import { errorReason, MapramError } from '../errors.js';
 import type { DirtyTrackingGuest } from '../guest/guest.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
+import { regionOfImage } from '../multifd/channel-region.js';
 import { FileChannels } from '../multifd/file-channels.js';
+import { transferWithProgress } from '../multifd/transfer-with-progress.js';
 import type { MigrationCapabilities } from '../options/migration-capabilities.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';
 import { isMigrationRunning, type MigrationStatus } from '../options/migration-status.js';
 import type { ProgressEvent } from '../progress.js';
-import { ProgressMeter } from '../progress-meter.js';
 import { channelCount } from './channel-count.js';
 import type { MigrationFile } from './migration-file.js';
 import { MigrationState } from './migration-state.js';
@@ -92,7 +93,7 @@ export class IncomingMigration extends EventEmitter<{
   }
 
   async #load(): Promise<IncomingResult> {
-    const { guest, file, parameters, capabilities, progressMs = 200 } = this.#options;
+    const { guest, file, parameters, capabilities, progressMs } = this.#options;
     const startedAt = performance.now();
     await using image = await MappedRamImage.open(file.channelPath, { offset: file.offset });
     assertFits(guest, image, file.name);
@@ -101,50 +102,22 @@ export class IncomingMigration extends EventEmitter<{
       ...file.channelTarget(channelCount(parameters, capabilities)),
       access: 'read',
       direct: file.direct,
-      regions: image.blocks.map(({ idstr, usedLength, pageSize, pagesOffset, bitmap }) => {
+      regions: image.blocks.map((saved) => {
         const block = guest.blocks.find(
-          (candidate) => candidate.idstr === idstr,
+          (candidate) => candidate.idstr === saved.idstr,
         ) as (typeof guest.blocks)[number];
-        const shared = new SharedArrayBuffer(bitmap.bytes.byteLength);
-        new Uint8Array(shared).set(bitmap.bytes);
-        return {
-          name: idstr,
-          fd: block.fd,
-          fdOffset: block.fdOffset,
-          length: usedLength,
-          pagesOffset,
-          pageSize,
-          bitmap: shared,
-        };
+        return regionOfImage(saved, { memory: { fd: block.fd, offset: block.fdOffset } });
       }),
       signal: this.#abort.signal,
     });
     this.#abort.signal.throwIfAborted();
     this.#state.moveTo('active');
-    const meter = new ProgressMeter();
-    const report = () => {
-      const progress = channels
-        .progress()
-        .map(({ channel, bytes, normalPages }) => ({ id: channel, bytes, normalPages }));
-      const sum = (pick: (channel: (typeof progress)[number]) => number) =>
-        progress.reduce((total, channel) => total + pick(channel), 0);
-      this.emit(
-        'progress',
-        meter.report('RAM', {
-          bytes: sum(({ bytes }) => bytes),
-          totalBytes: pages * image.pageSize,
-          pages: sum(({ normalPages }) => normalPages),
-          channels: progress,
-        }),
-      );
-    };
-    const ticker = setInterval(report, progressMs);
-    try {
-      await channels.transfer();
-    } finally {
-      clearInterval(ticker);
-    }
-    report();
+    await transferWithProgress(channels, {
+      phase: 'RAM',
+      totalBytes: pages * image.pageSize,
+      everyMs: progressMs,
+      onProgress: (event) => this.emit('progress', event),
+    });
     const runState = guest.loadDevices(image.tail.sectionBytes);
     return {
       ...(runState === undefined ? {} : { runState }),

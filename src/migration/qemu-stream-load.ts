@@ -51,11 +51,7 @@ export async function loadByStream(vm: QemuVm, options: StreamLoadOptions): Prom
     const uuid = await vm.uuid();
     const marks = await syncMarks(vm, channels);
     signal.throwIfAborted();
-    await vm.client.execute('migrate-incoming', {
-      uri: route.uri,
-      // Otherwise a failed load ends the process, and with it the reason.
-      ...(vm.isAtLeast(9, 1) && !exitOnError ? { 'exit-on-error': false } : {}),
-    });
+    await vm.migrateIncoming(route.uri, { exitOnError });
     options.onListening?.();
     sockets.push(...(await route.connect(signal)));
     sender = new StreamSender({

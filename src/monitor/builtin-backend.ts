@@ -1,7 +1,7 @@
 /**
  * The builtin guest behind a monitor: what `mapram monitor builtin` drives. Saves and loads run in mapram's own engine.
  */
-import { createRequire } from 'node:module';
+
 import { setTimeout as delay } from 'node:timers/promises';
 import { errorReason, MapramError } from '../errors.js';
 import type { BuiltinGuest } from '../guest/builtin/builtin-guest.js';
@@ -13,6 +13,7 @@ import type { MigrationParameters } from '../options/migration-parameters.js';
 import type { JsonObject } from '../options/qapi.js';
 import type { QemuProfile } from '../options/qemu-profile.js';
 import { isAtLeast } from '../options/qemu-profile.js';
+import { packageVersion } from '../package-version.js';
 import type { MigrationInfo, QmpVersion, VmStatus } from '../qmp/qmp-commands.js';
 import type {
   BackendEvent,
@@ -260,8 +261,4 @@ function loadFailure(error: unknown): string {
         ? 'Input/output error'
         : 'Invalid argument';
   return `load of migration failed: ${kind}`;
-}
-
-function packageVersion(): string {
-  return (createRequire(import.meta.url)('mapram/package.json') as { version: string }).version;
 }

@@ -6,7 +6,7 @@
  */
 import { errorReason } from '../errors.js';
 import { QemuVm } from '../guest/qemu/qemu-vm.js';
-import { isIgnoredWhenShared } from '../guest/qemu/shared-ram.js';
+import { blockNotShared } from '../guest/qemu/shared-ram.js';
 import { reopenDescriptorOf } from '../io/process-descriptor.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import { assertComplete } from '../migration/incoming.js';
@@ -329,9 +329,6 @@ export class QemuBackend implements MigrationBackend {
   }
 }
 
-/** RAM below this that is not shared comes through the stream even so: ROMs and video memory. */
-const SMALL_BLOCK = 64 << 20;
-
 /** A guest that runs is saved while it runs, by QEMU's stream; a stopped one straight from its memory where that is shared. */
 async function outgoingSource(
   vm: QemuVm,
@@ -351,16 +348,9 @@ async function outgoingSource(
       maxBandwidth,
     });
   }
-  return (await hasSharedRam(vm))
+  return (await blockNotShared(vm)) === undefined
     ? new QemuSharedSource(vm)
     : new QemuStreamSource(vm, { mode: { kind: 'stopped' }, channels, maxBandwidth });
-}
-
-async function hasSharedRam(vm: QemuVm): Promise<boolean> {
-  for (const { idstr, usedLength } of await vm.ramBlocks()) {
-    if (usedLength >= SMALL_BLOCK && !(await isIgnoredWhenShared(vm, idstr))) return false;
-  }
-  return true;
 }
 
 function pick<V>(values: { readonly [name: string]: V }, names: ReadonlySet<string>): { [name: string]: V } {

@@ -12,6 +12,7 @@
  * a time. It covers a multiple of 32 pages, so no two channels ever write to the same 32-bit word of a bitmap.
  */
 import { MapramError } from '../errors.js';
+import type { ImageBlock } from '../mapped-ram/image.js';
 import type { DigestTable } from './digest-table.js';
 
 export interface ChannelRegion {
@@ -31,6 +32,26 @@ export interface ChannelRegion {
   digests?: DigestTable;
   /** For error messages, usually the block's idstr. */
   name?: string;
+}
+
+/** The region of a block of an image whose pages are read: into `memory`, or for `digests` alone. */
+export function regionOfImage(
+  { idstr, usedLength, pageSize, pagesOffset, bitmap }: ImageBlock,
+  options: { memory?: { fd: number; offset: number }; digests?: DigestTable },
+): ChannelRegion {
+  const { memory = { fd: -1, offset: 0 }, digests } = options;
+  const bits = new SharedArrayBuffer(regionBitmapBytes(usedLength, pageSize));
+  new Uint8Array(bits).set(bitmap.bytes);
+  return {
+    name: idstr,
+    fd: memory.fd,
+    fdOffset: memory.offset,
+    length: usedLength,
+    pagesOffset,
+    pageSize,
+    bitmap: bits,
+    ...(digests ? { digests } : {}),
+  };
 }
 
 /** Bytes of the bitmap of a region: one bit a page, in whole 64-bit words as QEMU stores it. */

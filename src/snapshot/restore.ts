@@ -5,7 +5,7 @@ import type { BuiltinGuest } from '../guest/builtin/builtin-guest.js';
 import { lendFdset } from '../guest/qemu/lent-fdset.js';
 import { MigrationSettings } from '../guest/qemu/migration-settings.js';
 import { QemuVm } from '../guest/qemu/qemu-vm.js';
-import { openSharedRam, type SharedRam } from '../guest/qemu/shared-ram.js';
+import { openSharedRam, type SharedRam, SMALL_BLOCK_BYTES } from '../guest/qemu/shared-ram.js';
 import type { DirectIoMode } from '../io/open-direct.js';
 import { releaseFiles } from '../io/open-file.js';
 import { bytesReadBy } from '../io/process-reads.js';
@@ -229,11 +229,7 @@ async function loadNatively(run: RestoreRun, vm: QemuVm): Promise<number> {
   const { offset } = image.container;
   signal.throwIfAborted();
   checked.assertUnchanged('loading');
-  await vm.client.execute('migrate-incoming', {
-    uri: offset === 0 ? `file:${source.path}` : `file:${source.path},offset=${offset}`,
-    // Otherwise a failed load ends the process, and with it the reason.
-    ...(vm.isAtLeast(9, 1) ? { 'exit-on-error': false } : {}),
-  });
+  await vm.migrateIncoming(offset === 0 ? `file:${source.path}` : `file:${source.path},offset=${offset}`);
   using _ = reportReading(run, vm);
   await vm.waitForMigration(['completed'], { signal });
   await settings.restore();
@@ -318,15 +314,13 @@ async function writableRam(vm: QemuVm, { method = 'auto' }: RestoreOptions): Pro
   }
 }
 
-/** RAM below this is a ROM or video memory, which may as well come with the device state. */
-const SMALL_BLOCK = 64 << 20;
-
 async function whyNotShared(vm: QemuVm, { opened, problem }: WritableRam): Promise<string | undefined> {
   if (problem !== undefined) return problem;
   if (opened.length === 0)
     return 'none of its memory is shared (memory-backend-file or -memfd with share=on)';
   const missing = (await vm.ramBlocks()).find(
-    ({ idstr, usedLength }) => usedLength >= SMALL_BLOCK && !opened.some((block) => block.idstr === idstr),
+    ({ idstr, usedLength }) =>
+      usedLength >= SMALL_BLOCK_BYTES && !opened.some((block) => block.idstr === idstr),
   );
   return missing && `its RAM block ${missing.idstr} is not shared`;
 }

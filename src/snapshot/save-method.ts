@@ -1,7 +1,7 @@
 /** Which way of saving fits a VM: `--method auto` and its reasons. */
 import { MapramError } from '../errors.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
-import { isIgnoredWhenShared } from '../guest/qemu/shared-ram.js';
+import { blockNotShared } from '../guest/qemu/shared-ram.js';
 
 /**
  * - `shared`: mapram copies the RAM out of the file behind it; QEMU sends the device state. Any QEMU, stopped guest.
@@ -34,9 +34,6 @@ export interface MethodChoice {
 
 /** QEMU has `direct-io` from this release on; without it, native saving goes through the page cache. */
 export const NATIVE_SINCE = [9, 1] as const;
-
-/** RAM below this that has to come through the stream is a ROM or video memory, not the guest's main memory. */
-const SMALL_BLOCK = 64 << 20;
 
 /**
  * Takes the first of these that fits: `incremental`, for a stopped save of a resumed VM; `shared`, which no stream or bitmap of QEMU's slows down; `native`, where QEMU
@@ -103,10 +100,6 @@ function whyNotNative(vm: QemuVm): string | undefined {
 
 async function whyNotShared(vm: QemuVm, { live }: MethodWishes): Promise<string | undefined> {
   if (live) return 'a running guest is saved by QEMU itself, since only QEMU knows which pages it dirties';
-  for (const { idstr, usedLength } of await vm.ramBlocks()) {
-    if (usedLength >= SMALL_BLOCK && !(await isIgnoredWhenShared(vm, idstr))) {
-      return `RAM block ${idstr} is not memory-backend-file,share=on`;
-    }
-  }
-  return undefined;
+  const idstr = await blockNotShared(vm);
+  return idstr && `RAM block ${idstr} is not memory-backend-file,share=on`;
 }

@@ -13,10 +13,10 @@ import type { SharedRam, SharedRamBlock } from '../guest/qemu/shared-ram.js';
 import { createMemfd } from '../io/memfd.js';
 import { releaseFiles, reopenFile } from '../io/open-file.js';
 import type { ImageBlock, MappedRamImage } from '../mapped-ram/image.js';
-import type { ChannelRegion } from '../multifd/channel-region.js';
+import { regionOfImage } from '../multifd/channel-region.js';
 import { FileChannels } from '../multifd/file-channels.js';
+import { transferWithProgress } from '../multifd/transfer-with-progress.js';
 import type { ProgressEvent } from '../progress.js';
-import { ProgressMeter } from '../progress-meter.js';
 import type { CheckedFile } from './checked-file.js';
 import { writeStateStream } from './state-stream.js';
 
@@ -28,8 +28,6 @@ export interface SharedLoadOptions {
   signal: AbortSignal;
   onProgress?: (event: ProgressEvent) => void;
 }
-
-const PROGRESS_MS = 200;
 
 /**
  * @param ram of the VM, open for writing
@@ -71,39 +69,14 @@ async function readPages(
     access: 'read',
     count,
     direct,
-    regions: [...filled].map(([block, memory]) => regionOf(block, memory)),
+    regions: [...filled].map(([block, memory]) => regionOfImage(block, { memory })),
     signal,
   });
-  const meter = new ProgressMeter();
-  const pages = [...filled.keys()].reduce((total, { bitmap }) => total + bitmap.count(), 0);
-  const totalBytes = pages * ([...filled.keys()][0]?.pageSize ?? 0);
-  const report = () => {
-    const shares = channels.progress();
-    onProgress?.(
-      meter.report('RAM', {
-        bytes: shares.reduce((total, { bytes }) => total + bytes, 0),
-        totalBytes,
-        pages: shares.reduce((total, { normalPages }) => total + normalPages, 0),
-        channels: shares.map(({ channel, bytes }) => ({ id: channel, bytes })),
-      }),
-    );
-  };
-  const ticker = setInterval(report, PROGRESS_MS);
-  try {
-    await channels.transfer();
-  } finally {
-    clearInterval(ticker);
-  }
-  report();
-}
-
-function regionOf(
-  { idstr, usedLength, pageSize, pagesOffset, bitmap }: ImageBlock,
-  { fd, offset }: SharedRamBlock,
-): ChannelRegion {
-  const bits = new SharedArrayBuffer(bitmap.bytes.byteLength);
-  new Uint8Array(bits).set(bitmap.bytes);
-  return { name: idstr, fd, fdOffset: offset, length: usedLength, pagesOffset, pageSize, bitmap: bits };
+  const totalBytes = [...filled.keys()].reduce(
+    (total, { bitmap, pageSize }) => total + bitmap.count() * pageSize,
+    0,
+  );
+  await transferWithProgress(channels, { phase: 'RAM', totalBytes, onProgress });
 }
 
 /** QEMU reads a plain stream from a file since 8.2; before, from any descriptor that it was given by name. */
@@ -127,10 +100,6 @@ async function loadState(vm: QemuVm, memfd: number, signal: AbortSignal): Promis
 const FD_NAME = 'mapram-device-state';
 
 async function incoming(vm: QemuVm, uri: string, signal: AbortSignal): Promise<void> {
-  await vm.client.execute('migrate-incoming', {
-    uri,
-    // Otherwise a failed load ends the process, and with it the reason.
-    ...(vm.isAtLeast(9, 1) ? { 'exit-on-error': false } : {}),
-  });
+  await vm.migrateIncoming(uri);
   await vm.waitForMigration(['completed'], { signal, announced: true });
 }

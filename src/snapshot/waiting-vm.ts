@@ -78,11 +78,7 @@ export class WaitingVm implements AsyncDisposable {
     const lent = await lendFdset(vm, [fd]).finally(() => releaseFiles([fd]));
     await using stream = lent;
     try {
-      await vm.client.execute('migrate-incoming', {
-        uri: `file:${stream.path}`,
-        // Otherwise a failed load ends the process, and with it the reason.
-        ...(vm.isAtLeast(9, 1) ? { 'exit-on-error': false } : {}),
-      });
+      await vm.migrateIncoming(`file:${stream.path}`);
       await vm.waitForMigration(['completed'], signal === undefined ? {} : { signal });
       const loadTimeMs = performance.now() - startedAt;
       this.source.assertUnchanged();

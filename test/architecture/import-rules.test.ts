@@ -22,7 +22,7 @@ const LEVELS: readonly (readonly string[])[] = [
   ['mapped-ram'],
   ['io', 'options', 'stream'],
   ['progress-meter'],
-  ['size', 'progress', 'errors'],
+  ['size', 'progress', 'errors', 'package-version'],
 ];
 
 /** Rooms of one level that know each other, in this direction. */

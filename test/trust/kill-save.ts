@@ -1,12 +1,13 @@
 /** Kills `mapram save` at random moments. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { verify } from '../../src/snapshot/verify.js';
 import type { TestVm } from '../support/qemu.js';
 import { processesWith } from '../support/resumed-guest.js';
+import { identity, settingsOf } from './before-and-after.js';
 import { Random } from './random.js';
 
 const CLI = path.resolve(import.meta.dirname, '..', '..', 'src', 'cli', 'main.js');
@@ -139,16 +140,4 @@ function leftIn(folder: string): string[] {
           .map((name) => path.join(records, name))
       : []),
   ];
-}
-
-function identity(file: string): string {
-  const { ino, mtimeMs, size } = statSync(file);
-  return `${ino} ${mtimeMs} ${size} ${readFileSync(file).subarray(-200).toString('latin1')}`;
-}
-
-async function settingsOf(vm: TestVm): Promise<unknown> {
-  return {
-    parameters: await vm.qmp.execute('query-migrate-parameters'),
-    capabilities: await vm.qmp.execute('query-migrate-capabilities'),
-  };
 }

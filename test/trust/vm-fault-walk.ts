@@ -1,6 +1,6 @@
 /** Lets system calls fail in saves, loads and resumes of a real VM: the VM goes on, files are whole or the old ones, nothing leaks. */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { MapramError } from '../../src/errors.js';
@@ -14,6 +14,7 @@ import { partPathOf } from '../../src/snapshot/target-file.js';
 import { verify } from '../../src/snapshot/verify.js';
 import { startVm, type TestVm, type VmOptions } from '../support/qemu.js';
 import { commandIn, processesWith } from '../support/resumed-guest.js';
+import { identity, settingsOf } from './before-and-after.js';
 import { describeFault, faultsOf, resourcesInUse } from './fault-walk.js';
 
 /** How many calls failed, and how many of them made the operation fail. */
@@ -179,16 +180,4 @@ const namesIn = (folder: string) => readdirSync(folder).filter((name) => name !=
 function recordsIn(folder: string): number {
   const records = path.join(folder, 'mapram');
   return existsSync(records) ? readdirSync(records).length : 0;
-}
-
-function identity(file: string): string {
-  const { ino, mtimeMs, size } = statSync(file);
-  return `${ino} ${mtimeMs} ${size} ${readFileSync(file).subarray(-200).toString('latin1')}`;
-}
-
-async function settingsOf(vm: TestVm): Promise<unknown> {
-  return {
-    parameters: await vm.qmp.execute('query-migrate-parameters'),
-    capabilities: await vm.qmp.execute('query-migrate-capabilities'),
-  };
 }

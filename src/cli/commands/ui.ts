@@ -1,6 +1,6 @@
-import { createRequire } from 'node:module';
 import { InvalidArgumentError } from 'commander';
 import { parseBuiltinOptions } from '../../guest/builtin/options.js';
+import { packageVersion } from '../../package-version.js';
 import { UiServer } from '../../ui/ui-server.js';
 import type { CommandDescription } from '../command.js';
 
@@ -36,7 +36,7 @@ Examples:
       builtins: guests.map((text) => parseBuiltinOptions(text)),
       findRunning: findRunning !== false,
       measureDisks: speedTrial !== false,
-      version: (createRequire(import.meta.url)('mapram/package.json') as { version: string }).version,
+      version: packageVersion(),
       ...(port === undefined ? {} : { port }),
     });
     ready({ url: server.url }, server.url);

@@ -160,6 +160,12 @@ export class QemuVm implements AsyncDisposable {
     return runState;
   }
 
+  /** Has a QEMU that waits load from `uri`. By default a failed load does not end its process, and with it the reason. */
+  async migrateIncoming(uri: string, { exitOnError = false }: { exitOnError?: boolean } = {}): Promise<void> {
+    const lives = !exitOnError && this.isAtLeast(9, 1);
+    await this.client.execute('migrate-incoming', { uri, ...(lives ? { 'exit-on-error': false } : {}) });
+  }
+
   async stop(): Promise<void> {
     await this.client.execute('stop');
   }

@@ -76,7 +76,18 @@ async function blocksWith(
   return found.flatMap(({ block, backend }) => (backend && fits(backend) ? [{ block, backend }] : []));
 }
 
-/** Whether QEMU leaves the block out of the stream under `x-ignore-shared`; decides if `shared` is worth choosing. */
+/** RAM below this is a ROM or video memory, not the guest's main memory: it may as well come through QEMU's stream. */
+export const SMALL_BLOCK_BYTES = 64 << 20;
+
+/** Name of a block of the guest's main memory that QEMU would send under `x-ignore-shared`; undefined where there is none. */
+export async function blockNotShared(vm: QemuVm): Promise<string | undefined> {
+  for (const { idstr, usedLength } of await vm.ramBlocks()) {
+    if (usedLength >= SMALL_BLOCK_BYTES && !(await isIgnoredWhenShared(vm, idstr))) return idstr;
+  }
+  return undefined;
+}
+
+/** Whether QEMU leaves the block out of the stream under `x-ignore-shared`. */
 export async function isIgnoredWhenShared(vm: QemuVm, idstr: string): Promise<boolean> {
   const backend = await memoryBackend(vm, idstr);
   return backend !== undefined && isIgnored(vm, backend);
