@@ -6,17 +6,20 @@ import type { DigestAlgorithm } from '../src/multifd/chunk-hash.js';
 import { digestChunkBytes } from '../src/multifd/digest-chunk-bytes.js';
 import { DigestTable } from '../src/multifd/digest-table.js';
 import { FileChannels, type FileChannelsOptions } from '../src/multifd/file-channels.js';
+import { noPieces, releaseUnusedSlots } from '../src/multifd/slot-allocation.js';
 import { MIB, type StripedMemory } from './striped-memory.js';
 
 const PAGE = 4096;
 
 export interface ChannelSave
-  extends Pick<FileChannelsOptions, 'ioSize' | 'copy' | 'preallocate' | 'zeroPageDetection' | 'bridgeBytes'> {
+  extends Pick<FileChannelsOptions, 'ioSize' | 'copy' | 'zeroPageDetection' | 'bridgeBytes'> {
   memory: StripedMemory;
   /** Where the file goes; it is removed again. */
   folder: string;
   channels: number;
   direct?: boolean;
+  /** Whether space is reserved before it is written, as `mapram save` does; true by default. */
+  reserve?: boolean;
   /** By default those that `mapram save` computes. */
   checksums?: DigestAlgorithm | 'none';
 }
@@ -27,6 +30,7 @@ export async function saveByChannels({
   folder,
   channels: count,
   direct = true,
+  reserve = true,
   checksums = 'xxh64',
   ...options
 }: ChannelSave): Promise<number> {
@@ -44,6 +48,13 @@ export async function saveByChannels({
               length,
             }),
           };
+    const block = {
+      usedLength: length,
+      pageSize: PAGE,
+      pagesOffset: MIB,
+      bitmap: new SharedArrayBuffer(regionBitmapBytes(length, PAGE)),
+      allocated: noPieces(length),
+    };
     await using channels = await FileChannels.open({
       path: file,
       access: 'write',
@@ -57,13 +68,15 @@ export async function saveByChannels({
           length,
           pagesOffset: MIB,
           pageSize: PAGE,
-          bitmap: new SharedArrayBuffer(regionBitmapBytes(length, PAGE)),
+          bitmap: block.bitmap,
+          ...(reserve ? { allocated: block.allocated } : {}),
           ...digests,
         },
       ],
     });
     const start = performance.now();
     await channels.transfer();
+    await releaseUnusedSlots(main, [block]);
     ftruncateSync(main, MIB + length);
     fdatasyncSync(main);
     return (performance.now() - start) / 1000;

@@ -6,7 +6,7 @@ import { StripedMemory } from '../striped-memory.js';
 const variants: readonly { name: string; differs: Partial<ChannelSave> }[] = [
   { name: 'as it is', differs: {} },
   { name: 'RAM copied into a buffer, not mapped', differs: { copy: true } },
-  { name: 'no blocks reserved before', differs: { preallocate: false } },
+  { name: 'no blocks reserved before', differs: { reserve: false } },
   { name: 'writes of 512 KiB', differs: { ioSize: 512 * 1024, checksums: 'none' } },
   { name: 'writes of 16 MiB', differs: { ioSize: 16 * 2 ** 20 } },
   { name: 'without checksums', differs: { checksums: 'none' } },

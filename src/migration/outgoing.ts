@@ -112,7 +112,7 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
   readonly #mapped: number[] = [];
   /** By the index of the block. */
   readonly #digests = new Map<number, DigestTable>();
-  /** Where a source that brings pages itself puts them. */
+  /** Where pages go, whoever brings them. */
   #places: PlacedBlock[] = [];
   /** Those of them that the engine copies. */
   #copied: number[] = [];
@@ -285,7 +285,7 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
     this.#downtimeMs = Math.round(
       source.downtimeMs?.() ?? performance.now() - (this.#stoppedAt ?? performance.now()),
     );
-    if (source.place) await releaseUnusedSlots(this.#options.file.mainFd, this.#places);
+    await releaseUnusedSlots(this.#options.file.mainFd, this.#places);
     const fileBytes = await this.#writeDevices(writer, devices);
     return {
       ram: { ...this.ram(), remainingBytes: 0 },
@@ -337,6 +337,18 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
   async #openChannels(setup: SourceSetup, writer: ImageWriter): Promise<void> {
     const { source, file, parameters, capabilities, checksums } = this.#options;
     if (checksums) this.#makeDigestTables(writer, checksums);
+    this.#places = writer.blocks.map(({ idstr, usedLength, pageSize, pagesOffset, bitmap }, index) => {
+      const digests = this.#digests.get(index)?.shape;
+      return {
+        idstr,
+        usedLength,
+        pageSize,
+        pagesOffset,
+        bitmap: bitmap.bytes.buffer as SharedArrayBuffer,
+        allocated: noPieces(usedLength),
+        ...(digests ? { digests } : {}),
+      };
+    });
     const regions = setup.blocks.flatMap(({ memory }, index) => {
       const block = writer.blocks[index] as ImageWriterBlock;
       if (!memory) return [];
@@ -350,6 +362,7 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
           pagesOffset: block.pagesOffset,
           pageSize: writer.pageSize,
           bitmap: block.bitmap.bytes.buffer as SharedArrayBuffer,
+          allocated: this.#places[index]?.allocated as SharedArrayBuffer,
           ...(digests ? { digests } : {}),
         },
       ];
@@ -368,18 +381,6 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
       });
       this.#limitBandwidth(true);
     }
-    this.#places = writer.blocks.map(({ idstr, usedLength, pageSize, pagesOffset, bitmap }, index) => {
-      const digests = this.#digests.get(index)?.shape;
-      return {
-        idstr,
-        usedLength,
-        pageSize,
-        pagesOffset,
-        bitmap: bitmap.bytes.buffer as SharedArrayBuffer,
-        allocated: noPieces(usedLength),
-        ...(digests ? { digests } : {}),
-      };
-    });
     source.place?.({ path: file.channelPath, direct: file.direct, blocks: this.#places });
   }
 

@@ -19,6 +19,8 @@ export interface WorkerRegion {
   name: string;
   /** Where the memory is mapped; without it pages are copied through a buffer. */
   map?: MemoryMapAddress;
+  /** See `ChannelRegion`. */
+  allocated?: SharedArrayBuffer;
   /** Filled with the digests of the region's chunks. */
   digests?: DigestTableShape;
 }
@@ -34,7 +36,6 @@ export interface ChannelSetup {
   access: ChannelAccess;
   direct: boolean;
   chunkBytes: number;
-  preallocate: boolean;
   bridgeBytes: number;
   /** See `FileChannelsOptions`. */
   dropBehind: boolean;

@@ -28,6 +28,8 @@ export interface ChannelRegion {
   pageSize: number;
   /** At least one bit a page, a multiple of 8 bytes long. Written when saving, read when loading. */
   bitmap: SharedArrayBuffer;
+  /** Saving: which space is reserved, see slot-allocation.ts. Whoever gives it releases what was not used. Absent: none is. */
+  allocated?: SharedArrayBuffer;
   /** Filled with the digests of what is written, or for `digest` of what is in the image. */
   digests?: DigestTable;
   /** For error messages, usually the block's idstr. */

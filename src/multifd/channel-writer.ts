@@ -12,16 +12,17 @@
  * | FILL | in a hole, but zero pages are wanted too | zeros written from a buffer, the hole stays unread; bit set |
  */
 import { alignedBuffer } from '../io/aligned-buffer.js';
-import { allocateRange, punchHole } from '../io/file-space.js';
+import { punchHole } from '../io/file-space.js';
 import { writeFully } from '../io/positional-io.js';
 import { ChannelIoError } from './channel-io-error.js';
-import type { ChannelSetup, PassRequest } from './channel-protocol.js';
+import type { ChannelSetup, PassRequest, WorkerRegion } from './channel-protocol.js';
 import type { ChannelState } from './channel-state.js';
 import type { ChunkDigester } from './chunk-digester.js';
 import type { Chunk } from './chunk-grid.js';
 import { DropBehind } from './drop-behind.js';
 import { clearBits, findBit, setBits, testBit } from './page-bits.js';
 import type { RegionMemory } from './region-memory.js';
+import { SlotAllocator } from './slot-allocation.js';
 import { isZeroPage, wordsOf } from './zero-page.js';
 
 const SKIP = 0;
@@ -38,7 +39,7 @@ export class ChannelWriter {
   readonly #bitmaps: Uint8Array[];
   #zeros: Buffer | undefined;
   readonly #behind: DropBehind;
-  #canAllocate: boolean;
+  readonly #allocator: SlotAllocator;
   #canPunch = true;
 
   constructor(
@@ -50,7 +51,7 @@ export class ChannelWriter {
     const smallestPage = Math.min(...setup.regions.map(({ pageSize }) => pageSize));
     this.#states = new Uint8Array(Math.ceil(setup.chunkBytes / smallestPage));
     this.#bitmaps = setup.regions.map(({ bitmap }) => new Uint8Array(bitmap));
-    this.#canAllocate = setup.preallocate;
+    this.#allocator = new SlotAllocator(setup.fd);
     this.#behind = new DropBehind(setup.fd, setup.dropBehind);
   }
 
@@ -133,7 +134,6 @@ export class ChannelWriter {
       if (value === SKIP) continue;
       const firstPage = chunk.firstPage + start;
       const endPage = chunk.firstPage + end;
-      const slot = pagesOffset + firstPage * pageSize;
       const length = (end - start) * pageSize;
       if (value === ZERO || value === HOLE) {
         this.#dropStale(bitmap, firstPage, endPage, pagesOffset, pageSize);
@@ -144,7 +144,7 @@ export class ChannelWriter {
         value === FILL
           ? this.#zeroBytes(length)
           : this.#memoryOf(chunk).read(chunk.start + start * pageSize, length);
-      this.#store(bytes, slot);
+      this.#store(bytes, region, firstPage * pageSize);
       setBits(bitmap, firstPage, endPage);
       this.state.add(channel, 'normalPages', end - start);
       written += length;
@@ -153,11 +153,12 @@ export class ChannelWriter {
     return written;
   }
 
-  /** Blocks are reserved before data goes out, in one piece a run: the file system then has no decision left to make while writing. */
-  #store(bytes: Buffer, slot: number): void {
+  /** @param start in bytes from the start of the region */
+  #store(bytes: Buffer, { length, pagesOffset, allocated }: WorkerRegion, start: number): void {
     const { fd, direct } = this.setup;
+    const slot = pagesOffset + start;
     try {
-      if (this.#canAllocate) this.#canAllocate = allocateRange(fd, slot, bytes.length);
+      this.#allocator.prepare({ usedLength: length, pagesOffset, allocated }, start, bytes.length);
       writeFully(fd, bytes, slot);
     } catch (error) {
       throw new ChannelIoError(slot, error);

@@ -55,8 +55,6 @@ export interface FileChannelsOptions {
    * them than of data: one large write instead of many small ones. Default 32 KiB; 0 never writes a zero page.
    */
   bridgeBytes?: number;
-  /** Reserve blocks before writing; default true. */
-  preallocate?: boolean;
   /** Buffered writes leave the page cache once they are on the disk; default false. */
   dropBehind?: boolean;
   /** Copy pages through a buffer instead of mapping the memory; default: only where it cannot be mapped. */
@@ -169,7 +167,6 @@ export class FileChannels implements AsyncDisposable {
               chunkBytes,
               bridgeBytes: options.bridgeBytes ?? DEFAULT_BRIDGE,
               dropBehind: options.dropBehind ?? false,
-              preallocate: options.preallocate ?? true,
               state: state.buffer,
               channels: count,
               regions: workerRegions,
@@ -352,7 +349,17 @@ class ChannelResources {
   }
 
   attach(region: ChannelRegion, access: ChannelAccess, copy: boolean): WorkerRegion {
-    const { fd, fdOffset, length, pagesOffset, pageSize, bitmap, digests, name = 'unnamed' } = region;
+    const {
+      fd,
+      fdOffset,
+      length,
+      pagesOffset,
+      pageSize,
+      bitmap,
+      allocated,
+      digests,
+      name = 'unnamed',
+    } = region;
     const attached: WorkerRegion = {
       fd,
       fdOffset,
@@ -361,6 +368,7 @@ class ChannelResources {
       pageSize,
       bitmap,
       name,
+      ...(allocated ? { allocated } : {}),
       ...(digests ? { digests: digests.shape } : {}),
     };
     if (access === 'digest' || copy || length === 0) return attached;

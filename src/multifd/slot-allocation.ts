@@ -27,7 +27,7 @@ export interface AllocatedBlock {
   /** Present bits, LSB first. */
   bitmap: SharedArrayBuffer;
   /** What is reserved: made by `noPieces`. */
-  allocated?: SharedArrayBuffer;
+  allocated?: SharedArrayBuffer | undefined;
 }
 
 /** Of a block of which nothing is reserved. */
@@ -42,7 +42,11 @@ export class SlotAllocator {
   constructor(private readonly fd: number) {}
 
   /** @param start in bytes from the start of the block */
-  prepare({ usedLength, pagesOffset, allocated }: AllocatedBlock, start: number, length: number): void {
+  prepare(
+    { usedLength, pagesOffset, allocated }: Pick<AllocatedBlock, 'usedLength' | 'pagesOffset' | 'allocated'>,
+    start: number,
+    length: number,
+  ): void {
     if (!this.#possible || allocated === undefined) return;
     const pieces = new Uint8Array(allocated);
     const last = Math.floor((start + length - 1) / PIECE_BYTES);
