@@ -20,7 +20,7 @@ import { digestChunkBytes } from '../multifd/digest-chunk-bytes.js';
 import { DigestTable } from '../multifd/digest-table.js';
 import { FileChannels } from '../multifd/file-channels.js';
 import type { PlacedBlock } from '../multifd/page-placer.js';
-import { noPieces, releaseUnusedSlots } from '../multifd/slot-allocation.js';
+import { coverSlots, noPieces, releaseUnusedSlots, reserveSlots } from '../multifd/slot-allocation.js';
 import type { MigrationCapabilities } from '../options/migration-capabilities.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';
 import { isMigrationRunning, type MigrationStatus } from '../options/migration-status.js';
@@ -349,6 +349,7 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
         ...(digests ? { digests } : {}),
       };
     });
+    coverSlots(file.mainFd, this.#places);
     const regions = setup.blocks.flatMap(({ memory }, index) => {
       const block = writer.blocks[index] as ImageWriterBlock;
       if (!memory) return [];
@@ -380,8 +381,16 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
         signal: this.#abort.signal,
       });
       this.#limitBandwidth(true);
+      if (file.direct) await this.#reserveSpace(setup);
     }
     source.place?.({ path: file.channelPath, direct: file.direct, blocks: this.#places });
+  }
+
+  async #reserveSpace(setup: SourceSetup): Promise<void> {
+    for (const [index, { memory }] of setup.blocks.entries()) {
+      const place = this.#places[index];
+      if (memory && place) await reserveSlots(this.#options.file.mainFd, memory, place);
+    }
   }
 
   #makeDigestTables({ blocks }: ImageWriter, algorithm: DigestAlgorithm): void {
