@@ -15,6 +15,7 @@ import { IncomingMigration } from '../migration/incoming.js';
 import { MigrationFile } from '../migration/migration-file.js';
 import { loadByStream } from '../migration/qemu-stream-load.js';
 import { whyNotConnectable } from '../migration/stream-route.js';
+import { ChannelThreads } from '../multifd/channel-threads.js';
 import { MAXIMUM_FILE_CHANNELS } from '../multifd/file-channels.js';
 import { MAXIMUM_SOCKET_CHANNELS } from '../multifd/socket-channel-receiver.js';
 import { defaultCapabilities } from '../options/migration-capabilities.js';
@@ -106,6 +107,9 @@ async function restoreChecked(options: RestoreOptions): Promise<RestoreResult> {
   if (choice.warning !== undefined) options.onWarning?.(choice.warning);
   const channels = options.channels ?? DEFAULT_CHANNELS;
   const checked = CheckedFile.of(image);
+  // They load while the file is checked and the VM is asked. Into memory that is not shared QEMU loads itself, or gets a stream.
+  const mayBeShared = typeof vmOption === 'string' && ['auto', 'shared'].includes(options.method ?? 'auto');
+  await using threads = ChannelThreads.start(mayBeShared ? Math.min(channels, MAXIMUM_FILE_CHANNELS) : 0);
   await assertVerified(image, {
     contents: options.verify === true,
     ...(requiredKey ? { requiredKey } : {}),
@@ -114,7 +118,7 @@ async function restoreChecked(options: RestoreOptions): Promise<RestoreResult> {
     signal,
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),
   });
-  const run: RestoreRun = { options, image, checked, choice, signal, channels };
+  const run: RestoreRun = { options, image, checked, choice, signal, channels, threads };
   const result =
     typeof vmOption === 'string' ? await restoreQemu(run, vmOption) : await restoreBuiltin(run, vmOption);
   checked.assertUnchanged('loading');
@@ -134,6 +138,8 @@ interface RestoreRun {
   choice: DirectIoChoice;
   signal: AbortSignal;
   channels: number;
+  /** For its channels into shared memory. */
+  threads: ChannelThreads;
 }
 
 type Loaded = Pick<RestoreResult, 'method' | 'methodReason' | 'channels' | 'normalPages' | 'runState'>;
@@ -279,7 +285,7 @@ async function loadStream(
 
 /** mapram reads the file into the VM's memory. Returns the number of channels. */
 async function loadShared(
-  { options, image, checked, choice, signal, channels }: RestoreRun,
+  { options, image, checked, choice, signal, channels, threads }: RestoreRun,
   vm: QemuVm,
   ram: SharedRam,
 ): Promise<number> {
@@ -289,6 +295,7 @@ async function loadShared(
     checked,
     direct: choice.directIo,
     channels: used,
+    threads,
     signal,
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),
   });
