@@ -47,6 +47,8 @@ export async function replay(
 ): Promise<ReplayResult> {
   const vms = new Map<string, Vm>();
   const differences: Difference[] = [];
+  const early = new Set<TranscriptLine>();
+  const loading = new Set<string>();
   let lines = 0;
   let note = '';
   let sent = '';
@@ -57,22 +59,35 @@ export async function replay(
     differences.push({ sent, expected: show(expected), actual: show(actual ?? 'nothing') });
   };
   try {
-    for (const line of transcript) {
+    for (const [index, line] of transcript.entries()) {
       if (line.kind === 'note') note = line.text;
       if (line.kind === 'start') {
         await close(vms.get(line.vm));
         const flags = options.descriptors?.[note] ?? [];
-        vms.set(line.vm, await start(line.args, flags, options));
+        vms.set(
+          line.vm,
+          await start(line.args, flags, { ...options, socket: `${options.socket}.${line.vm}` }),
+        );
       }
       const vm = 'vm' in line ? vms.get(line.vm) : undefined;
       if (vm === undefined) continue;
       if (line.kind === 'send') {
         sent = line.text.trim();
-        vm.client.send(line.text);
+        if (sent.includes('"migrate-incoming"')) loading.add(line.vm);
+        if (!early.delete(line)) vm.client.send(line.text);
+        // Whether a migration is still under way is a race, but not for a request that is there already.
+        for (const next of sentMeanwhile(transcript, index)) {
+          if (early.has(next)) continue;
+          vm.client.send(next.text);
+          early.add(next);
+        }
       }
       if (line.kind === 'receive') {
         const { message } = line;
-        if (isAside(message)) {
+        if (isTerminal(message)) loading.delete(line.vm);
+        // QEMU before 8.2 tells nothing of a load that has not begun.
+        const tellsNothing = loading.has(line.vm) && isDeepStrictEqual(message, { return: {} });
+        if (isAside(message) || (tellsNothing && sent.includes('"query-migrate"'))) {
           if (message.event === undefined) await vm.client.reply();
           continue;
         }
@@ -132,12 +147,40 @@ function isAside(message: JsonObject): boolean {
   return status !== undefined && !TERMINAL.has(status);
 }
 
+function isTerminal({ event, data }: JsonObject): boolean {
+  return event === 'MIGRATION' && TERMINAL.has(String((data as JsonObject).status));
+}
+
 function migrateStatus(message: JsonObject): string | undefined {
   const result = message.return;
   // The answers to query-status have a status as well.
   return isJsonObject(result) && typeof result.status === 'string' && result.running === undefined
     ? result.status
     : undefined;
+}
+
+const UNDER_WAY = "There's a migration process in progress";
+
+/** The requests behind a `migrate` that the recorded QEMU answered while that was under way. */
+function sentMeanwhile(
+  transcript: readonly TranscriptLine[],
+  index: number,
+): Extract<TranscriptLine, { kind: 'send' }>[] {
+  const found = [];
+  const line = transcript[index];
+  if (line?.kind !== 'send' || !line.text.includes('"migrate"')) return [];
+  for (let next = index + 1; next < transcript.length; next++) {
+    const request = transcript[next];
+    if (request?.kind !== 'send') continue;
+    const reply = transcript.slice(next).find((candidate) => candidate.kind === 'receive');
+    if (reply?.kind !== 'receive' || !isUnderWay(reply.message)) break;
+    found.push(request);
+  }
+  return found;
+}
+
+function isUnderWay({ error }: JsonObject): boolean {
+  return isJsonObject(error) && error.desc === UNDER_WAY;
 }
 
 /** Asks again until a migration has got as far as the recorded one had. */
@@ -152,6 +195,11 @@ async function nextReply(
   while (reply && wanted !== undefined && Date.now() < deadline) {
     const status = migrateStatus(reply);
     if (status === undefined || TERMINAL.has(status)) break;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    client.send(`${sent}\n`);
+    reply = await client.reply();
+  }
+  while (reply && isUnderWay(reply) && !isUnderWay(expected) && Date.now() < deadline) {
     await new Promise((resolve) => setTimeout(resolve, 20));
     client.send(`${sent}\n`);
     reply = await client.reply();
