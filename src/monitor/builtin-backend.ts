@@ -375,11 +375,14 @@ function socketChannels({ parameters, capabilities }: MigrationRequest): number 
   return capabilities.multifd ? Math.min(parameters['multifd-channels'], MAXIMUM_SOCKET_CHANNELS) : 0;
 }
 
-/** QEMU names the kind of a failure only, and prints the reason. */
+/** Where in a stream its version is. */
+const VERSION = { start: 4, end: 8 } as const;
+
+/** QEMU names the kind of a failure only, and prints the reason; a stream that ends within its version has another one. */
 function loadFailure(error: unknown): string {
-  const { code } = error as MapramError;
+  const { code, offset = -1 } = error as MapramError;
   const kind =
-    code === 'UNSUPPORTED'
+    offset >= VERSION.start && offset < VERSION.end
       ? 'Operation not supported'
       : code === 'IO'
         ? 'Input/output error'

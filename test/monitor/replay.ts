@@ -5,12 +5,15 @@ import { BuiltinGuest } from '../../src/guest/builtin/builtin-guest.js';
 import { sendDescriptors } from '../../src/io/unix-socket.js';
 import { BuiltinBackend } from '../../src/monitor/builtin-backend.js';
 import { Monitor } from '../../src/monitor/monitor.js';
+import { isMigrationRunning, type MigrationStatus } from '../../src/options/migration-status.js';
 import { isJsonObject, JsonDouble, type JsonObject, type JsonValue } from '../../src/options/qapi.js';
 import { type ProfileName, qemuProfile } from '../../src/options/qemu-profile.js';
 import { RawClient } from './raw-client.js';
 import type { TranscriptLine } from './transcript.js';
 
 export interface Difference {
+  /** The last note before. */
+  readonly note: string;
   readonly sent: string;
   readonly expected: string;
   readonly actual: string;
@@ -34,10 +37,14 @@ export interface ReplayOptions {
 
 const TERMINAL = new Set(['completed', 'failed', 'cancelled', 'pre-switchover']);
 const WAIT_MS = 10_000;
+/** How long an event may be late that belongs to what has ended. */
+const LATE_MS = 1000;
 
 interface Vm {
   readonly monitor: Monitor;
   readonly client: RawClient;
+  /** An event that is waited for. */
+  event?: Promise<JsonObject | undefined> | undefined;
 }
 
 /** Timings, counters, version texts and whatever is only the state at one moment are put aside. */
@@ -56,7 +63,7 @@ export async function replay(
   const compare = (expected: JsonValue, actual: JsonValue | undefined) => {
     lines++;
     if (isDeepStrictEqual(expected, actual)) return;
-    differences.push({ sent, expected: show(expected), actual: show(actual ?? 'nothing') });
+    differences.push({ note, sent, expected: show(expected), actual: show(actual ?? 'nothing') });
   };
   try {
     for (const [index, line] of transcript.entries()) {
@@ -93,7 +100,7 @@ export async function replay(
         }
         const actual = await (message.event === undefined
           ? nextReply(vm.client, message, sent)
-          : nextEvent(vm.client));
+          : nextEvent(vm));
         compare(normalize(message), actual && normalize(actual));
       }
     }
@@ -108,14 +115,21 @@ async function start(
   flags: readonly number[],
   { profile: name, socket }: ReplayOptions,
 ): Promise<Vm> {
+  const option = (name: string) => args[args.indexOf(name) + 1] ?? '';
   const incoming = args.includes('-incoming');
   const paused = args.includes('-S');
   const begin = incoming ? 'incoming' : paused ? 'paused' : 'running';
-  const guest = await BuiltinGuest.start({ size: 64 << 20, fill: 20, dirtyRate: 4 << 20, begin });
+  const mebibytes = args.includes('-m') ? Number(option('-m')) : 64;
+  const guest = await BuiltinGuest.start({ size: mebibytes << 20, fill: 20, dirtyRate: 4 << 20, begin });
   const profile = qemuProfile(name);
   const backend = new BuiltinBackend(guest, { profile, paused });
   const monitor = new Monitor({ backend, profile });
   await monitor.listenQmp(socket);
+  if (args.includes('migration.mapped-ram=on')) {
+    await monitor.setCapabilities({ capabilities: [{ capability: 'mapped-ram', state: true }] });
+  }
+  if (incoming && option('-incoming') !== 'defer')
+    await monitor.migrateIncoming({ uri: option('-incoming') }, {});
   await passDescriptors(socket, flags);
   return { monitor, client: await RawClient.connect(socket) };
 }
@@ -207,14 +221,23 @@ async function nextReply(
   return reply;
 }
 
-async function nextEvent(client: RawClient): Promise<JsonObject | undefined> {
-  for (;;) {
+/** The next event; undefined when none comes, and nothing is under way that could bring one. */
+async function nextEvent(vm: Vm): Promise<JsonObject | undefined> {
+  for (const deadline = Date.now() + WAIT_MS; Date.now() < deadline; ) {
+    // One that was waited for in vain is still to come.
+    vm.event ??= vm.client.event();
     const event = await Promise.race([
-      client.event(),
-      new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), WAIT_MS).unref()),
+      vm.event,
+      new Promise<'late'>((resolve) => setTimeout(() => resolve('late'), LATE_MS).unref()),
     ]);
+    if (event === 'late') {
+      if (isMigrationRunning((await vm.monitor.backend.migrationStatus()) as MigrationStatus)) continue;
+      return undefined;
+    }
+    vm.event = undefined;
     if (event === undefined || !isAside(event)) return event;
   }
+  return undefined;
 }
 
 function normalize(message: JsonObject): JsonValue {
