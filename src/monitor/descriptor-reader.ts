@@ -39,6 +39,8 @@ export class DescriptorReader {
 
   /** The input of `socket` up to its end. */
   async *read(socket: Socket): AsyncGenerator<ClientInput> {
+    // A client may be gone before anybody came to read.
+    if (socket.destroyed) return;
     const fd = descriptorOf(socket);
     for (;;) {
       if (this.#stopped || this.#releases.has(socket)) return;

@@ -320,7 +320,10 @@ export class Monitor implements AsyncDisposable {
   }
 
   async #listen(address: string, serve: (channel: ClientChannel) => Promise<void>): Promise<MonitorListener> {
-    const listener = await MonitorListener.open(address, (channel) => void serve(channel));
+    const listener = await MonitorListener.open(address, (channel) => {
+      // One client's connection is no reason to let go of the VM.
+      serve(channel).catch(() => channel.destroy());
+    });
     this.#listeners.add(listener);
     return listener;
   }
