@@ -7,6 +7,8 @@
  *     [pre-switchover] guest stopped, all but the device state done; waits for `continue()`
  *     device           last dirty pages, RAM END, device sections, vmdescription, sync
  *     completed
+ *
+ * A background snapshot goes from active to completed: the guest is stopped once, for the picture that is then saved.
  */
 import { EventEmitter } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -249,15 +251,17 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
 
     this.#remainingBytes = this.ram().totalBytes;
     // QEMU counts the first synchronisation of the dirty log before it is active.
-    this.#beginPass();
+    if (!source.background) this.#beginPass();
     this.#state.moveTo('active');
     await output.writeStart();
     if (source.dirtyLog) await this.#copyWhileRunning();
     else await this.#copyStopped();
     signal.throwIfAborted();
 
-    if (capabilities['pause-before-switchover']) await this.#pause(signal);
-    this.#state.moveTo('device');
+    if (!source.background) {
+      if (capabilities['pause-before-switchover']) await this.#pause(signal);
+      this.#state.moveTo('device');
+    }
     if (source.dirtyLog) await this.#copyDirty();
     this.#phase = 'device state';
     const devices = await source.devices(signal);

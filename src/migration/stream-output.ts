@@ -12,6 +12,7 @@ import { ChannelState } from '../multifd/channel-state.js';
 import { ChannelFailedError, ChannelThread } from '../multifd/channel-threads.js';
 import type { PageSelection } from '../multifd/file-channels.js';
 import type { SuppliedMemory } from '../multifd/memory-supply.js';
+import { setBits } from '../multifd/page-bits.js';
 import type { StreamCompression } from '../multifd/payload-decoder.js';
 import { StreamWriter } from '../stream/stream-writer.js';
 import type { MigrationOutput, OutputBlock, OutputCounters } from './migration-output.js';
@@ -130,7 +131,8 @@ export class StreamOutput implements MigrationOutput {
     await this.#write(new StreamWriter().sectionPart(ramSectionId));
     this.#partOpen = true;
     this.#state.rewind();
-    const selected = ranges?.map((range) => sharedBits(range));
+    const { blocks } = this;
+    const selected = ranges?.map((range, index) => sharedBits(range, blocks[index] as OutputBlock));
     const request: StreamOutputRequest = { kind: 'pages', ...(selected ? { selected } : {}) };
     const mainHasPages = channels === 0 || zeroPages === 'main';
     await this.#all((_, connection) => (connection > 0 || mainHasPages ? request : undefined));
@@ -255,10 +257,15 @@ export class StreamOutput implements MigrationOutput {
 }
 
 /** A pass's pages in memory that all threads see. */
-function sharedBits(range: PageSelection): Uint8Array {
+function sharedBits(range: PageSelection, { pageCount, usedLength }: OutputBlock): Uint8Array {
   if (range instanceof SharedArrayBuffer) return new Uint8Array(range);
-  if (!(range instanceof Uint8Array)) throw new TypeError('a stream takes the pages of a pass as bits');
-  const bits = new Uint8Array(new SharedArrayBuffer(range.length));
-  bits.set(range);
+  const bits = new Uint8Array(new SharedArrayBuffer(Math.ceil(pageCount / 8)));
+  if (range instanceof Uint8Array) bits.set(range.subarray(0, bits.length));
+  else {
+    const pageSize = usedLength / pageCount;
+    for (const [start, size] of range) {
+      setBits(bits, Math.floor(start / pageSize), Math.min(pageCount, Math.ceil((start + size) / pageSize)));
+    }
+  }
   return bits;
 }

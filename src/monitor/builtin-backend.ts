@@ -5,16 +5,18 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { errorReason, type MapramError } from '../errors.js';
 import type { BuiltinGuest } from '../guest/builtin/builtin-guest.js';
-import { GuestSource } from '../migration/guest-source.js';
+import { BackgroundSource, GuestSource } from '../migration/guest-source.js';
 import { IncomingMigration } from '../migration/incoming.js';
 import { IncomingStream } from '../migration/incoming-stream.js';
 import { OutgoingMigration } from '../migration/outgoing.js';
 import { factsOfGuest } from '../migration/saved-facts.js';
+import type { OutgoingSource } from '../migration/source.js';
 import type { StreamConnections } from '../migration/stream-connections.js';
 import { StreamOutput } from '../migration/stream-output.js';
 import type { ZeroPageWay } from '../migration/stream-output-protocol.js';
 import type { StreamCompression } from '../multifd/payload-decoder.js';
 import { MAXIMUM_SOCKET_CHANNELS } from '../multifd/socket-channel-receiver.js';
+import type { MigrationCapabilities } from '../options/migration-capabilities.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';
 import type { JsonObject } from '../options/qapi.js';
 import type { QemuProfile } from '../options/qemu-profile.js';
@@ -146,9 +148,6 @@ export class BuiltinBackend implements MigrationBackend {
     const { capabilities } = request;
     let output: OpenOutput;
     try {
-      if (capabilities['background-snapshot']) {
-        throw new CommandError('Background-snapshot is not supported by the builtin guest');
-      }
       output = isMappedFile(request) ? this.#fileOutput(request) : await this.#streamOutput(request);
     } catch (error) {
       this.#setInfo({ status: 'setup' });
@@ -160,7 +159,7 @@ export class BuiltinBackend implements MigrationBackend {
     migration.on('status', (status) => {
       // QEMU 9 has the state `device` only after a pause.
       const skipped = status === 'device' && !capabilities['pause-before-switchover'] && !this.#speaks(10, 0);
-      if (status === 'completed') this.#postMigrate = true;
+      if (status === 'completed') this.#postMigrate = !capabilities['background-snapshot'];
       if (!skipped) this.#emitStatus(status);
     });
     migration.on('pass', (pass) => this.#emit({ event: 'MIGRATION_PASS', data: { pass } }));
@@ -208,13 +207,19 @@ export class BuiltinBackend implements MigrationBackend {
     this.#end(undefined);
   }
 
+  #source(capabilities: Readonly<MigrationCapabilities>): OutgoingSource {
+    return capabilities['background-snapshot']
+      ? new BackgroundSource(this.#guest)
+      : new GuestSource(this.#guest);
+  }
+
   #fileOutput(request: FileMigrationRequest): OpenOutput {
     const target = openOutgoing(request);
     const { file } = target;
     const { parameters, capabilities } = request;
     const facts = factsOfGuest(this.#guest, this.#guest.runState);
     const migration = new OutgoingMigration({
-      source: new GuestSource(this.#guest),
+      source: this.#source(capabilities),
       file,
       parameters,
       capabilities,
@@ -241,7 +246,7 @@ export class BuiltinBackend implements MigrationBackend {
       switchoverStart: this.#speaks(10, 0),
       ...(this.#speaks(9, 1) ? { startFailure: 'ram_save_setup failed: Input/output error' } : {}),
     });
-    const source = new GuestSource(this.#guest);
+    const source = this.#source(capabilities);
     return {
       migration: new OutgoingMigration({ source, parameters, capabilities, output }),
       dispose: () => {},

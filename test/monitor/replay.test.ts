@@ -122,20 +122,6 @@ const DELIBERATE: readonly Deliberate[] = [
       [/"status":"running"/, /"status":"inmigrate"/],
     ],
   },
-  {
-    reason: 'The builtin guest has no background snapshots.',
-    name: 'mapped-ram-corners',
-    note: 'background-snapshot with mapped-ram',
-    lines: [
-      [/^\{"return":\{\}\}$/, /Background-snapshot is not supported by the builtin guest/],
-      [/"event":"MIGRATION".*"active"/, /"event":"MIGRATION".*"failed"/],
-      [/"event":"STOP"/, /"nothing"/],
-      [/"event":"RESUME"/, /"nothing"/],
-      [/"event":"MIGRATION".*"completed"/, /"nothing"/],
-      [/"status":"completed"/, /"error-desc":"Background-snapshot is not supported/],
-      [/status: completed/, /status: failed \(Background-snapshot is not supported/],
-    ],
-  },
 ];
 
 /** Of these differences, those that are no deliberate ones. Each line of a deliberate one counts once. */

@@ -180,6 +180,30 @@ function channel(addr: JsonObject): JsonObject {
   return { channels: [{ 'channel-type': 'main', addr }] };
 }
 
+test('a background snapshot is a picture of one moment, and the guest goes on', async () => {
+  for (const mappedRam of [false, true]) {
+    const uri = `file:${fileIn('background')}`;
+    await using source = await Machine.start('running');
+    await source.set({ capabilities: { 'background-snapshot': true, 'mapped-ram': mappedRam } });
+    await source.execute('migrate', { uri });
+    await source.until('completed');
+    const { status } = (await source.execute('query-status')) as JsonObject;
+    assert.equal(status, 'running');
+    const { ticks } = source.guest;
+    while (source.guest.ticks < ticks + 5) await sleep(5);
+    await using destination = await Machine.start('incoming');
+    await destination.set({ capabilities: { 'mapped-ram': mappedRam } });
+    await destination.execute('migrate-incoming', { uri });
+    await destination.until('completed');
+    const loaded = destination.guest.ticks;
+    while (destination.guest.ticks < loaded + 5) await sleep(5);
+    await destination.execute('stop');
+    assert.ok((await destination.guest.checkMemory()).ok);
+    await source.execute('stop');
+    assert.ok((await source.guest.checkMemory()).ok);
+  }
+});
+
 describe('into a file, and from it', () => {
   for (const [name, { out, back }] of Object.entries(FILES)) {
     test(name, async () => {
