@@ -1,5 +1,7 @@
 /** The builtin guest migrates as a stream, over every kind of address, and lives on where it arrives. */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -17,6 +19,7 @@ import { type ProfileName, qemuProfile } from '../../src/options/qemu-profile.js
 import type { MigrationInfo } from '../../src/qmp/qmp-commands.js';
 import { convertToMappedRam } from '../../src/snapshot/convert-mapped-ram.js';
 import { inspect } from '../../src/snapshot/inspect.js';
+import { RawClient } from './raw-client.js';
 
 const MIB = 2 ** 20;
 let folder: string;
@@ -239,6 +242,33 @@ describe('into a file, and from it', () => {
     await destination.set({ capabilities: { 'mapped-ram': true } });
     await destination.execute('migrate-incoming', { uri: `file:${mapped}` });
     await assertLivesOn(source, destination);
+  });
+
+  test('the command line loads what it is told to', async () => {
+    await using source = await Machine.start('running');
+    await source.execute('migrate', { uri: `file:${fileIn('told')}` });
+    await source.until('completed');
+    const main = join(import.meta.dirname, '..', '..', 'src', 'cli', 'main.js');
+    const socket = fileIn('cli.sock');
+    const args = [
+      'monitor',
+      'builtin:size=16M,blocks=2',
+      '--incoming',
+      `file:${fileIn('told')}`,
+      '--qmp',
+      socket,
+    ];
+    const child = spawn(process.execPath, [main, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const exited = once(child, 'exit');
+    await once(child.stdout, 'data');
+    const client = await RawClient.connect(socket);
+    await client.negotiate();
+    const status = async () =>
+      ((await client.ask('query-migrate'))?.return as MigrationInfo | undefined)?.status;
+    while ((await status()) !== 'completed') await sleep(5);
+    assert.deepEqual(await client.ask('query-status'), { return: { status: 'running', running: true } });
+    await client.ask('quit');
+    assert.deepEqual(await exited, [0, null]);
   });
 
   test('a stopped guest stays stopped where it is loaded', async () => {
