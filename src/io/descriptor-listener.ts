@@ -1,8 +1,9 @@
 import { chmodSync, chownSync, mkdtempSync, rmSync } from 'node:fs';
-import { createServer, type Server } from 'node:net';
+import { type AddressInfo, createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { MapramError } from '../errors.js';
+import { listenPrivately, removeStaleSocket } from './listening.js';
 import { releaseFiles } from './open-file.js';
 import { duplicateBlocking } from './unix-socket.js';
 
@@ -12,19 +13,20 @@ interface Waiter {
 }
 
 /**
- * A listening Unix socket whose connections are handed out as raw, blocking descriptors, so that a worker can read
- * a stream without passing it through the main thread. The socket lies in a directory of its own that only this user may enter.
+ * A listening socket whose connections are handed out as raw, blocking descriptors, so that a worker can read
+ * a stream without passing it through the main thread. Where nobody names an address, it is a Unix socket in a directory of its own that
+ * only this user may enter.
  */
 export class DescriptorListener implements AsyncDisposable {
-  /** What the other side connects to. */
+  /** What the other side connects to: a path, or `HOST:PORT`. */
   readonly path: string;
   readonly #server: Server;
-  readonly #directory: string;
+  readonly #directory: string | undefined;
   readonly #waiting: Waiter[] = [];
   readonly #accepted: number[] = [];
   #closed = false;
 
-  private constructor(server: Server, directory: string, socketPath: string) {
+  private constructor(server: Server, directory: string | undefined, socketPath: string) {
     this.#server = server;
     this.#directory = directory;
     this.path = socketPath;
@@ -63,9 +65,34 @@ export class DescriptorListener implements AsyncDisposable {
     }
   }
 
+  /**
+   * Listens where somebody else said. A Unix socket is made for this user alone.
+   *
+   * @throws MapramError `EXISTS`, `BUSY`; the system error of bind(2) or listen(2)
+   */
+  static async listen(
+    address: { path: string } | { host: string; port: number },
+  ): Promise<DescriptorListener> {
+    if ('path' in address) await removeStaleSocket(address.path);
+    const server = createServer({ pauseOnConnect: true });
+    await listenPrivately(server, address);
+    const { port } = server.address() as AddressInfo;
+    return new DescriptorListener(
+      server,
+      undefined,
+      'path' in address ? address.path : `${address.host}:${port}`,
+    );
+  }
+
+  /** Where a TCP socket listens. */
+  get bound(): AddressInfo | undefined {
+    const address = this.#server.address();
+    return typeof address === 'string' || address === null ? undefined : address;
+  }
+
   /** Gives the directory and the socket to another user, who alone may connect then. Needs the right to (root). */
   letIn(user: number): void {
-    chownSync(this.#directory, user, -1);
+    if (this.#directory !== undefined) chownSync(this.#directory, user, -1);
     chownSync(this.path, user, -1);
   }
 
@@ -107,7 +134,7 @@ export class DescriptorListener implements AsyncDisposable {
     });
     this.#fail(this.#cancelled());
     releaseFiles(this.#accepted.splice(0));
-    rmSync(this.#directory, { recursive: true, force: true });
+    if (this.#directory !== undefined) rmSync(this.#directory, { recursive: true, force: true });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -44,6 +44,7 @@ export interface Native {
   /** With an argument that is a structure. */
   ioctl(fd: number, request: number, argument: Uint8Array): number;
   socketpair(domain: number, type: number, protocol: number, pair: Int32Array): void;
+  pipe2(ends: Int32Array, flags: number): void;
   getsockopt(fd: number, level: number, option: number, value: Uint8Array): number;
   sendmsg(fd: number, message: MessageBuffers, flags: number): number;
   recvmsg(
@@ -78,7 +79,18 @@ export interface NativeZstd {
   /** One step: as much of `input` as fits into `output`. */
   decode(decoder: bigint, input: Uint8Array, output: Uint8Array): { consumed: number; produced: number };
   freeDecoder(decoder: bigint): void;
+  createEncoder(level: number): bigint;
+  /** One step: encodes `input` and flushes; `left` is what the encoder still holds back for want of room. */
+  encode(
+    encoder: bigint,
+    input: Uint8Array,
+    output: Uint8Array,
+  ): { consumed: number; produced: number; left: number };
+  freeEncoder(encoder: bigint): void;
 }
+
+/** ZSTD_c_compressionLevel and ZSTD_e_flush. */
+const ZSTD = { compressionLevel: 100, flush: 1 } as const;
 
 let loaded: Native | undefined;
 let loadedZstd: NativeZstd | undefined;
@@ -145,6 +157,7 @@ function loadNative(): Native {
   const fcntl = declare('fcntl', 'int', ['int', 'int', 'long']);
   const ioctl = declare('ioctl', 'int', ['int', 'ulong', 'void *']);
   const socketpair = declare('socketpair', 'int', ['int', 'int', 'int', 'void *']);
+  const pipe2 = declare('pipe2', 'int', ['void *', 'int']);
   const getsockopt = declare('getsockopt', 'int', ['int', 'int', 'int', 'void *', 'void *']);
   const sendmsg = declare('sendmsg', 'int64_t', ['int', 'void *', 'int']);
   const recvmsg = declare('recvmsg', 'int64_t', ['int', 'void *', 'int']);
@@ -197,6 +210,7 @@ function loadNative(): Native {
     fcntl: (fd, command, argument) => fcntl(fd, command, argument),
     ioctl: (fd, request, argument) => ioctl(fd, request, argument),
     socketpair: (domain, type, protocol, pair) => void socketpair(domain, type, protocol, pair),
+    pipe2: (ends, flags) => void pipe2(ends, flags),
     getsockopt(fd, level, option, value) {
       const length = Buffer.alloc(4);
       length.writeUInt32LE(value.length);
@@ -238,6 +252,10 @@ function loadZstd(): NativeZstd | undefined {
   const create = library.func('ZSTD_createDStream', 'void *', []) as () => bigint;
   const free = library.func('ZSTD_freeDStream', 'size_t', ['void *']);
   const decompress = library.func('ZSTD_decompressStream', 'size_t', ['void *', 'void *', 'void *']);
+  const createEncoder = library.func('ZSTD_createCCtx', 'void *', []) as () => bigint;
+  const setParameter = library.func('ZSTD_CCtx_setParameter', 'size_t', ['void *', 'int', 'int']);
+  const compress = library.func('ZSTD_compressStream2', 'size_t', ['void *', 'void *', 'void *', 'int']);
+  const freeEncoder = library.func('ZSTD_freeCCtx', 'size_t', ['void *']);
   const isError = library.func('ZSTD_isError', 'uint', ['size_t']);
   const errorName = library.func('ZSTD_getErrorName', 'str', ['size_t']);
   /** ZSTD_inBuffer and ZSTD_outBuffer: address, size, position. */
@@ -248,15 +266,34 @@ function loadZstd(): NativeZstd | undefined {
     buffer.writeBigUInt64LE(BigInt(bytes.length), 8);
     return buffer;
   };
+  const checked = (result: number | bigint) => {
+    if (isError(result) !== 0) throw new Error(String(errorName(result)));
+    return result;
+  };
   return {
     createDecoder: () => create(),
     decode(decoder, input, output) {
       const from = bufferOf(input);
       const to = bufferOf(output);
-      const result = decompress(decoder, to, from);
-      if (isError(result) !== 0) throw new Error(String(errorName(result)));
+      checked(decompress(decoder, to, from));
       return { consumed: Number(from.readBigUInt64LE(16)), produced: Number(to.readBigUInt64LE(16)) };
     },
     freeDecoder: (decoder) => void free(decoder),
+    createEncoder(level) {
+      const encoder = createEncoder();
+      checked(setParameter(encoder, ZSTD.compressionLevel, level));
+      return encoder;
+    },
+    encode(encoder, input, output) {
+      const from = bufferOf(input);
+      const to = bufferOf(output);
+      const left = checked(compress(encoder, to, from, ZSTD.flush));
+      return {
+        consumed: Number(from.readBigUInt64LE(16)),
+        produced: Number(to.readBigUInt64LE(16)),
+        left: Number(left),
+      };
+    },
+    freeEncoder: (encoder) => void freeEncoder(encoder),
   };
 }

@@ -2,19 +2,34 @@
 import { readSync, writeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { admit } from './faults.js';
+import { pollReadable, pollWritable } from './poll.js';
 import { hasErrno, systemError } from './system-error.js';
 
-/** Reads what is there, waiting for at least one byte. Returns 0 only when the other side has closed. */
-export function readSome(fd: number, data: Uint8Array): number {
-  return retried(() =>
-    readSync(
-      fd,
-      data,
-      0,
-      admit('read', data.length, () => ({ fd })),
-      null,
-    ),
-  );
+/** How long a wait takes before somebody is asked whether it still makes sense. */
+const PATIENCE_MS = 100;
+
+/**
+ * Reads what is there, waiting for at least one byte. Returns 0 only when the other side has closed.
+ *
+ * @param giveUp asked every now and then while a non-blocking descriptor has nothing; throws to end the wait
+ */
+export function readSome(fd: number, data: Uint8Array, giveUp: () => void = () => {}): number {
+  for (;;) {
+    try {
+      return retried(() =>
+        readSync(
+          fd,
+          data,
+          0,
+          admit('read', data.length, () => ({ fd })),
+          null,
+        ),
+      );
+    } catch (error) {
+      if (!hasErrno(error, 'EAGAIN')) throw error;
+      while (pollReadable([fd], PATIENCE_MS).length === 0) giveUp();
+    }
+  }
 }
 
 /** Reads until `data` is full. Returns the number of bytes, smaller only when the other side has closed. */
@@ -36,25 +51,35 @@ export function readAll(fd: number, data: Uint8Array): number {
   return done;
 }
 
-/** Writes all of `data`. */
-export function writeAll(fd: number, data: Uint8Array): void {
+/**
+ * Writes all of `data`.
+ *
+ * @param giveUp asked every now and then while a non-blocking descriptor takes nothing; throws to end the wait
+ */
+export function writeAll(fd: number, data: Uint8Array, giveUp: () => void = () => {}): void {
   let done = 0;
   while (done < data.length) {
-    const written = retried(() =>
-      writeSync(
-        fd,
-        data,
-        done,
-        admit('write', data.length - done, () => ({ fd })),
-        null,
-      ),
-    );
+    const written = retried(() => {
+      try {
+        return writeSync(
+          fd,
+          data,
+          done,
+          admit('write', data.length - done, () => ({ fd })),
+          null,
+        );
+      } catch (error) {
+        if (!hasErrno(error, 'EAGAIN')) throw error;
+        while (pollWritable([fd], PATIENCE_MS).length === 0) giveUp();
+        return undefined;
+      }
+    });
     if (written === 0) throw systemError(constants.errno.EIO, 'write');
-    done += written;
+    done += written ?? 0;
   }
 }
 
-function retried(call: () => number): number {
+function retried<T>(call: () => T): T {
   for (;;) {
     try {
       return call();

@@ -72,6 +72,15 @@ export function shutdownSocket(fd: number): void {
   }
 }
 
+/** As `shutdownSocket`; does nothing to what is no socket. */
+export function shutdownIfSocket(fd: number): void {
+  try {
+    shutdownSocket(fd);
+  } catch (error) {
+    if (!hasErrno(error, 'ENOTSOCK')) throw error;
+  }
+}
+
 /** Two connected, blocking stream sockets. The caller closes both. */
 export function socketPair(): [number, number] {
   const pair = new Int32Array(2);

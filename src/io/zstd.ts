@@ -48,3 +48,46 @@ class StreamDecoder implements ZstdDecoder {
     this.library.freeDecoder(this.#stream);
   }
 }
+
+export interface ZstdEncoder {
+  /** Encodes the next part of a stream and flushes: what it returns decodes to all that was given so far. */
+  encode(bytes: Uint8Array): Uint8Array;
+  close(): void;
+}
+
+/** An encoder for one stream, undefined where there is no libzstd.so.1. */
+export function openZstdEncoder(level: number): ZstdEncoder | undefined {
+  const library = nativeZstd();
+  return library && new StreamEncoder(library, level);
+}
+
+const OUTPUT_BYTES = 128 << 10;
+
+class StreamEncoder implements ZstdEncoder {
+  readonly #stream: bigint;
+  #closed = false;
+
+  constructor(
+    private readonly library: NativeZstd,
+    level: number,
+  ) {
+    this.#stream = library.createEncoder(level);
+  }
+
+  encode(bytes: Uint8Array): Uint8Array {
+    const pieces: Uint8Array[] = [];
+    for (let consumed = 0; ; ) {
+      const output = new Uint8Array(OUTPUT_BYTES);
+      const step = this.library.encode(this.#stream, bytes.subarray(consumed), output);
+      consumed += step.consumed;
+      pieces.push(output.subarray(0, step.produced));
+      if (step.left === 0 && consumed >= bytes.length) return Buffer.concat(pieces);
+    }
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.library.freeEncoder(this.#stream);
+  }
+}

@@ -1,8 +1,13 @@
-/** A guest of this process as the source of a migration: its RAM is mapped, its dirty log drives live passes. */
+/** A guest of this process as the source of a migration. */
 import { RAM_SECTION_ID } from '../guest/builtin/devices.js';
-import type { DirtyTrackingGuest } from '../guest/guest.js';
+import type { DirtyTrackingGuest, GuestRamBlock } from '../guest/guest.js';
+import { dataExtents } from '../io/data-extents.js';
+import { createMemfd } from '../io/memfd.js';
+import { releaseFiles } from '../io/open-file.js';
+import { readFully, writeFully } from '../io/positional-io.js';
 import type { DirtyLog, OutgoingSource, SourceDevices, SourceSetup } from './source.js';
 
+/** Its RAM is mapped, its dirty log drives live passes. */
 export class GuestSource implements OutgoingSource {
   readonly dirtyLog: DirtyLog;
   readonly #guest: DirtyTrackingGuest;
@@ -27,17 +32,7 @@ export class GuestSource implements OutgoingSource {
   }
 
   async setup(): Promise<SourceSetup> {
-    const { machine, blocks } = this.#guest;
-    return {
-      machine,
-      pageSize: blocks[0]?.pageSize ?? 4096,
-      ramSectionId: RAM_SECTION_ID,
-      blocks: blocks.map(({ idstr, usedLength, fd, fdOffset }) => ({
-        idstr,
-        usedLength,
-        memory: { fd, offset: fdOffset },
-      })),
-    };
+    return setupOf(this.#guest, ({ fd, fdOffset }) => ({ fd, offset: fdOffset }));
   }
 
   async stop(): Promise<number[]> {
@@ -63,4 +58,85 @@ export class GuestSource implements OutgoingSource {
   }
 
   async dispose(): Promise<void> {}
+}
+
+const COPY_BYTES = 4 << 20;
+
+/** As the guest was at one moment: its RAM is copied while it stands still, and saved from the copy while it goes on. */
+export class BackgroundSource implements OutgoingSource {
+  readonly background = true;
+  readonly #guest: DirtyTrackingGuest;
+  /** By the index of the block. */
+  readonly #copies: number[] = [];
+  #devices: SourceDevices | undefined;
+  #downtimeMs = 0;
+
+  constructor(guest: DirtyTrackingGuest) {
+    this.#guest = guest;
+  }
+
+  /** @throws MapramError `IO` where there is no memory for a copy */
+  async setup(): Promise<SourceSetup> {
+    for (const { idstr, usedLength } of this.#guest.blocks) {
+      this.#copies.push(createMemfd(`mapram copy of ${idstr}`, usedLength));
+    }
+    return setupOf(this.#guest, (_, index) => ({ fd: this.#copies[index] as number, offset: 0 }));
+  }
+
+  async stop(): Promise<number[]> {
+    const guest = this.#guest;
+    const runs = guest.runState === 'running';
+    const stoppedAt = performance.now();
+    if (runs) await guest.stop('paused');
+    const { sections, vmdescription } = guest.saveDevices(runs ? 'running' : 'paused');
+    this.#devices = { sections, vmdescription, switchoverStart: true };
+    for (const [index, block] of guest.blocks.entries()) copyMemory(block, this.#copies[index] as number);
+    if (runs) await guest.cont();
+    this.#downtimeMs = performance.now() - stoppedAt;
+    return guest.blocks.map((_, index) => index);
+  }
+
+  async devices(): Promise<SourceDevices> {
+    return this.#devices as SourceDevices;
+  }
+
+  downtimeMs(): number {
+    return this.#downtimeMs;
+  }
+
+  async resume(): Promise<void> {}
+
+  async cancel(): Promise<void> {}
+
+  async dispose(): Promise<void> {
+    releaseFiles(this.#copies.splice(0));
+  }
+}
+
+function setupOf(
+  { machine, blocks }: DirtyTrackingGuest,
+  memoryOf: (block: GuestRamBlock, index: number) => { fd: number; offset: number },
+): SourceSetup {
+  return {
+    machine,
+    pageSize: blocks[0]?.pageSize ?? 4096,
+    ramSectionId: RAM_SECTION_ID,
+    blocks: blocks.map((block, index) => ({
+      idstr: block.idstr,
+      usedLength: block.usedLength,
+      memory: memoryOf(block, index),
+    })),
+  };
+}
+
+/** Holes stay holes. */
+function copyMemory({ fd, fdOffset, usedLength }: GuestRamBlock, target: number): void {
+  const buffer = Buffer.alloc(Math.min(COPY_BYTES, usedLength));
+  for (const { start, end } of dataExtents(fd, fdOffset, fdOffset + usedLength)) {
+    for (let position = start; position < end; position += buffer.length) {
+      const piece = buffer.subarray(0, Math.min(buffer.length, end - position));
+      readFully(fd, piece, position);
+      writeFully(target, piece, position - fdOffset);
+    }
+  }
 }

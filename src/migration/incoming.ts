@@ -96,7 +96,8 @@ export class IncomingMigration extends EventEmitter<{
     const { guest, file, parameters, capabilities, progressMs } = this.#options;
     const startedAt = performance.now();
     await using image = await MappedRamImage.open(file.channelPath, { offset: file.offset });
-    assertFits(guest, image, file.name);
+    assertComplete(image, file.name);
+    assertFitsGuest(guest, image.configuration.machine, image.blocks, file.name);
     const pages = image.blocks.reduce((total, { bitmap }) => total + bitmap.count(), 0);
     await using channels = await FileChannels.open({
       ...file.channelTarget(channelCount(parameters, capabilities)),
@@ -137,13 +138,17 @@ export function assertComplete(image: MappedRamImage, name: string): void {
   });
 }
 
-function assertFits(guest: DirtyTrackingGuest, image: MappedRamImage, name: string): void {
+/** @throws MapramError `VM` when machine or RAM blocks are not those of the guest */
+export function assertFitsGuest(
+  guest: DirtyTrackingGuest,
+  machine: string,
+  blocks: readonly { readonly idstr: string; readonly usedLength: number }[],
+  name: string,
+): void {
   const refuse = (problem: string) => new MapramError('VM', `loading ${name}: ${problem}`, { path: name });
-  assertComplete(image, name);
-  const { machine } = image.configuration;
   if (machine !== guest.machine)
     throw refuse(`it is of machine type ${machine}, the guest is a ${guest.machine}`);
-  for (const { idstr, usedLength } of image.blocks) {
+  for (const { idstr, usedLength } of blocks) {
     const block = guest.blocks.find((candidate) => candidate.idstr === idstr);
     if (!block) throw refuse(`it has a RAM block ${idstr}, which the guest lacks`);
     if (block.usedLength !== usedLength) {
@@ -151,6 +156,7 @@ function assertFits(guest: DirtyTrackingGuest, image: MappedRamImage, name: stri
     }
   }
   for (const { idstr } of guest.blocks) {
-    if (!image.block(idstr)) throw refuse(`the guest has a RAM block ${idstr}, which the file lacks`);
+    if (!blocks.some((block) => block.idstr === idstr))
+      throw refuse(`the guest has a RAM block ${idstr}, which it lacks`);
   }
 }

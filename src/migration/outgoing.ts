@@ -1,58 +1,43 @@
 /**
- * A migration out of a VM into a mapped-ram file: the states of QEMU, the passes over RAM, the order of writes.
+ * A migration out of a VM, into a mapped-ram file or as a stream: the states of QEMU, the passes over RAM, the order of writes.
  *
- *     setup            connect to the source, lay the file out, open the channels
+ *     setup            connect to the source, open the output and its channels
  *     active           stream header and RAM START on the main channel; pages through the channels, pass after pass
  *                      while the guest runs (dirty log) or once after it was stopped
  *     [pre-switchover] guest stopped, all but the device state done; waits for `continue()`
- *     device           last dirty pages, RAM END and bitmaps, device sections, vmdescription, sync
+ *     device           last dirty pages, RAM END, device sections, vmdescription, sync
  *     completed
+ *
+ * A background snapshot goes from active to completed: the guest is stopped once, for the picture that is then saved.
  */
 import { EventEmitter } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { errorReason, MapramError } from '../errors.js';
-import { syncFileData } from '../io/file-sync.js';
 import { PageBitmap } from '../mapped-ram/bitmap.js';
-import { ImageWriter, type ImageWriterBlock } from '../mapped-ram/image-writer.js';
-import type { ChannelThreads } from '../multifd/channel-threads.js';
-import type { DigestAlgorithm } from '../multifd/chunk-hash.js';
-import { digestChunkBytes } from '../multifd/digest-chunk-bytes.js';
-import { DigestTable } from '../multifd/digest-table.js';
-import { FileChannels } from '../multifd/file-channels.js';
-import type { PlacedBlock } from '../multifd/page-placer.js';
-import { coverSlots, noPieces, releaseUnusedSlots, reserveSlots } from '../multifd/slot-allocation.js';
 import type { MigrationCapabilities } from '../options/migration-capabilities.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';
 import { isMigrationRunning, type MigrationStatus } from '../options/migration-status.js';
 import type { ProgressEvent } from '../progress.js';
 import { ProgressMeter } from '../progress-meter.js';
-import { channelCount } from './channel-count.js';
-import type { MigrationFile } from './migration-file.js';
+import { FileOutput, type FileOutputOptions, type WrittenChecksums } from './file-output.js';
+import type { MigrationOutput, OutputBlock } from './migration-output.js';
 import { MigrationState } from './migration-state.js';
-import type { OutgoingSource, SourceDevices, SourceSetup } from './source.js';
+import type { OutgoingSource, SourceDevices } from './source.js';
 
-export interface OutgoingOptions {
+interface EngineOptions {
   source: OutgoingSource;
-  file: MigrationFile;
   parameters: MigrationParameters;
   capabilities: MigrationCapabilities;
   /** How often `progress` is emitted, in ms; 200 by default. */
   progressMs?: number;
-  /** Whether the file is on the disk when the migration completes; true by default. */
-  sync?: boolean;
-  /** Compute digests of the pages while they are written. */
-  checksums?: DigestAlgorithm;
   /** Called when the guest is no longer needed: memory and device state are taken, though not all written. */
   onStateTaken?: () => Promise<void>;
-  /** Threads for the channels, started earlier; by default they are started when needed. */
-  threads?: ChannelThreads;
-  /** What a channel writes at once, see `FileChannelsOptions.ioSize`. */
-  ioSize?: number;
-  /** See `FileChannelsOptions.dropBehind`. */
-  dropBehind?: boolean;
-  /** Called when the file is complete, before the migration is. A throw fails the migration. */
+  /** Called when everything has gone out, before the migration is completed. A throw fails the migration. */
   beforeCompletion?: (result: OutgoingResult, signal: AbortSignal) => Promise<void>;
 }
+
+/** Into a mapped-ram file, or to what `output` is. */
+export type OutgoingOptions = EngineOptions & (FileOutputOptions | { output: MigrationOutput });
 
 export interface OutgoingEvents {
   status: [MigrationStatus];
@@ -69,12 +54,14 @@ export interface RamCounters {
   /** Pages found zero. */
   duplicatePages: number;
   normalBytes: number;
+  /** Where pages go through multifd channels in packets: all bytes of those. */
+  packetBytes?: number;
   remainingBytes: number;
   pageSize: number;
   passes: number;
   /** All of the stream but the pages. */
   streamBytes: number;
-  /** Of `streamBytes`, those that QEMU counts as RAM: bitmaps and marks between passes. */
+  /** Of `streamBytes`, those that QEMU counts as RAM: records, bitmaps and marks between passes. */
   recordBytes: number;
   /** What was written before the guest was stopped for the last pass; nothing of a guest that did not run. */
   beforeStop: { normalBytes: number; recordBytes: number };
@@ -82,7 +69,7 @@ export interface RamCounters {
 
 export interface OutgoingResult {
   ram: RamCounters;
-  /** Length of the stream and pages: the size of the file. */
+  /** Of a file: its length. */
   fileBytes: number;
   channels: number;
   /** Whether the page channels really used O_DIRECT. */
@@ -91,8 +78,8 @@ export interface OutgoingResult {
   totalTimeMs: number;
   /** From the stop of the guest until its device state is taken and, where `onStateTaken` sees to that, it runs again. */
   downtimeMs: number;
-  /** Where asked for: by idstr, the digests of all chunks that could be digested while their pages were written. */
-  checksums?: { algorithm: DigestAlgorithm; chunkBytes: number; digests: Map<string, DigestTable> };
+  /** Where asked for. */
+  checksums?: WrittenChecksums;
 }
 
 /** Passes over a guest that dirties faster than the channels write: after these it is stopped. */
@@ -106,15 +93,10 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
   readonly #meter = new ProgressMeter();
   readonly #startedAt = performance.now();
   #phase = 'connecting';
-  #writer: ImageWriter | undefined;
-  #channels: FileChannels | undefined;
-  /** Blocks that the channels have mapped, in the order of their regions. */
-  readonly #mapped: number[] = [];
-  /** By the index of the block. */
-  readonly #digests = new Map<number, DigestTable>();
-  /** Where pages go, whoever brings them. */
-  #places: PlacedBlock[] = [];
-  /** Those of them that the engine copies. */
+  readonly #output: MigrationOutput;
+  /** Indexes of the blocks whose memory the engine may copy, in the order of the output's passes. */
+  #mapped: readonly number[] = [];
+  /** Those of them that it does copy. */
   #copied: number[] = [];
   #passes = 0;
   #remainingBytes = 0;
@@ -131,6 +113,7 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
   constructor(options: OutgoingOptions) {
     super();
     this.#options = options;
+    this.#output = 'output' in options ? options.output : new FileOutput(options);
     this.#parameters = options.parameters;
   }
 
@@ -164,7 +147,7 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
     } finally {
       clearInterval(ticker);
       this.emit('progress', this.progress());
-      await this.#channels?.close();
+      await this.#output.close();
       await source.dispose();
     }
   }
@@ -174,13 +157,13 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
     if (!isMigrationRunning(this.status) || this.status === 'cancelling') return;
     this.#state.moveTo('cancelling');
     this.#abort.abort();
-    this.#channels?.abort();
+    this.#output.abort();
   }
 
   /** Takes over parameters that may change on the way: `max-bandwidth`, `downtime-limit` and `avail-switchover-bandwidth`. */
   async changeParameters(parameters: MigrationParameters): Promise<void> {
     this.#parameters = parameters;
-    if (this.#channels && this.#bandwidthIsLimited) this.#channels.maxBandwidth = this.#maxBandwidth();
+    if (this.#bandwidthIsLimited) this.#output.maxBandwidth = this.#maxBandwidth();
     await this.#options.source.changeParameters?.(parameters);
   }
 
@@ -194,7 +177,7 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
   progress(): ProgressEvent {
     const { totalBytes, normalPages, duplicatePages, pageSize } = this.ram();
     const channels = [
-      ...(this.#channels?.progress().map(({ channel, bytes }) => ({ id: channel, bytes })) ?? []),
+      ...this.#output.counters().channels,
       ...(this.#options.source.placed?.().channels ?? []),
     ];
     return this.#meter.report(this.#phase, {
@@ -210,19 +193,17 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
 
   ram(): RamCounters {
     const { source } = this.#options;
-    const channels = this.#channels?.progress() ?? [];
+    const { pageSize, blocks } = this.#output;
+    const { packetBytes, streamBytes, recordBytes, ...sent } = this.#output.counters();
     const placed = source.placed?.();
-    const sum = (pick: (channel: (typeof channels)[number]) => number) =>
-      channels.reduce((total, channel) => total + pick(channel), 0);
-    const pageSize = this.#writer?.pageSize ?? 4096;
-    const { streamBytes = 0, ramBytes: recordBytes = 0 } = this.#writer ?? {};
     const beforeStop = this.#beforeStop ?? this.#copiedByRunningGuest();
-    const normalPages = sum((channel) => channel.normalPages) + (placed?.normalPages ?? 0);
+    const normalPages = sent.normalPages + (placed?.normalPages ?? 0);
     return {
-      totalBytes: this.#writer?.blocks.reduce((total, block) => total + block.usedLength, 0) ?? 0,
+      totalBytes: blocks.reduce((total, block) => total + block.usedLength, 0),
       normalPages,
-      duplicatePages: sum((channel) => channel.duplicatePages) + (placed?.duplicatePages ?? 0),
+      duplicatePages: sent.duplicatePages + (placed?.duplicatePages ?? 0),
       normalBytes: normalPages * pageSize,
+      ...(packetBytes === undefined ? {} : { packetBytes }),
       remainingBytes: this.#remainingBytes,
       pageSize,
       passes: this.#passes,
@@ -238,9 +219,8 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
   /** What the engine has copied so far, if that is of a guest that runs. */
   #copiedByRunningGuest(): RamCounters['beforeStop'] {
     if (!this.#options.source.guestRuns) return { normalBytes: 0, recordBytes: 0 };
-    const pages = this.#channels?.progress().reduce((total, { normalPages }) => total + normalPages, 0) ?? 0;
-    const { pageSize = 0, ramBytes = 0 } = this.#writer ?? {};
-    return { normalBytes: pages * pageSize, recordBytes: ramBytes };
+    const { normalPages, recordBytes } = this.#output.counters();
+    return { normalBytes: normalPages * this.#output.pageSize, recordBytes };
   }
 
   /** Times in ms as `query-migrate` gives them; those of phases to come are absent. */
@@ -258,26 +238,31 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
   }
 
   async #migrate(): Promise<OutgoingResult> {
-    const { source, file, capabilities } = this.#options;
+    const { source, capabilities } = this.#options;
+    const output = this.#output;
     const { signal } = this.#abort;
     const setup = await source.setup(signal);
-    const writer = await this.#layOut(setup);
-    await this.#openChannels(setup, writer);
+    this.#mapped = setup.blocks.flatMap(({ memory }, index) => (memory ? [index] : []));
+    this.#limitBandwidth(true);
+    await output.open(setup, signal);
+    if (source.place && output.placement) source.place(output.placement());
     this.#setupTimeMs = Math.round(performance.now() - this.#startedAt);
     signal.throwIfAborted();
 
     this.#remainingBytes = this.ram().totalBytes;
     // QEMU counts the first synchronisation of the dirty log before it is active.
-    this.#beginPass();
+    if (!source.background) this.#beginPass();
     this.#state.moveTo('active');
-    await writer.writeStart();
-    if (source.dirtyLog) await this.#copyWhileRunning(writer);
-    else await this.#copyStopped(writer);
+    await output.writeStart();
+    if (source.dirtyLog) await this.#copyWhileRunning();
+    else await this.#copyStopped();
     signal.throwIfAborted();
 
-    if (capabilities['pause-before-switchover']) await this.#pause(signal);
-    this.#state.moveTo('device');
-    if (source.dirtyLog) await this.#copyDirty(writer);
+    if (!source.background) {
+      if (capabilities['pause-before-switchover']) await this.#pause(signal);
+      this.#state.moveTo('device');
+    }
+    if (source.dirtyLog) await this.#copyDirty();
     this.#phase = 'device state';
     const devices = await source.devices(signal);
     signal.throwIfAborted();
@@ -285,142 +270,47 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
     this.#downtimeMs = Math.round(
       source.downtimeMs?.() ?? performance.now() - (this.#stoppedAt ?? performance.now()),
     );
-    await releaseUnusedSlots(this.#options.file.mainFd, this.#places);
-    const fileBytes = await this.#writeDevices(writer, devices);
+    await this.#writeDevices(devices);
+    return this.#result();
+  }
+
+  #result(): OutgoingResult {
+    const { source } = this.#options;
+    const file = this.#output instanceof FileOutput ? this.#output : undefined;
+    const { checksums } = file ?? {};
     return {
       ram: { ...this.ram(), remainingBytes: 0 },
-      fileBytes,
-      channels: this.#channels?.count ?? (source.placed?.().channels.length || 1),
-      direct: file.direct,
+      fileBytes: file?.fileBytes ?? 0,
+      channels: file?.channelCount || source.placed?.().channels.length || 1,
+      direct: file?.direct ?? false,
       setupTimeMs: this.#setupTimeMs,
       totalTimeMs: Math.round(performance.now() - this.#startedAt),
       downtimeMs: this.#downtimeMs,
-      ...this.#checksums(writer),
+      ...(checksums ? { checksums } : {}),
     };
   }
 
-  #checksums(writer: ImageWriter): Pick<OutgoingResult, 'checksums'> {
-    const { checksums: algorithm } = this.#options;
-    if (algorithm === undefined) return {};
-    const digests = new Map(
-      [...this.#digests].map(([index, table]) => [(writer.blocks[index] as ImageWriterBlock).idstr, table]),
-    );
-    return { checksums: { algorithm, chunkBytes: this.#digestChunkBytes(algorithm), digests } };
-  }
-
-  #digestChunkBytes(algorithm: DigestAlgorithm): number {
-    return digestChunkBytes(this.ram().totalBytes, algorithm);
-  }
-
-  async #layOut(setup: SourceSetup): Promise<ImageWriter> {
-    const { file } = this.#options;
-    const { machine, targetPageBits, uuid, earlySections } = setup;
-    this.#writer = await ImageWriter.create({
-      fd: file.mainFd,
-      path: file.name,
-      offset: file.offset,
-      configuration: {
-        machine,
-        capabilities: ['mapped-ram'],
-        ...(targetPageBits === undefined ? {} : { targetPageBits }),
-        ...(uuid === undefined ? {} : { uuid }),
-      },
-      blocks: setup.blocks.map(({ idstr, usedLength }) => ({ idstr, usedLength })),
-      pageSize: setup.pageSize,
-      ramSectionId: setup.ramSectionId,
-      ...(earlySections === undefined || earlySections.length === 0 ? {} : { earlySections }),
-    });
-    return this.#writer;
-  }
-
-  /** A source that places all of its pages itself needs no channels. */
-  async #openChannels(setup: SourceSetup, writer: ImageWriter): Promise<void> {
-    const { source, file, parameters, capabilities, checksums } = this.#options;
-    if (checksums) this.#makeDigestTables(writer, checksums);
-    this.#places = writer.blocks.map(({ idstr, usedLength, pageSize, pagesOffset, bitmap }, index) => {
-      const digests = this.#digests.get(index)?.shape;
-      return {
-        idstr,
-        usedLength,
-        pageSize,
-        pagesOffset,
-        bitmap: bitmap.bytes.buffer as SharedArrayBuffer,
-        allocated: noPieces(usedLength),
-        ...(digests ? { digests } : {}),
-      };
-    });
-    coverSlots(file.mainFd, this.#places);
-    const regions = setup.blocks.flatMap(({ memory }, index) => {
-      const block = writer.blocks[index] as ImageWriterBlock;
-      if (!memory) return [];
-      this.#mapped.push(index);
-      const digests = this.#digests.get(index);
-      return [
-        {
-          fd: memory.fd,
-          fdOffset: memory.offset,
-          length: block.usedLength,
-          pagesOffset: block.pagesOffset,
-          pageSize: writer.pageSize,
-          bitmap: block.bitmap.bytes.buffer as SharedArrayBuffer,
-          allocated: this.#places[index]?.allocated as SharedArrayBuffer,
-          ...(digests ? { digests } : {}),
-        },
-      ];
-    });
-    if (regions.length > 0) {
-      this.#channels = await FileChannels.open({
-        ...file.channelTarget(channelCount(parameters, capabilities)),
-        access: 'write',
-        direct: file.direct,
-        regions,
-        zeroPageDetection: parameters['zero-page-detection'],
-        ...(this.#options.threads ? { threads: this.#options.threads } : {}),
-        dropBehind: this.#options.dropBehind ?? false,
-        ...(this.#options.ioSize === undefined ? {} : { ioSize: this.#options.ioSize }),
-        signal: this.#abort.signal,
-      });
-      this.#limitBandwidth(true);
-      if (file.direct) await this.#reserveSpace(setup);
-    }
-    source.place?.({ path: file.channelPath, direct: file.direct, blocks: this.#places });
-  }
-
-  async #reserveSpace(setup: SourceSetup): Promise<void> {
-    for (const [index, { memory }] of setup.blocks.entries()) {
-      const place = this.#places[index];
-      if (memory && place) await reserveSlots(this.#options.file.mainFd, memory, place);
-    }
-  }
-
-  #makeDigestTables({ blocks }: ImageWriter, algorithm: DigestAlgorithm): void {
-    const chunkBytes = this.#digestChunkBytes(algorithm);
-    for (const [index, { usedLength }] of blocks.entries()) {
-      this.#digests.set(index, DigestTable.create({ algorithm, chunkBytes, length: usedLength }));
-    }
-  }
-
   /** A guest without dirty log: it is stopped first, and one pass is all. */
-  async #copyStopped(writer: ImageWriter): Promise<void> {
+  async #copyStopped(): Promise<void> {
     await this.#stopGuest();
-    await this.#channels?.transfer({ ranges: this.#wholeBlocks() });
-    await writer.writePart();
+    await this.#output.transfer(this.#wholeBlocks());
+    await this.#output.writePart();
     this.#remainingBytes = 0;
   }
 
   /** Passes until what is left can be copied within `downtime-limit`, or copying no longer gains on the guest. */
-  async #copyWhileRunning(writer: ImageWriter): Promise<void> {
+  async #copyWhileRunning(): Promise<void> {
     const { source } = this.#options;
     source.dirtyLog?.start();
     let begun = performance.now();
     let bytes = this.ram().totalBytes;
-    await this.#channels?.transfer({});
-    await writer.writePart();
+    await this.#output.transfer();
+    await this.#output.writePart();
     while (this.#passes < MAX_LIVE_PASSES) {
       this.#abort.signal.throwIfAborted();
       this.#bytesPerMs = this.#switchoverBytesPerMs() ?? bytes / Math.max(1, performance.now() - begun);
       const dirty = this.#fetchDirty();
-      this.#remainingBytes = dirty.pages * writer.pageSize;
+      this.#remainingBytes = dirty.pages * this.#output.pageSize;
       if (this.#remainingBytes <= this.#bytesPerMs * Number(this.#parameters['downtime-limit'])) {
         this.#pending = dirty;
         break;
@@ -428,8 +318,8 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
       this.#beginPass();
       begun = performance.now();
       bytes = this.#remainingBytes;
-      await this.#channels?.transfer({ ranges: dirty.bitmaps });
-      await writer.writePart();
+      await this.#output.transfer(dirty.bitmaps);
+      await this.#output.writePart();
     }
     await this.#stopGuest();
   }
@@ -437,22 +327,21 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
   /** Dirty pages that were fetched from the log but not copied yet. */
   #pending: { bitmaps: Uint8Array[]; pages: number } | undefined;
 
-  async #copyDirty(writer: ImageWriter): Promise<void> {
+  async #copyDirty(): Promise<void> {
     const dirty = this.#fetchDirty(this.#pending?.bitmaps);
     this.#beginPass();
     this.#limitBandwidth(false);
-    await this.#channels?.transfer({ ranges: dirty.bitmaps });
-    await writer.writePart();
+    await this.#output.transfer(dirty.bitmaps);
+    await this.#output.writePart();
     this.#options.source.dirtyLog?.stop();
     this.#remainingBytes = 0;
   }
 
   #fetchDirty(into?: Uint8Array[]): { bitmaps: Uint8Array[]; pages: number } {
     const log = this.#options.source.dirtyLog;
-    const blocks = this.#writer?.blocks ?? [];
+    const { blocks } = this.#output;
     const bitmaps =
-      into ??
-      this.#mapped.map((index) => new PageBitmap((blocks[index] as ImageWriterBlock).pageCount).bytes);
+      into ?? this.#mapped.map((index) => new PageBitmap((blocks[index] as OutputBlock).pageCount).bytes);
     let pages = 0;
     for (const [region, block] of this.#mapped.entries())
       pages += log?.sync(block, bitmaps[region] as Uint8Array) ?? 0;
@@ -462,7 +351,7 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
   /** All of the blocks that the engine copies, nothing of those that the source decided to place itself. */
   #wholeBlocks(): [number, number][][] {
     return this.#mapped.map((index) => {
-      const block = this.#writer?.blocks[index];
+      const block = this.#output.blocks[index];
       return block && this.#copied.includes(index) ? [[0, block.usedLength]] : [];
     });
   }
@@ -470,7 +359,7 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
   /** `max-bandwidth` bounds the passes over RAM; the rest, for which the guest was stopped, goes as fast as it can. */
   #limitBandwidth(limited: boolean): void {
     this.#bandwidthIsLimited = limited;
-    if (this.#channels) this.#channels.maxBandwidth = limited ? this.#maxBandwidth() : 0;
+    this.#output.maxBandwidth = limited ? this.#maxBandwidth() : 0;
   }
 
   #maxBandwidth(): number {
@@ -506,31 +395,26 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
     await continued;
   }
 
-  async #writeDevices(writer: ImageWriter, devices: SourceDevices): Promise<number> {
-    const { file, sync = true } = this.#options;
-    await writer.writeEnd({ switchoverStart: devices.switchoverStart });
-    await writer.writeSections(devices.sections);
-    const fileBytes = await writer.finish(devices.vmdescription);
-    if (sync) {
-      this.#phase = 'syncing';
-      await syncFileData(file.mainFd);
-    }
-    return fileBytes;
+  async #writeDevices(devices: SourceDevices): Promise<void> {
+    await this.#output.writeDevices(devices, (phase) => {
+      this.#phase = phase;
+    });
   }
 
   /** Ends in `failed` or `cancelled` with the guest as it was before. Returns the error to throw. */
   async #giveUp(error: unknown): Promise<unknown> {
-    const { source, file } = this.#options;
+    const { source } = this.#options;
+    const { name } = this.#output;
     const cancelled = this.status === 'cancelling';
     if (!cancelled) this.#abort.abort(error);
-    this.#channels?.abort();
+    this.#output.abort();
     await source.cancel();
     this.#error = cancelled
-      ? new MapramError('CANCELLED', `saving to ${file.name}: cancelled`, { path: file.name })
+      ? new MapramError('CANCELLED', `saving to ${name}: cancelled`, { path: name })
       : error instanceof MapramError
         ? error
-        : new MapramError('MIGRATION', `saving to ${file.name}: ${errorReason(error)}`, {
-            path: file.name,
+        : new MapramError('MIGRATION', `saving to ${name}: ${errorReason(error)}`, {
+            path: name,
             cause: error,
           });
     this.#state.moveTo(cancelled ? 'cancelled' : 'failed');

@@ -13,10 +13,15 @@ import { releaseFiles } from '../io/open-file.js';
 import { peerCredentials } from '../io/unix-socket.js';
 import type { PagePlace } from '../multifd/page-placer.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';
-import { splitTail } from '../stream/device-sections.js';
+import { type StreamTail, splitTail } from '../stream/device-sections.js';
 import { encodeGlobalState, GLOBAL_STATE_BYTES, GLOBAL_STATE_SECTION } from '../stream/global-state.js';
 import type { PlacedPages, SourceDevices, SourceSetup } from './source.js';
-import { type ReceivedPages, StreamReceiver, type StreamStart } from './stream-receiver.js';
+import {
+  type ReceivedPages,
+  type StreamTail as ReceivedTail,
+  StreamReceiver,
+  type StreamStart,
+} from './stream-receiver.js';
 import { openRouteFrom, type StreamRoute } from './stream-route.js';
 
 export interface QemuStreamOptions {
@@ -135,20 +140,11 @@ export class QemuStream {
   async devices(signal: AbortSignal): Promise<SourceDevices> {
     const { vm } = this;
     const receiver = this.#receiver as StreamReceiver;
-    const { tail, switchoverStart, started, footers } = await this.#orQemuReason(receiver.tail());
+    const received = await this.#orQemuReason(receiver.tail());
     await vm.waitForMigration(['completed'], { signal });
     this.#migrating = false;
-    const { complete, sectionBytes, sections, descriptionText, trailingBytes, problems } = splitTail(tail, {
-      started,
-      footers,
-    });
-    if (!complete || trailingBytes > 0) {
-      throw new MapramError(
-        'MIGRATION',
-        `receiving ${this.#name}: its device state is not sound: ${problems.join(', ')}`,
-        { path: vm.address },
-      );
-    }
+    const { switchoverStart } = received;
+    const { sectionBytes, sections, descriptionText } = soundTail(received, this.#name, vm.address);
     if (this.#stoppedHere) {
       const globalState = sections.find(({ idstr }) => idstr === GLOBAL_STATE_SECTION);
       if (globalState?.data.byteLength === GLOBAL_STATE_BYTES)
@@ -241,6 +237,21 @@ export class QemuStream {
       });
     }
   }
+}
+
+/**
+ * The parts of a tail that has come whole.
+ *
+ * @throws MapramError `MIGRATION`
+ */
+export function soundTail({ tail, started, footers }: ReceivedTail, name: string, path?: string): StreamTail {
+  const split = splitTail(tail, { started, footers });
+  if (split.complete && split.trailingBytes === 0) return split;
+  throw new MapramError(
+    'MIGRATION',
+    `receiving ${name}: its device state is not sound: ${split.problems.join(', ')}`,
+    path === undefined ? {} : { path },
+  );
 }
 
 /** What the engine wants to know of a source, from what its stream begins with. */

@@ -2,7 +2,7 @@
  * Where a migration's memory and device state come from. The engine (`OutgoingMigration`) drives one of these into a
  * mapped-ram file:
  *
- *   builtin guest        RAM mapped, dirty log: live passes, then a last one while stopped
+ *   builtin guest        RAM mapped, dirty log: live passes, then a last one while stopped; or a copy of its RAM, in the background
  *   QEMU, shared RAM     RAM mapped, no dirty log: copied while stopped; device state from QEMU's own stream
  *   QEMU, stream         pages come by QEMU's stream and are placed by its receivers
  */
@@ -71,6 +71,8 @@ export interface OutgoingSource {
   readonly dirtyLog?: DirtyLog;
   /** Whether the guest runs at this moment; only where it does so while its mapped memory is copied. */
   readonly guestRuns?: boolean;
+  /** Whether the guest goes on behind `stop`: what is saved is a picture of that moment, and there are no passes. */
+  readonly background?: boolean;
   /**
    * Stops the guest and waits until all pages that the source places itself, bar the last few dirty ones, are placed.
    * Returns the indexes of the blocks whose memory the engine must copy.

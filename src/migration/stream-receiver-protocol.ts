@@ -46,7 +46,7 @@ export type FromReceiver =
   | { type: 'error'; code: string; message: string; offset?: number };
 
 export type ToReceiver =
-  /** The first message: a blocking socket, or any descriptor that read(2) blocks on. The worker closes nothing. */
+  /** The first message: a socket, the end of a pipe, or a file at its place. The worker closes nothing. */
   | { type: 'connected'; socket: number }
   /** Where pages go. Without a connection before it: there will be none. */
   | PlaceMessage;

@@ -85,7 +85,9 @@ receive()
 async function receive(): Promise<void> {
   const socket = await connected;
   if (socket === undefined) throw new AbortedError();
-  input = new SocketInput(socket, state, connection);
+  input = new SocketInput(socket, state, connection, () => {
+    if (barrier.aborted) throw new AbortedError();
+  });
   const head = Buffer.alloc(MULTIFD_INITIAL_PACKET_BYTES);
   const magic = head.subarray(0, MAGIC_BYTES);
   if (readFull(input, magic) < MAGIC_BYTES) {

@@ -9,7 +9,7 @@
  */
 import { Worker } from 'node:worker_threads';
 import { errorReason, MapramError, type MapramErrorCode } from '../errors.js';
-import { shutdownSocket } from '../io/unix-socket.js';
+import { shutdownIfSocket } from '../io/unix-socket.js';
 import { ConnectionState } from '../multifd/connection-state.js';
 import type { PagePlace } from '../multifd/page-placer.js';
 import { SyncBarrier } from '../multifd/sync-barrier.js';
@@ -67,7 +67,7 @@ export class StreamReceiver {
     this.#connections = Array.from({ length: connections }, (_, connection) => this.#startThread(connection));
   }
 
-  /** @param sockets blocking descriptors, in any order. They stay the caller's to close, after `dispose`. */
+  /** @param sockets descriptors, in any order; pipes non-blocking, since they cannot be shut down. They stay the caller's to close, after `dispose`. */
   connected(sockets: readonly number[]): void {
     const { silenceMs } = this.#options;
     this.#sockets = sockets;
@@ -216,7 +216,7 @@ export class StreamReceiver {
     this.#start.reject(error);
     this.#tail.reject(error);
     this.#barrier.abort();
-    for (const socket of this.#sockets) shutdownSocket(socket);
+    for (const socket of this.#sockets) shutdownIfSocket(socket);
     // A thread that waits for its place is not woken by the socket.
     this.#tell({
       type: 'place',

@@ -58,6 +58,8 @@ export interface MigrationBackend {
    * and `failed` and throws.
    */
   migrate(request: MigrationRequest): Promise<void>;
+  /** Told of an address that cannot be: before 8.2 QEMU counted that as a migration that failed. */
+  refuseMigration?(reason: string | undefined): void;
   /** The same for the way in. */
   migrateIncoming(request: IncomingRequest): Promise<void>;
   /** Cancels what runs, otherwise does nothing. Resolves once the status is `cancelling`. */

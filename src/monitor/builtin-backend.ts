@@ -3,12 +3,20 @@
  */
 
 import { setTimeout as delay } from 'node:timers/promises';
-import { errorReason, MapramError } from '../errors.js';
+import { errorReason, type MapramError } from '../errors.js';
 import type { BuiltinGuest } from '../guest/builtin/builtin-guest.js';
-import { GuestSource } from '../migration/guest-source.js';
+import { BackgroundSource, GuestSource } from '../migration/guest-source.js';
 import { IncomingMigration } from '../migration/incoming.js';
+import { IncomingStream } from '../migration/incoming-stream.js';
 import { OutgoingMigration } from '../migration/outgoing.js';
 import { factsOfGuest } from '../migration/saved-facts.js';
+import type { OutgoingSource } from '../migration/source.js';
+import type { StreamConnections } from '../migration/stream-connections.js';
+import { StreamOutput } from '../migration/stream-output.js';
+import type { ZeroPageWay } from '../migration/stream-output-protocol.js';
+import type { StreamCompression } from '../multifd/payload-decoder.js';
+import { MAXIMUM_SOCKET_CHANNELS } from '../multifd/socket-channel-receiver.js';
+import type { MigrationCapabilities } from '../options/migration-capabilities.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';
 import type { JsonObject } from '../options/qapi.js';
 import type { QemuProfile } from '../options/qemu-profile.js';
@@ -17,6 +25,7 @@ import { packageVersion } from '../package-version.js';
 import type { MigrationInfo, QmpVersion, VmStatus } from '../qmp/qmp-commands.js';
 import type {
   BackendEvent,
+  FileMigrationRequest,
   IncomingRequest,
   IncomingState,
   MigrationBackend,
@@ -25,14 +34,9 @@ import type {
 import { CommandError } from './command-error.js';
 import { EventSource } from './event-source.js';
 import { describeMigration } from './migration-info.js';
-import {
-  type OpenTarget,
-  openIncoming,
-  openOutgoing,
-  requireFile,
-  requireMappedFile,
-} from './migration-target.js';
+import { openIncoming, openOutgoing } from './migration-target.js';
 import { sealing } from './sealed-save.js';
+import { openStreamSource, openStreamTarget, type StreamSource } from './stream-endpoints.js';
 
 export interface BuiltinBackendOptions {
   readonly profile: QemuProfile;
@@ -64,6 +68,10 @@ export class BuiltinBackend implements MigrationBackend {
   /** After a save the guest stays stopped until `cont`, in a state of its own. */
   #postMigrate = false;
   #work: Promise<void> = Promise.resolve();
+  /** Where a load waits for its sender. */
+  #listening: StreamSource['addresses'];
+  /** Ends a load. */
+  #endLoad: () => void = () => {};
 
   /** @param guest owned by the backend from now on */
   constructor(guest: BuiltinGuest, { profile, paused = false, warn = () => {} }: BuiltinBackendOptions) {
@@ -84,8 +92,8 @@ export class BuiltinBackend implements MigrationBackend {
 
   async vmStatus(): Promise<VmStatus> {
     const status = this.#postMigrate ? 'postmigrate' : this.#guest.runState;
-    const old = !isAtLeast(this.#profile.release, [9, 0]);
-    return { status, ...(old ? { singlestep: false } : {}), running: status === 'running' };
+    const old = this.#speaks(9, 0) ? {} : { singlestep: false };
+    return { status, ...old, running: status === 'running' };
   }
 
   async stop(): Promise<void> {
@@ -118,9 +126,18 @@ export class BuiltinBackend implements MigrationBackend {
 
   async queryMigrate(): Promise<MigrationInfo> {
     if (this.#last.kind === 'none') return {};
-    if (this.#last.kind === 'info') return this.#last.info;
+    if (this.#last.kind === 'info') return this.#describe(this.#last.info);
     const { migration, multifd } = this.#last;
-    return describeMigration(migration, { multifd });
+    return describeMigration(migration, { multifd, skipped: !this.#speaks(9, 1) });
+  }
+
+  /** A destination that waits tells where; QEMU before 8.2 tells nothing else of it. */
+  #describe(info: MigrationInfo): MigrationInfo {
+    if (this.#incoming !== 'started') return info;
+    const told = info.status === 'setup' && !this.#speaks(8, 2) ? {} : info;
+    return this.#listening === undefined
+      ? told
+      : { ...told, 'socket-address': this.#listening as NonNullable<MigrationInfo['socket-address']> };
   }
 
   async changeParameters(_: JsonObject, parameters: Readonly<MigrationParameters>): Promise<void> {
@@ -128,59 +145,44 @@ export class BuiltinBackend implements MigrationBackend {
   }
 
   async migrate(request: MigrationRequest): Promise<void> {
-    const { parameters, capabilities } = request;
-    let target: OpenTarget;
+    const { capabilities } = request;
+    let output: OpenOutput;
     try {
-      requireMappedFile(request);
-      if (capabilities['background-snapshot']) {
-        throw new CommandError('Background-snapshot is not supported by the builtin guest');
-      }
-      target = openOutgoing(request);
+      output = isMappedFile(request) ? this.#fileOutput(request) : await this.#streamOutput(request);
     } catch (error) {
       this.#setInfo({ status: 'setup' });
       this.#setInfo({ status: 'failed', 'error-desc': errorReason(error) });
       throw error;
     }
-    const migration = new OutgoingMigration({
-      source: new GuestSource(this.#guest),
-      file: target.file,
-      parameters,
-      capabilities,
-      sync: false,
-      ...sealing(target.file, factsOfGuest(this.#guest, this.#guest.runState), true),
-    });
+    const { migration } = output;
     this.#last = { kind: 'outgoing', migration, multifd: capabilities.multifd };
     migration.on('status', (status) => {
       // QEMU 9 has the state `device` only after a pause.
-      const skipped =
-        status === 'device' &&
-        !capabilities['pause-before-switchover'] &&
-        !isAtLeast(this.#profile.release, [10, 0]);
-      if (status === 'completed') this.#postMigrate = true;
+      const skipped = status === 'device' && !capabilities['pause-before-switchover'] && !this.#speaks(10, 0);
+      if (status === 'completed') this.#postMigrate = !capabilities['background-snapshot'];
       if (!skipped) this.#emitStatus(status);
     });
     migration.on('pass', (pass) => this.#emit({ event: 'MIGRATION_PASS', data: { pass } }));
     this.#work = migration
       .run()
-      .catch(() => {})
-      .then(() => target[Symbol.dispose]());
+      .catch((error) => {
+        if (migration.status === 'failed') this.#warn(errorReason(error));
+      })
+      .then(() => output.dispose());
+  }
+
+  refuseMigration(reason: string | undefined): void {
+    this.#setInfo({ status: 'setup' });
+    this.#setInfo({ status: 'failed', ...(reason === undefined ? {} : { 'error-desc': reason }) });
   }
 
   async migrateIncoming(request: IncomingRequest): Promise<void> {
-    requireFile(request);
     const { status } = this.#last.kind === 'info' ? this.#last.info : {};
     if (status !== undefined) throw new CommandError(`Illegal migration incoming state: ${status}`);
     this.#setInfo({ status: 'setup' });
-    const target = openIncoming(request);
+    const load = isMappedFile(request) ? this.#fileLoad(request) : await this.#streamLoad(request);
     this.#incoming = 'started';
-    const { parameters, capabilities } = request;
-    const migration = new IncomingMigration({
-      guest: this.#guest,
-      file: target.file,
-      parameters,
-      capabilities,
-    });
-    this.#work = this.#load(request, target, migration);
+    this.#work = this.#load(request, load);
   }
 
   async cancelMigration(): Promise<void> {
@@ -198,36 +200,136 @@ export class BuiltinBackend implements MigrationBackend {
   /** Cancels what runs and ends the guest. */
   async close(): Promise<void> {
     await this.cancelMigration();
+    this.#endLoad();
     await this.#work;
     this.#guest.off('runState', this.#onRunState);
     await this.#guest[Symbol.asyncDispose]();
     this.#end(undefined);
   }
 
-  async #load(
-    { capabilities, exitOnError }: IncomingRequest,
-    target: OpenTarget,
-    migration: IncomingMigration,
-  ): Promise<void> {
+  #source(capabilities: Readonly<MigrationCapabilities>): OutgoingSource {
+    return capabilities['background-snapshot']
+      ? new BackgroundSource(this.#guest)
+      : new GuestSource(this.#guest);
+  }
+
+  #fileOutput(request: FileMigrationRequest): OpenOutput {
+    const target = openOutgoing(request);
+    const { file } = target;
+    const { parameters, capabilities } = request;
+    const facts = factsOfGuest(this.#guest, this.#guest.runState);
+    const migration = new OutgoingMigration({
+      source: this.#source(capabilities),
+      file,
+      parameters,
+      capabilities,
+      sync: false,
+      ...sealing(file, facts, true),
+    });
+    return { migration, dispose: () => target[Symbol.dispose]() };
+  }
+
+  async #streamOutput(request: MigrationRequest): Promise<OpenOutput> {
+    const { parameters, capabilities } = request;
+    const channels = socketChannels(request);
+    const method = parameters['multifd-compression'] as StreamCompression;
+    const endpoint = await openStreamTarget(request, channels + 1);
+    const output = new StreamOutput({
+      endpoint,
+      channels,
+      marks: channels === 0 ? 'none' : this.#speaks(8, 1) ? 'flushes' : 'sections',
+      zeroPages: this.#zeroPages(request, channels),
+      compression: {
+        method,
+        level: parameters[method === 'zstd' ? 'multifd-zstd-level' : 'multifd-zlib-level'],
+      },
+      switchoverStart: this.#speaks(10, 0),
+      ...(this.#speaks(9, 1) ? { startFailure: 'ram_save_setup failed: Input/output error' } : {}),
+    });
+    const source = this.#source(capabilities);
+    return {
+      migration: new OutgoingMigration({ source, parameters, capabilities, output }),
+      dispose: () => {},
+    };
+  }
+
+  #zeroPages({ parameters }: MigrationRequest, channels: number): ZeroPageWay {
+    const detection = this.#speaks(9, 0) ? parameters['zero-page-detection'] : 'legacy';
+    if (detection === 'none') return 'pages';
+    return channels > 0 && detection === 'multifd' ? 'packets' : 'main';
+  }
+
+  #fileLoad(request: FileMigrationRequest): Load {
+    const target = openIncoming(request);
+    const { parameters, capabilities } = request;
+    const migration = new IncomingMigration({
+      guest: this.#guest,
+      file: target.file,
+      parameters,
+      capabilities,
+    });
+    return {
+      arrived: async () => {},
+      run: async () => (await migration.run()).runState,
+      abort: () => migration.cancel(),
+      dispose: async () => target[Symbol.dispose](),
+    };
+  }
+
+  async #streamLoad(request: MigrationRequest): Promise<Load> {
+    const channels = socketChannels(request);
+    const source = await openStreamSource(request, channels + 1);
+    this.#listening = source.addresses;
+    const stream = new IncomingStream({
+      guest: this.#guest,
+      name: source.name,
+      channels,
+    });
+    const abort = new AbortController();
+    let connections: StreamConnections | undefined;
+    return {
+      async arrived() {
+        connections = await source.connect(abort.signal);
+      },
+      run: () => stream.run(connections?.fds ?? []),
+      abort() {
+        abort.abort();
+        stream.abort();
+        connections?.abort();
+      },
+      async dispose() {
+        connections?.abort();
+        await stream.dispose();
+        await connections?.close();
+        await source.dispose();
+      },
+    };
+  }
+
+  async #load({ exitOnError }: IncomingRequest, load: Load): Promise<void> {
+    this.#endLoad = load.abort;
     try {
-      using _ = target;
       // The reply goes out first.
       await delay(0);
+      await load.arrived();
       this.#setInfo({ status: 'active' });
-      if (!capabilities['mapped-ram']) {
-        throw new MapramError(
-          'FORMAT',
-          `loading ${target.file.name}: the builtin guest takes mapped-ram files only; switch the capability mapped-ram on`,
-        );
-      }
-      const { runState = 'running' } = await migration.run();
+      const runState = (await load.run()) ?? 'running';
+      await load.dispose();
       if (runState === 'running' && !this.#paused) await this.#guest.cont();
+      this.#listening = undefined;
       this.#setInfo({ status: 'completed' });
     } catch (error) {
+      await load.dispose();
       this.#warn(errorReason(error));
+      this.#listening = undefined;
       this.#setInfo({ status: 'failed', 'error-desc': loadFailure(error) });
       if (exitOnError) this.#end(error as Error);
     }
+  }
+
+  /** Whether the QEMU that this monitor speaks as is that release or a later one. */
+  #speaks(major: number, minor: number): boolean {
+    return isAtLeast(this.#profile.release, [major, minor]);
   }
 
   #setInfo(info: MigrationInfo): void {
@@ -251,11 +353,41 @@ export class BuiltinBackend implements MigrationBackend {
   }
 }
 
-/** QEMU names the kind of a failure only, and prints the reason. */
+/** A migration whose way out is open. */
+interface OpenOutput {
+  readonly migration: OutgoingMigration;
+  /** After its end. */
+  dispose(): void;
+}
+
+/** A load that is under way. */
+interface Load {
+  /** Resolves when the sender is there. */
+  arrived(): Promise<void>;
+  /** Resolves with the run state in which the guest was saved, where that is known. */
+  run(): Promise<string | undefined>;
+  abort(): void;
+  /** Never throws; may be called again. */
+  dispose(): Promise<void>;
+}
+
+function isMappedFile(request: MigrationRequest): request is FileMigrationRequest {
+  return request.address.transport === 'file' && request.capabilities['mapped-ram'];
+}
+
+/** Both sides must say the same. */
+function socketChannels({ parameters, capabilities }: MigrationRequest): number {
+  return capabilities.multifd ? Math.min(parameters['multifd-channels'], MAXIMUM_SOCKET_CHANNELS) : 0;
+}
+
+/** Where in a stream its version is. */
+const VERSION = { start: 4, end: 8 } as const;
+
+/** QEMU names the kind of a failure only, and prints the reason; a stream that ends within its version has another one. */
 function loadFailure(error: unknown): string {
-  const { code } = error as MapramError;
+  const { code, offset = -1 } = error as MapramError;
   const kind =
-    code === 'UNSUPPORTED'
+    offset >= VERSION.start && offset < VERSION.end
       ? 'Operation not supported'
       : code === 'IO'
         ? 'Input/output error'

@@ -30,7 +30,6 @@ export class DescriptorChannel implements ClientChannel {
     void this.#reader.release(this.#socket).then(() => endSoftly(this.#socket));
   }
 
-  /** The descriptor is closed only after the reader let go of it: another socket could get its number. */
   destroy(): void {
     void this.#reader.release(this.#socket).then(() => this.#socket.destroy());
   }

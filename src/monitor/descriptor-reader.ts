@@ -1,6 +1,7 @@
 import { closeSync, writeSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { Worker } from 'node:worker_threads';
+import { duplicateDescriptor } from '../io/descriptor.js';
 import { descriptorOf, socketPair } from '../io/unix-socket.js';
 import type { ClientInput } from './client-channel.js';
 import type { ReaderReply, ReaderRequest } from './descriptor-reader-worker.js';
@@ -8,15 +9,16 @@ import type { ReaderReply, ReaderRequest } from './descriptor-reader-worker.js';
 /**
  * Reads Unix sockets together with the descriptors passed over them, in a thread of its own.
  *
- * One input at a time is fetched for each socket, when its reader asks for it. A socket must be `release`d before it is
- * closed.
+ * One input at a time is fetched for each socket, when its reader asks for it. The thread has descriptors of its own: a
+ * socket that breaks is closed by Node at once, and its number given to the next one.
  */
 export class DescriptorReader {
   readonly #worker: Worker;
   /** Our end, and the worker's: a thread must not close what it did not open. */
   readonly #wakeFds: readonly [number, number];
   readonly #readers = new Map<number, (input: ClientInput | undefined) => void>();
-  /** By socket: a number may belong to the next one before the close of this one is told. */
+  /** What the thread reads instead of each socket. */
+  readonly #duplicates = new Map<Socket, number>();
   readonly #releases = new WeakMap<Socket, Promise<void>>();
   readonly #released = new Map<number, () => void>();
   readonly #ended: Promise<void>;
@@ -39,7 +41,11 @@ export class DescriptorReader {
 
   /** The input of `socket` up to its end. */
   async *read(socket: Socket): AsyncGenerator<ClientInput> {
-    const fd = descriptorOf(socket);
+    // A client may be gone before anybody came to read.
+    if (socket.destroyed) return;
+    const fd = duplicateDescriptor(descriptorOf(socket));
+    this.#duplicates.set(socket, fd);
+    socket.once('close', () => void this.release(socket));
     for (;;) {
       if (this.#stopped || this.#releases.has(socket)) return;
       const input = await new Promise<ClientInput | undefined>((resolve) => {
@@ -51,13 +57,16 @@ export class DescriptorReader {
     }
   }
 
-  /** Ends `read` of this socket. Once it resolves nothing reads from the socket any more and it may be closed. */
+  /** Ends `read` of this socket. Once it resolves nothing reads from the socket any more. */
   release(socket: Socket): Promise<void> {
     const pending = this.#releases.get(socket);
     if (pending !== undefined) return pending;
-    if (socket.destroyed || this.#stopped) return Promise.resolve();
-    const fd = descriptorOf(socket);
-    const release = new Promise<void>((resolve) => this.#released.set(fd, resolve));
+    const fd = this.#duplicates.get(socket);
+    if (fd === undefined || this.#stopped) return Promise.resolve();
+    const release = new Promise<void>((resolve) => this.#released.set(fd, resolve)).then(() => {
+      this.#duplicates.delete(socket);
+      closeSync(fd);
+    });
     this.#releases.set(socket, release);
     this.#readers.get(fd)?.(undefined);
     this.#readers.delete(fd);
@@ -98,8 +107,10 @@ export class DescriptorReader {
     this.#stopped = true;
     for (const reader of this.#readers.values()) reader(undefined);
     for (const released of this.#released.values()) released();
+    for (const [socket, fd] of this.#duplicates) if (!this.#releases.has(socket)) closeSync(fd);
     this.#readers.clear();
     this.#released.clear();
+    this.#duplicates.clear();
     for (const fd of this.#wakeFds) closeSync(fd);
   }
 }

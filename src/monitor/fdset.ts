@@ -101,6 +101,12 @@ export class FdSets {
     return fd;
   }
 
+  /** As `takeNamed`; a migration is told in other words when there is none. */
+  takeForMigration(name: string): number {
+    if (!this.#named.has(name)) throw new CommandError(`File descriptor named '${name}' has not been found`);
+    return this.takeNamed(name);
+  }
+
   /**
    * Opens `/dev/fdset/N` as QEMU does: a duplicate of the first descriptor in the set whose access mode and O_DIRECT
    * bit both equal the wanted ones. A read-write descriptor matches neither reading nor writing.

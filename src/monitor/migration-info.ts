@@ -2,11 +2,13 @@ import type { OutgoingMigration } from '../migration/outgoing.js';
 import type { MigrationCapabilities } from '../options/migration-capabilities.js';
 import type { MigrationInfo, MigrationRamInfo } from '../qmp/qmp-commands.js';
 
+export interface DescribeOptions extends Pick<MigrationCapabilities, 'multifd'> {
+  /** Whether the counter that ended with 9.1 is there. */
+  readonly skipped?: boolean;
+}
+
 /** `query-migrate` of a migration that mapram's engine runs or has run. */
-export function describeMigration(
-  migration: OutgoingMigration,
-  capabilities: Pick<MigrationCapabilities, 'multifd'>,
-): MigrationInfo {
+export function describeMigration(migration: OutgoingMigration, options: DescribeOptions): MigrationInfo {
   const { status } = migration;
   switch (status) {
     case 'none':
@@ -17,9 +19,9 @@ export function describeMigration(
     case 'failed':
       return { status, 'error-desc': (migration.error as Error).message };
     case 'completed':
-      return { status, ...describeTimes(migration), ram: describeRam(migration, capabilities) };
+      return { status, ...describeTimes(migration), ram: describeRam(migration, options) };
     default:
-      return { status, ...describeTimes(migration), ram: describeRam(migration, capabilities) };
+      return { status, ...describeTimes(migration), ram: describeRam(migration, options) };
   }
 }
 
@@ -35,12 +37,12 @@ function describeTimes(migration: OutgoingMigration): MigrationInfo {
 /** As QEMU counts: pages under the channel that moved them, the rest of the stream only in `transferred`. */
 function describeRam(
   migration: OutgoingMigration,
-  { multifd }: Pick<MigrationCapabilities, 'multifd'>,
+  { multifd, skipped = false }: DescribeOptions,
 ): MigrationRamInfo {
   const ram = migration.ram();
   const { totalMs, setupMs } = migration.times();
   const seconds = Math.max(totalMs - setupMs, 1) / 1000;
-  const transferred = ram.normalBytes + ram.streamBytes;
+  const transferred = (ram.packetBytes ?? ram.normalBytes) + ram.streamBytes;
   const onMain = ({ normalBytes, recordBytes }: { normalBytes: number; recordBytes: number }) =>
     (multifd ? 0 : normalBytes) + recordBytes;
   const mainBytes = onMain(ram);
@@ -50,6 +52,7 @@ function describeRam(
     transferred,
     remaining: migration.status === 'completed' ? 0 : ram.remainingBytes,
     duplicate: ram.duplicatePages,
+    ...(skipped ? { skipped: 0 } : {}),
     normal: ram.normalPages,
     'normal-bytes': ram.normalBytes,
     'page-size': ram.pageSize,
@@ -57,7 +60,7 @@ function describeRam(
     'dirty-sync-count': ram.passes,
     'dirty-pages-rate': 0,
     'postcopy-requests': 0,
-    'multifd-bytes': multifd ? ram.normalBytes : 0,
+    'multifd-bytes': multifd ? (ram.packetBytes ?? ram.normalBytes) : 0,
     'pages-per-second': Math.round(ram.normalPages / seconds),
     'precopy-bytes': precopyBytes,
     'downtime-bytes': mainBytes - precopyBytes,

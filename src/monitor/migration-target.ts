@@ -1,11 +1,11 @@
 import { constants } from 'node:fs';
 import { closeFile, releaseFiles } from '../io/open-file.js';
+import { systemErrorText } from '../io/system-error-text.js';
 import { MigrationFile } from '../migration/migration-file.js';
 import { effectiveDirectIo } from '../options/direct-io.js';
 import type { FileAddress } from '../options/migration-address.js';
 import type { FileMigrationRequest, MigrationRequest } from './backend.js';
 import { CommandError } from './command-error.js';
-import { systemErrorText } from './system-error-text.js';
 
 const O_DIRECT = constants.O_DIRECT ?? 0;
 
@@ -14,21 +14,12 @@ export interface OpenTarget extends Disposable {
   readonly file: MigrationFile;
 }
 
-/** @throws CommandError where the migration is not to or from a file */
-export function requireFile(request: MigrationRequest): asserts request is FileMigrationRequest {
-  if (request.address.transport !== 'file') {
-    throw new CommandError('mapram migrates the builtin guest to and from files only (file:PATH)');
-  }
-}
-
 /** @throws CommandError where mapram's engine cannot take the migration */
 export function requireMappedFile(request: MigrationRequest): asserts request is FileMigrationRequest {
-  requireFile(request);
-  if (!request.capabilities['mapped-ram']) {
-    throw new CommandError(
-      'mapram writes and reads files in the mapped-ram form only: switch the capability mapped-ram on',
-    );
-  }
+  if (request.address.transport === 'file' && request.capabilities['mapped-ram']) return;
+  throw new CommandError(
+    'mapram writes and reads mapped-ram files only here: use file:PATH, and switch the capability mapped-ram on',
+  );
 }
 
 /**
@@ -87,13 +78,24 @@ function openNamed(
     return openFile();
   } catch (error) {
     const { code, syscall } = error as NodeJS.ErrnoException;
-    if (syscall === 'ftruncate') {
-      const text = systemErrorText(error) ?? code;
-      throw new CommandError(`failed to truncate migration file to offset ${offset}: ${text}`);
-    }
+    if (syscall === 'ftruncate') throw cannotTruncate(error as NodeJS.ErrnoException, offset);
     const text = systemErrorText((error as Error).cause);
     if (code !== 'IO' || text === undefined) throw error;
     const verb = (flags & constants.O_CREAT) === 0 ? 'open' : 'create';
     throw new CommandError(`Could not ${verb} '${filename}': ${text}`);
   }
+}
+
+/** Cuts the file of a stream; a failure is told as that of any other file. */
+export function truncating({ offset }: FileAddress, truncate: () => void): void {
+  try {
+    truncate();
+  } catch (error) {
+    throw cannotTruncate(error as NodeJS.ErrnoException, offset);
+  }
+}
+
+function cannotTruncate(error: NodeJS.ErrnoException, offset: number): CommandError {
+  const text = systemErrorText(error) ?? error.code;
+  return new CommandError(`failed to truncate migration file to offset ${offset}: ${text}`);
 }

@@ -4,10 +4,9 @@
  * A Unix socket is made for this user alone (0600). A file left behind by a process that is gone is replaced, one that
  * somebody listens on is not. TCP is listened on only where it was asked for.
  */
-import { once } from 'node:events';
-import { lstatSync, unlinkSync } from 'node:fs';
-import { type AddressInfo, createConnection, createServer, type Server, type Socket } from 'node:net';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { errorReason, MapramError } from '../errors.js';
+import { listenPrivately, removeStaleSocket } from '../io/listening.js';
 import { formatSocketAddress, parseSocketAddress, type SocketAddress } from '../qmp/socket-address.js';
 import { type ClientChannel, StreamChannel } from './client-channel.js';
 import { DescriptorChannel } from './descriptor-channel.js';
@@ -57,7 +56,7 @@ export class MonitorListener {
     const server = createServer({ pauseOnConnect: reader !== undefined });
     server.maxConnections = MAX_CLIENTS;
     try {
-      await listen(server, parsed);
+      await listenPrivately(server, parsed);
     } catch (error) {
       await reader?.close();
       throw cannotListen(address, error);
@@ -105,54 +104,10 @@ function closedWithin(socket: Socket): Promise<void> {
   });
 }
 
-/** Binds with the umask closed, so that the socket is never open to others, not even for a moment. */
-async function listen(server: Server, address: ListenAddress): Promise<void> {
-  const umask = 'path' in address ? process.umask(0o177) : undefined;
-  try {
-    const listening = once(server, 'listening');
-    server.listen('path' in address ? { path: address.path } : address);
-    if (umask !== undefined) process.umask(umask);
-    await listening;
-  } catch (error) {
-    if (umask !== undefined) process.umask(umask);
-    throw error;
-  }
-}
-
 function boundAddress(server: Server, text: string, address: ListenAddress): string {
   if ('fd' in address) return text;
   if ('path' in address) return address.path;
   return formatSocketAddress({ host: address.host, port: (server.address() as AddressInfo).port });
-}
-
-async function removeStaleSocket(path: string): Promise<void> {
-  const file = lstatSync(path, { throwIfNoEntry: false });
-  if (file === undefined) return;
-  if (!file.isSocket()) {
-    throw new MapramError('EXISTS', `cannot listen on ${path}: a file that is not a socket is in the way`, {
-      path,
-    });
-  }
-  if (await someoneListens(path)) {
-    throw new MapramError(
-      'BUSY',
-      `cannot listen on ${path}: another process listens there already; choose another path`,
-      { path },
-    );
-  }
-  unlinkSync(path);
-}
-
-function someoneListens(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = createConnection({ path });
-    socket.once('connect', () => {
-      socket.destroy();
-      resolve(true);
-    });
-    // Refused: the socket file is all that is left. Anything else is no proof that nobody is there.
-    socket.once('error', ({ code }: NodeJS.ErrnoException) => resolve(code !== 'ECONNREFUSED'));
-  });
 }
 
 function cannotListen(name: string, error: unknown): MapramError {

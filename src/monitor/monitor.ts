@@ -194,7 +194,7 @@ export class Monitor implements AsyncDisposable {
       // 7.2 looks at the state of the VM before it looks at the address.
       const stateFirst = !isAtLeast(this.profile.release, [8, 2]);
       if (stateFirst) await this.#checkCanMigrate(args.resume);
-      const address = this.#target(args);
+      const address = stateFirst ? this.#targetOrFailure(args) : this.#target(args);
       if (!stateFirst) await this.#checkCanMigrate(args.resume);
       const { parameters, capabilities } = this.options;
       checkMappedRamTarget(capabilities, parameters);
@@ -320,7 +320,10 @@ export class Monitor implements AsyncDisposable {
   }
 
   async #listen(address: string, serve: (channel: ClientChannel) => Promise<void>): Promise<MonitorListener> {
-    const listener = await MonitorListener.open(address, (channel) => void serve(channel));
+    const listener = await MonitorListener.open(address, (channel) => {
+      // One client's connection is no reason to let go of the VM.
+      serve(channel).catch(() => channel.destroy());
+    });
     this.#listeners.add(listener);
     return listener;
   }
@@ -352,6 +355,17 @@ export class Monitor implements AsyncDisposable {
     const address = parseMigrationTarget(this.profile, args);
     checkTransport(this.profile, address, this.options.capabilities);
     return address;
+  }
+
+  #targetOrFailure(args: Target): MigrationAddress {
+    try {
+      return this.#target(args);
+    } catch (error) {
+      const { message } = error as Error;
+      // Without a reason where it did not even know the protocol.
+      this.backend.refuseMigration?.(message.startsWith("Parameter 'uri'") ? undefined : message);
+      throw error;
+    }
   }
 
   async #checkCanMigrate(resume = false): Promise<void> {

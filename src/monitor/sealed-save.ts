@@ -2,6 +2,7 @@
 import { constants } from 'node:fs';
 import { closeFile, openFile } from '../io/open-file.js';
 import { type SealOptions, sealImage } from '../manifest/seal.js';
+import type { FileOutputOptions } from '../migration/file-output.js';
 import type { MigrationFile } from '../migration/migration-file.js';
 import type { OutgoingOptions } from '../migration/outgoing.js';
 
@@ -16,7 +17,7 @@ export function sealing(
   file: MigrationFile,
   facts: SealOptions['facts'],
   copies: boolean,
-): Pick<OutgoingOptions, 'checksums' | 'beforeCompletion'> {
+): Pick<FileOutputOptions, 'checksums'> & Pick<OutgoingOptions, 'beforeCompletion'> {
   if (!isReadable(file.mainPath)) return {};
   return {
     ...(copies ? { checksums: 'xxh64' } : {}),

@@ -9,7 +9,7 @@ export interface ChannelInput {
   read(into: Uint8Array): number;
 }
 
-/** A blocking descriptor whose waits show in the state of its connection. */
+/** A descriptor whose waits show in the state of its connection. */
 export class SocketInput implements ChannelInput {
   position = 0;
 
@@ -17,11 +17,13 @@ export class SocketInput implements ChannelInput {
     private readonly fd: number,
     private readonly state: ConnectionState,
     private readonly connection: number,
+    /** Asked every now and then while a non-blocking descriptor has nothing; throws to end the wait. */
+    private readonly giveUp: () => void = () => {},
   ) {}
 
   read(into: Uint8Array): number {
     this.state.setActivity(this.connection, 'reading');
-    const length = readSome(this.fd, into);
+    const length = readSome(this.fd, into, this.giveUp);
     this.state.setActivity(this.connection, 'working');
     this.position += length;
     this.state.set(this.connection, 'received', this.position);

@@ -8,17 +8,21 @@ import type { DigestTableShape } from './digest-table.js';
  */
 export type ZeroPageDetection = 'none' | 'legacy' | 'multifd';
 
-/** A region in a worker's terms. */
-export interface WorkerRegion {
+/** The memory of a RAM block in a worker's terms. */
+export interface WorkerMemory {
   fd: number;
   fdOffset: number;
   length: number;
-  pagesOffset: number;
   pageSize: number;
-  bitmap: SharedArrayBuffer;
-  name: string;
   /** Where the memory is mapped; without it pages are copied through a buffer. */
   map?: MemoryMapAddress;
+}
+
+/** A region in a worker's terms. */
+export interface WorkerRegion extends WorkerMemory {
+  pagesOffset: number;
+  bitmap: SharedArrayBuffer;
+  name: string;
   /** See `ChannelRegion`. */
   allocated?: SharedArrayBuffer;
   /** Filled with the digests of the region's chunks. */

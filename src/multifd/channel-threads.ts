@@ -40,7 +40,7 @@ export class ChannelThreads implements AsyncDisposable {
   }
 
   #startOne(): ChannelThread {
-    const thread = new ChannelThread();
+    const thread = new ChannelThread<ChannelRequest>(new URL('./file-channel-worker.js', import.meta.url));
     this.#all.push(thread);
     return thread;
   }
@@ -52,22 +52,23 @@ export class ChannelFailedError extends Error {
   }
 }
 
-/** One worker, with at most one request under way. */
-export class ChannelThread {
+/**
+ * One worker, with at most one request under way. It answers each with a `ChannelReply`, once before any when its code is
+ * loaded, and ends when it is asked to `close`.
+ */
+export class ChannelThread<Request extends { kind: string } = ChannelRequest> {
   readonly #worker: Worker;
   readonly #loaded: Promise<void>;
   readonly #exited: Promise<void>;
   #ended = false;
   #settle: { resolve(): void; reject(error: ChannelFailedError): void } | undefined;
 
-  constructor() {
+  constructor(script: URL) {
     this.#loaded = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject };
     });
     this.#loaded.catch(() => {});
-    this.#worker = new Worker(new URL('./file-channel-worker.js', import.meta.url), {
-      name: 'mapram-channel',
-    });
+    this.#worker = new Worker(script, { name: 'mapram-channel' });
     this.#exited = new Promise((resolve) => {
       this.#worker.once('exit', () => {
         this.#ended = true;
@@ -86,7 +87,7 @@ export class ChannelThread {
   }
 
   /** Resolves when the worker has done what was asked; rejects with a `ChannelFailedError`. */
-  async request(request: Exclude<ChannelRequest, { kind: 'close' }>): Promise<void> {
+  async request(request: Exclude<Request, { kind: 'close' }>): Promise<void> {
     await this.#loaded;
     await new Promise<void>((resolve, reject) => {
       if (this.#ended) {
@@ -104,7 +105,7 @@ export class ChannelThread {
    */
   async close(): Promise<void> {
     await this.#loaded.catch(() => {});
-    if (!this.#ended) this.#worker.postMessage({ kind: 'close' } satisfies ChannelRequest);
+    if (!this.#ended) this.#worker.postMessage({ kind: 'close' });
     await this.#exited;
   }
 

@@ -10,7 +10,7 @@ import { fstatSync } from 'node:fs';
 import { dataExtents, type Extent, seekData } from '../io/data-extents.js';
 import type { MemoryWindows } from '../io/memory-map.js';
 import { native } from '../io/native.js';
-import type { WorkerRegion } from './channel-protocol.js';
+import type { WorkerMemory } from './channel-protocol.js';
 
 export class RegionData {
   readonly #hostPage: number;
@@ -19,7 +19,7 @@ export class RegionData {
   #last: Extent = { start: 0, end: 0 };
 
   constructor(
-    private readonly region: WorkerRegion,
+    private readonly region: WorkerMemory,
     private readonly windows: MemoryWindows | undefined,
   ) {
     this.#hostPage = native().pageSize;

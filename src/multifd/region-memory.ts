@@ -3,7 +3,7 @@ import type { Extent } from '../io/data-extents.js';
 import { punchHole } from '../io/file-space.js';
 import { MemoryWindows } from '../io/memory-map.js';
 import { readFully, writeFully } from '../io/positional-io.js';
-import type { WorkerRegion } from './channel-protocol.js';
+import type { WorkerMemory, WorkerRegion } from './channel-protocol.js';
 import { RegionData } from './region-data.js';
 
 /** One aligned buffer that all regions of a channel copy through, made when first needed. */
@@ -22,12 +22,12 @@ export class CopyBuffer {
  * The memory of a region, by ranges of one chunk at most: through its mapping without a copy, or through a buffer where it
  * cannot be mapped. Offsets count from the region's start.
  */
-export class RegionMemory {
+export class RegionMemory<Region extends WorkerMemory = WorkerRegion> {
   readonly #windows: MemoryWindows | undefined;
   readonly #data: RegionData;
 
   constructor(
-    readonly region: WorkerRegion,
+    readonly region: Region,
     private readonly copies: CopyBuffer,
   ) {
     this.#windows = region.map && new MemoryWindows(region.map);

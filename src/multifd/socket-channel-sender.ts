@@ -38,6 +38,15 @@ export class SocketChannelSender {
     }
   }
 
+  /** One packet: pages in whatever form `payload` has them, and zero pages; together at most as many as a packet names. */
+  packet(
+    packet: Pick<MultifdPacketHeader, 'block' | 'normalOffsets' | 'zeroOffsets' | 'method'>,
+    payload: Uint8Array,
+  ): void {
+    this.#packet({ ...packet, payloadBytes: payload.length });
+    if (payload.length > 0) this.#write(payload);
+  }
+
   /** The receiver goes on behind this only when all channels and the main channel are there. */
   synchronize(): void {
     this.#packet({ sync: true });

@@ -22,7 +22,7 @@ export interface FileAddress {
 
 export type MigrationSocket =
   | { readonly type: 'inet'; readonly host: string; readonly port: string }
-  | { readonly type: 'unix'; readonly path: string }
+  | { readonly type: 'unix'; readonly path: string; readonly abstract?: boolean }
   | { readonly type: 'vsock'; readonly cid: string; readonly port: string }
   | { readonly type: 'fd'; readonly str: string };
 
@@ -41,7 +41,8 @@ const inetMembers = {
   mptcp: { type: bool, optional: true },
 } as const;
 
-const socketAddress: QapiUnion = {
+/** Where something listens or connects. */
+export const SOCKET_ADDRESS: QapiUnion = {
   kind: 'union',
   tag: 'type',
   cases: {
@@ -63,7 +64,7 @@ const migrationAddress: QapiUnion = {
   kind: 'union',
   tag: 'transport',
   cases: {
-    socket: socketAddress,
+    socket: SOCKET_ADDRESS,
     exec: { kind: 'struct', members: { args: { type: { kind: 'array', of: str } } } },
     rdma: { kind: 'struct', members: inetMembers },
     file: {

@@ -47,6 +47,8 @@ export interface MigrationInfo {
   downtime?: number;
   'error-desc'?: string;
   'blocked-reasons'?: string[];
+  /** Where a destination listens. */
+  'socket-address'?: { [member: string]: PlainJson }[];
 }
 
 export interface VmStatus {

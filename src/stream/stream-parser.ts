@@ -167,6 +167,7 @@ export class StreamParser {
       throw new MapramError(
         'UNSUPPORTED',
         `reading ${this.name}: migration stream version ${version} is not supported, only ${STREAM_VERSION} is`,
+        { offset: 4 },
       );
     }
     this.events.push({ type: 'header', version });

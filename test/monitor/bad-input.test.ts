@@ -1,5 +1,6 @@
 /** Clients that send nonsense, too much, or never read. The monitor goes on, for them or without them. */
 import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   closeSync,
@@ -7,6 +8,7 @@ import {
   mkdtempSync,
   openSync,
   readdirSync,
+  readFileSync,
   renameSync,
   rmSync,
   statSync,
@@ -16,6 +18,7 @@ import { createConnection, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { setImmediate as setImmediately } from 'node:timers/promises';
 import { BuiltinGuest } from '../../src/guest/builtin/builtin-guest.js';
 import { sendDescriptors } from '../../src/io/unix-socket.js';
 import { BuiltinBackend } from '../../src/monitor/builtin-backend.js';
@@ -23,6 +26,8 @@ import type { ClientChannel } from '../../src/monitor/client-channel.js';
 import { Monitor } from '../../src/monitor/monitor.js';
 import { qemuProfile } from '../../src/options/qemu-profile.js';
 import { RawClient } from './raw-client.js';
+
+const MAIN = join(import.meta.dirname, '..', '..', 'src', 'cli', 'main.js');
 
 let directory: string;
 let socketPath: string;
@@ -212,6 +217,58 @@ test('ten thousand connections: 256 are served at a time, the rest turned away',
   await assertServes();
 });
 
+test('memory stays bounded whatever clients send, and however little they read', async () => {
+  const socket = join(directory, 'own.sock');
+  const child = spawn(process.execPath, [MAIN, 'monitor', 'builtin:size=1M', '--qmp', socket], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  try {
+    await once(child.stdout, 'data');
+    const client = await RawClient.connect(socket);
+    await client.negotiate();
+    const before = residentBytes(child, 'VmRSS');
+    // Never read from, so that the replies stay where they are.
+    const deaf = Array.from({ length: 20 }, () => {
+      const open = createConnection({ path: socket });
+      open.on('error', () => {});
+      open.pause();
+      open.write(Buffer.from('{"execute": "qmp_capabilities"}{"execute": "query-qmp-schema"}'.repeat(2000)));
+      return open;
+    });
+    for (let round = 0; round < 10; round++) {
+      const endless = createConnection({ path: socket });
+      endless.on('error', () => {});
+      const closed = new Promise((resolve) => endless.once('close', resolve));
+      const push = () => {
+        while (!endless.destroyed && endless.write(Buffer.alloc(MIB, '"')));
+      };
+      endless.on('drain', push);
+      endless.on('data', () => {});
+      push();
+      // It ends, or takes no more; either way others are answered.
+      await Promise.race([closed, client.ask('query-status')]);
+      endless.destroy();
+    }
+    for (let round = 0; round < 200; round++) {
+      await client.ask('stop');
+      await client.ask('cont');
+    }
+    assert.deepEqual(await client.ask('query-status'), { return: { status: 'running', running: true } });
+    const grown = residentBytes(child, 'VmHWM') - before;
+    assert.ok(grown < 96 * MIB, `${grown} bytes more`);
+    for (const open of deaf) open.destroy();
+    client.destroy();
+  } finally {
+    child.kill();
+    await once(child, 'exit');
+  }
+});
+
+function residentBytes({ pid }: ChildProcess, field: 'VmRSS' | 'VmHWM'): number {
+  const status = readFileSync(`/proc/${pid}/status`, 'latin1');
+  return Number(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(status)?.[1]) * 1024;
+}
+
 test('descriptors that nobody takes are closed', async () => {
   const before = readdirSync('/proc/self/fd').length;
   const client = await connect();
@@ -224,7 +281,8 @@ test('descriptors that nobody takes are closed', async () => {
   client.destroy();
   await once(client.socket, 'close');
   await assertServes();
-  assert.ok(readdirSync('/proc/self/fd').length <= before + 1);
+  // The connections that have just ended are closed a moment later; one that leaked never is.
+  while (readdirSync('/proc/self/fd').length > before + 1) await setImmediately();
 });
 
 test('sockets are for this user alone', () => {

@@ -31,7 +31,8 @@ export async function writeBuiltinImage(file: string, options: BuiltinImageOptio
       const page = Buffer.alloc(block.pageSize);
       let count = 0;
       for (let number = 0; number < block.pageCount; number += 1) {
-        readSync(guest.blocks[index]?.fd ?? -1, page, 0, page.length, number * page.length);
+        const { fd: memory = -1, fdOffset = 0 } = guest.blocks[index] ?? {};
+        readSync(memory, page, 0, page.length, fdOffset + number * page.length);
         if (page.every((byte) => byte === 0)) continue;
         writeSync(fd, page, 0, page.length, block.pagesOffset + number * page.length);
         block.bitmap.set(number);

@@ -13,9 +13,9 @@ const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-round-'));
 after(() => rmSync(root, { recursive: true }));
 
 function memoryOf(guest: BuiltinGuest): Buffer[] {
-  return guest.blocks.map(({ fd, usedLength }) => {
+  return guest.blocks.map(({ fd, fdOffset, usedLength }) => {
     const memory = Buffer.alloc(usedLength);
-    assert.equal(readSync(fd, memory, 0, usedLength, 0), usedLength);
+    assert.equal(readSync(fd, memory, 0, usedLength, fdOffset), usedLength);
     return memory;
   });
 }

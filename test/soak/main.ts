@@ -1,13 +1,17 @@
 /**
- * The long form of tests that are short in CI, for nights: `npm run soak -- [fuzz|flips|walk|kills|saves …] [--seed=N]`.
+ * The long form of tests that are short in CI, for nights: `npm run soak -- [fuzz|flips|walk|kills|saves|replies …] [--seed=N]`.
  *
  *     fuzz    2,000,000 changed inputs for the readers
  *     flips   10,000 single-bit flips of a sealed file, verified one by one
  *     walk    every system call of saves, loads and resumes of a real VM fails once
  *     kills   300 saves of a real VM that are killed at random moments (needs what `npm run test:setup` fetches)
+ *     replies 20,000 runs of random requests to a real QEMU 10.0 and to a monitor, which must say the same (needs that too;
+ *             MAPRAM_DIFFERENTIAL_RUNS for another number)
  *     saves   200 saves by stream, each in another way, half of them of QEMU 7.2, and every file is run (needs that too)
  */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { save } from '../../src/snapshot/save.js';
@@ -24,6 +28,7 @@ const FUZZ_INPUTS = 2_000_000;
 const FLIPS = 10_000;
 const KILLS = 300;
 const SAVES = 200;
+const DIFFERENTIAL_RUNS = 20_000;
 
 const soaks = {
   async fuzz(seed: number): Promise<void> {
@@ -74,6 +79,16 @@ const soaks = {
       const counts = await saveAgainAndAgain(vm, SAVES / 2, seed);
       console.log(`QEMU ${qemu}: ${JSON.stringify(counts)}`);
     }
+  },
+  async replies(seed: number): Promise<void> {
+    const test = path.join(import.meta.dirname, '..', 'qemu', 'monitor-differential.test.js');
+    const { MAPRAM_DIFFERENTIAL_RUNS = String(DIFFERENTIAL_RUNS) } = process.env;
+    const child = spawn(process.execPath, ['--enable-source-maps', '--test-reporter=spec', test], {
+      env: { ...process.env, MAPRAM_DIFFERENTIAL_RUNS, MAPRAM_DIFFERENTIAL_SEED: String(seed) },
+      stdio: 'inherit',
+    });
+    const [code] = await once(child, 'exit');
+    assert.equal(code, 0);
   },
 };
 

@@ -19,7 +19,7 @@ interface MonitorOptions {
   readonly metrics?: string;
   readonly speakAs: ProfileName;
   readonly paused: boolean;
-  readonly incoming: boolean;
+  readonly incoming: boolean | string;
 }
 
 export const monitor: CommandDescription = {
@@ -44,7 +44,11 @@ function declare(command: Command): void {
         .default('10.0'),
     )
     .option('--paused', 'builtin guest: begin stopped', false)
-    .option('--incoming', 'builtin guest: begin empty, and wait for migrate-incoming', false)
+    .option(
+      '--incoming [uri]',
+      'builtin guest: begin empty, and load from there (file:, unix:, tcp:, exec:), or wait for migrate-incoming',
+      false,
+    )
     .addHelpText(
       'after',
       `
@@ -136,10 +140,14 @@ async function openMonitor(
     return monitorInFrontOf(formatSocketAddress(vm), { signal: context.signal, warn });
   }
   const profile = qemuProfile(options.speakAs);
-  const begin = options.incoming ? 'incoming' : options.paused ? 'paused' : 'running';
+  const { incoming } = options;
+  const begin = incoming ? 'incoming' : options.paused ? 'paused' : 'running';
   const guest = await BuiltinGuest.start({ ...parseBuiltinOptions(vm.options), begin });
   const backend = new BuiltinBackend(guest, { profile, paused: options.paused, warn });
-  return new Monitor({ backend, profile, warn });
+  const monitor = new Monitor({ backend, profile, warn });
+  if (typeof incoming === 'string' && incoming !== 'defer')
+    await monitor.migrateIncoming({ uri: incoming }, {});
+  return monitor;
 }
 
 /** The monitor on this terminal, or on a pipe; ends with its input. */

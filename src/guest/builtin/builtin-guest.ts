@@ -78,7 +78,14 @@ export class BuiltinGuest extends EventEmitter<BuiltinGuestEvents> implements Di
       const pages = block.usedLength / PAGE_SIZE;
       firstPage += pages;
       const log = this.#log(index).buffer;
-      return { fd: block.fd, pages, firstPage: firstPage - pages, rom: block.idstr === BUILTIN_ROM, log };
+      return {
+        fd: block.fd,
+        fdOffset: block.fdOffset,
+        pages,
+        firstPage: firstPage - pages,
+        rom: block.idstr === BUILTIN_ROM,
+        log,
+      };
     });
     this.#cpu = new VirtualCpu({ blocks: cpuBlocks, settings });
   }
@@ -244,23 +251,18 @@ export class BuiltinGuest extends EventEmitter<BuiltinGuestEvents> implements Di
   }
 }
 
+/** All blocks lie in one file, one behind the other: whoever places pages needs a single descriptor. */
 function createBlocks({ size, blocks: count }: BuiltinGuestSettings): GuestRamBlock[] {
   const each = size / count;
-  const created: GuestRamBlock[] = [];
-  const create = (idstr: string, usedLength: number, guestAddress: number) => {
-    const fd = createMemfd(`mapram ${idstr}`, usedLength);
-    created.push({ idstr, usedLength, pageSize: PAGE_SIZE, guestAddress, fd, fdOffset: 0 });
-  };
-  try {
-    for (let index = 0; index < count; index += 1) {
-      create(count === 1 ? 'builtin.ram' : `builtin.ram${index}`, each, RAM_ADDRESS + index * each);
-    }
-    create(BUILTIN_ROM, ROM_BYTES, 0);
-    return created;
-  } catch (error) {
-    releaseFiles(created.map(({ fd }) => fd));
-    throw error;
-  }
+  const shapes = Array.from({ length: count }, (_, index) => ({
+    idstr: count === 1 ? 'builtin.ram' : `builtin.ram${index}`,
+    usedLength: each,
+    guestAddress: RAM_ADDRESS + index * each,
+    fdOffset: index * each,
+  }));
+  shapes.push({ idstr: BUILTIN_ROM, usedLength: ROM_BYTES, guestAddress: 0, fdOffset: size });
+  const fd = createMemfd('mapram builtin.ram', size + ROM_BYTES);
+  return shapes.map((shape) => ({ ...shape, pageSize: PAGE_SIZE, fd }));
 }
 
 function hex(checksum: number): string {

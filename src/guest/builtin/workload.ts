@@ -33,6 +33,8 @@ export interface WorkloadState {
 /** Memory of one block as the workload sees it. */
 export interface WorkloadBlock {
   fd: number;
+  /** Where in that file the block begins. */
+  fdOffset: number;
   pages: number;
   /** Number of its first page, counted over all blocks. */
   firstPage: number;
@@ -102,7 +104,7 @@ export class Workload {
           else fillInitial(words, block.firstPage + first + index, pattern, seed);
           this.#count(block.firstPage + first + index, chunk.subarray(at, at + PAGE_SIZE));
         }
-        writeAll(block.fd, chunk.subarray(0, pages * PAGE_SIZE), first * PAGE_SIZE);
+        writeAll(block.fd, chunk.subarray(0, pages * PAGE_SIZE), block.fdOffset + first * PAGE_SIZE);
       }
     }
     this.#writeCounter();
@@ -124,7 +126,7 @@ export class Workload {
       const endPage = Math.min(block.pages, Math.ceil(extent.end / PAGE_SIZE));
       for (let first = firstPage; first < endPage; first += CHUNK_PAGES) {
         const pages = Math.min(CHUNK_PAGES, endPage - first);
-        readAll(block.fd, chunk.subarray(0, pages * PAGE_SIZE), first * PAGE_SIZE);
+        readAll(block.fd, chunk.subarray(0, pages * PAGE_SIZE), block.fdOffset + first * PAGE_SIZE);
         for (let index = 0; index < pages; index += 1) {
           const pageIndex = block.firstPage + first + index;
           const hash = pageHash(chunk.subarray(index * PAGE_SIZE, (index + 1) * PAGE_SIZE), pageIndex);
@@ -186,7 +188,7 @@ export class Workload {
 
   #writePage(block: WorkloadBlock, page: number): void {
     this.#count(block.firstPage + page, this.#page);
-    writeAll(block.fd, this.#page, page * PAGE_SIZE);
+    writeAll(block.fd, this.#page, block.fdOffset + page * PAGE_SIZE);
     if (this.#logging()) block.log.mark(page);
   }
 

@@ -1,5 +1,5 @@
 /** Migrations over QMP. */
-import { channelsType } from '../../options/migration-address.js';
+import { channelsType, SOCKET_ADDRESS } from '../../options/migration-address.js';
 import { migrationStatuses } from '../../options/migration-status.js';
 import type { QapiMember, QapiStruct } from '../../options/qapi.js';
 import { isAtLeast, type QemuProfile } from '../../options/qemu-profile.js';
@@ -145,6 +145,7 @@ function migrationInfo(profile: QemuProfile): QapiStruct {
       'setup-time': optional(integer),
       'error-desc': optional(str),
       'blocked-reasons': optional({ kind: 'array', of: str }),
+      'socket-address': optional({ kind: 'array', of: SOCKET_ADDRESS }),
     },
   };
 }

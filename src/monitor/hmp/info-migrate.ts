@@ -36,7 +36,16 @@ function formatLong(info: MigrationInfo): string[] {
     ...optional('downtime: ', info.downtime, ' ms'),
     ...optional('setup: ', info['setup-time'], ' ms'),
     ...(ram ? formatRam(ram) : []),
+    ...formatAddresses(info),
   ];
+}
+
+function formatAddresses({ 'socket-address': addresses }: MigrationInfo): string[] {
+  if (addresses === undefined) return [];
+  const lines = addresses.map(({ type, path, host, port }) =>
+    type === 'unix' ? `\tunix:${path}` : `\ttcp:${host}:${port}`,
+  );
+  return ['socket address: [', ...lines, ']'];
 }
 
 function formatRam(ram: MigrationRamInfo): string[] {

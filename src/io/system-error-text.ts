@@ -1,17 +1,23 @@
-/** What the C library of Linux says to the errors of open(2) and truncate(2); Node words them otherwise. */
+/** What the C library of Linux says to the errors of files and sockets, as QEMU prints it; Node words them otherwise. */
 const TEXTS: Readonly<Record<string, string>> = {
   EACCES: 'Permission denied',
+  EADDRINUSE: 'Address already in use',
+  EADDRNOTAVAIL: 'Cannot assign requested address',
   EBADF: 'Bad file descriptor',
   EBUSY: 'Device or resource busy',
+  ECONNREFUSED: 'Connection refused',
+  ECONNRESET: 'Connection reset by peer',
   EDQUOT: 'Disk quota exceeded',
   EEXIST: 'File exists',
   EFBIG: 'File too large',
+  EHOSTUNREACH: 'No route to host',
   EINVAL: 'Invalid argument',
   EIO: 'Input/output error',
   EISDIR: 'Is a directory',
   ELOOP: 'Too many levels of symbolic links',
   EMFILE: 'Too many open files',
   ENAMETOOLONG: 'File name too long',
+  ENETUNREACH: 'Network is unreachable',
   ENFILE: 'Too many open files in system',
   ENODEV: 'No such device',
   ENOENT: 'No such file or directory',
@@ -20,8 +26,11 @@ const TEXTS: Readonly<Record<string, string>> = {
   ENOTDIR: 'Not a directory',
   ENXIO: 'No such device or address',
   EPERM: 'Operation not permitted',
+  EPIPE: 'Broken pipe',
+  EPROTOTYPE: 'Protocol wrong type for socket',
   EROFS: 'Read-only file system',
   ESTALE: 'Stale file handle',
+  ETIMEDOUT: 'Connection timed out',
   ETXTBSY: 'Text file busy',
 };
 

@@ -1,0 +1,39 @@
+/** What the output of a stream and its threads, one a connection, tell each other. */
+import type { SuppliedMemory } from '../multifd/memory-supply.js';
+import type { StreamCompression } from '../multifd/payload-decoder.js';
+
+/**
+ * How zero pages go out:
+ *
+ * - `pages`: nobody looks for them, they are pages like others.
+ * - `main`: as records on the main channel; so always without multifd, and with multifd before QEMU 9.0.
+ * - `packets`: named in the packets of the multifd channels.
+ */
+export type ZeroPageWay = 'pages' | 'main' | 'packets';
+
+export interface StreamOutputSetup {
+  /** 0 is the main channel, N + 1 multifd channel N. */
+  connection: number;
+  /** A socket, the end of a pipe, or a file at its place. The worker closes nothing. */
+  fd: number;
+  blocks: SuppliedMemory[];
+  pageSize: number;
+  /** Of a `ChannelState` with a channel for each connection. */
+  state: SharedArrayBuffer;
+  connections: number;
+  /** An int64 that counts the packets of all channels. */
+  packets: SharedArrayBuffer;
+  zeroPages: ZeroPageWay;
+  compression: { method: StreamCompression; level: number };
+  uuid: Uint8Array;
+}
+
+export type StreamOutputRequest =
+  | { kind: 'setup'; setup: StreamOutputSetup }
+  /** Main channel only. */
+  | { kind: 'write'; bytes: Uint8Array }
+  /** A pass; absent `selected` means all pages. */
+  | { kind: 'pages'; selected?: Uint8Array[] }
+  /** Multifd channels only: a SYNC. */
+  | { kind: 'synchronize' }
+  | { kind: 'close' };

@@ -1,0 +1,179 @@
+/** The thread of one connection of a stream that is made of memory. See stream-output.ts. */
+import { parentPort } from 'node:worker_threads';
+import { native } from '../io/native.js';
+import { writeAll } from '../io/sequential-io.js';
+import type { ChannelReply } from '../multifd/channel-protocol.js';
+import { ChannelState } from '../multifd/channel-state.js';
+import { type MemoryPages, MemorySupply } from '../multifd/memory-supply.js';
+import { type PayloadEncoder, payloadEncoder } from '../multifd/payload-encoder.js';
+import { SocketChannelSender } from '../multifd/socket-channel-sender.js';
+import { MULTIFD_PACKET_PAYLOAD_BYTES } from '../stream/multifd-packet.js';
+import { BLOCK_NAME_BYTES, RecordEncoder, ZERO_RECORD_BYTES } from '../stream/page-records.js';
+import type { StreamOutputRequest, StreamOutputSetup } from './stream-output-protocol.js';
+
+type PassRequest = Extract<StreamOutputRequest, { kind: 'pages' }>;
+
+/** What both kinds of connection have. */
+class Connection {
+  readonly state: ChannelState;
+  readonly supply: MemorySupply;
+
+  constructor(readonly setup: StreamOutputSetup) {
+    this.state = new ChannelState(setup.state, setup.connections);
+    this.supply = new MemorySupply(setup.blocks);
+  }
+
+  /** Blocks until all is written, and then as the bandwidth demands. */
+  write(bytes: Uint8Array): void {
+    writeAll(this.setup.fd, bytes, () => this.throwIfStopped());
+  }
+
+  throwIfStopped(): void {
+    if (this.state.stopped) throw new Error('it was told to stop');
+  }
+
+  count(pages: MemoryPages, bytes: number, normalPages: number, duplicatePages: number): void {
+    const { connection } = this.setup;
+    this.state.add(connection, 'bytes', bytes);
+    this.state.add(connection, 'normalPages', normalPages);
+    this.state.add(connection, 'duplicatePages', duplicatePages);
+    if (pages.offsets.length + pages.zeroOffsets.length > 0) this.state.spend(bytes);
+  }
+}
+
+/** Records on the main channel: of all pages, or with multifd of the zero pages alone. */
+class MainChannel {
+  /** A zero page's record is the longest in relation to what it stands for. */
+  readonly #records: Buffer;
+
+  constructor(private readonly connection: Connection) {
+    const { pageSize } = connection.setup;
+    const pages = MULTIFD_PACKET_PAYLOAD_BYTES / pageSize;
+    this.#records = Buffer.alloc(2 * BLOCK_NAME_BYTES + pages * (pageSize + ZERO_RECORD_BYTES));
+  }
+
+  pass({ selected }: PassRequest): void {
+    const { setup, supply } = this.connection;
+    const multifd = setup.connections > 1;
+    const encoder = new RecordEncoder();
+    for (let chunk = 0; chunk < supply.chunks; chunk++) {
+      this.connection.throwIfStopped();
+      const pages = supply.read(chunk, selected, setup.zeroPages !== 'pages') as MemoryPages;
+      const { block, offsets, data, zeroOffsets } = pages;
+      let end = 0;
+      for (const offset of zeroOffsets) {
+        end = encoder.zeroPages(this.#records, end, block.idstr, offset, 1, block.pageSize);
+      }
+      const normal = multifd ? [] : offsets;
+      for (const [index, offset] of normal.entries()) {
+        const page = data.subarray(index * block.pageSize, (index + 1) * block.pageSize);
+        end = encoder.pages(this.#records, end, block.idstr, offset, page, block.pageSize);
+      }
+      if (end > 0) this.connection.write(this.#records.subarray(0, end));
+      this.connection.count(pages, end, normal.length, zeroOffsets.length);
+    }
+  }
+}
+
+/** Packets on a multifd channel. Each piece of memory goes out on whichever channel is free. */
+class PacketChannel {
+  readonly #sender: SocketChannelSender;
+  readonly #encoder: PayloadEncoder | undefined;
+  #written = 0;
+
+  constructor(private readonly connection: Connection) {
+    const { setup } = connection;
+    const packets = new BigInt64Array(setup.packets);
+    this.#sender = new SocketChannelSender(
+      (bytes) => {
+        connection.write(bytes);
+        this.#written += bytes.length;
+      },
+      setup.pageSize,
+      () => Atomics.add(packets, 0, 1n),
+    );
+    const { method, level } = setup.compression;
+    const channel = setup.connection - 1;
+    if (method !== 'none') this.#encoder = payloadEncoder(method, level, `channel ${channel}`);
+    this.#sender.introduce(channel, setup.uuid);
+    connection.state.add(setup.connection, 'bytes', this.#takeWritten());
+  }
+
+  async pass({ selected }: PassRequest): Promise<void> {
+    const { setup, supply, state } = this.connection;
+    const { method } = setup.compression;
+    for (;;) {
+      this.connection.throwIfStopped();
+      const pages = supply.read(state.takeChunk(), selected, setup.zeroPages !== 'pages');
+      if (pages === undefined) return;
+      const { block, offsets: normalOffsets, data } = pages;
+      const zeroOffsets = setup.zeroPages === 'packets' ? pages.zeroOffsets : [];
+      if (normalOffsets.length + zeroOffsets.length > 0) {
+        const payload = this.#encoder && data.length > 0 ? await this.#encoder.encode(data) : data;
+        this.#sender.packet({ block: block.idstr, normalOffsets, zeroOffsets, method }, payload);
+      }
+      this.connection.count(pages, this.#takeWritten(), normalOffsets.length, zeroOffsets.length);
+    }
+  }
+
+  synchronize(): void {
+    this.#sender.synchronize();
+    this.connection.state.add(this.connection.setup.connection, 'bytes', this.#takeWritten());
+  }
+
+  close(): void {
+    this.#encoder?.close();
+  }
+
+  #takeWritten(): number {
+    const written = this.#written;
+    this.#written = 0;
+    return written;
+  }
+}
+
+let connection: Connection;
+let main: MainChannel | undefined;
+let channel: PacketChannel | undefined;
+
+async function carryOut(request: Exclude<StreamOutputRequest, { kind: 'close' }>): Promise<void> {
+  switch (request.kind) {
+    case 'setup':
+      connection = new Connection(request.setup);
+      if (request.setup.connection === 0) main = new MainChannel(connection);
+      else channel = new PacketChannel(connection);
+      break;
+    case 'write':
+      connection.write(request.bytes);
+      break;
+    case 'pages':
+      main?.pass(request);
+      await channel?.pass(request);
+      break;
+    case 'synchronize':
+      channel?.synchronize();
+      break;
+  }
+}
+
+function reply(message: ChannelReply): void {
+  parentPort?.postMessage(message);
+}
+
+parentPort?.on('message', (request: StreamOutputRequest) => {
+  if (request.kind === 'close') {
+    channel?.close();
+    parentPort?.close();
+    return;
+  }
+  carryOut(request).then(
+    () => reply({ kind: 'done' }),
+    (error: NodeJS.ErrnoException) => {
+      const { message, code } = error;
+      reply({ kind: 'failed', failure: { message, ...(code === undefined ? {} : { errno: code }) } });
+    },
+  );
+});
+
+native();
+reply({ kind: 'done' });
