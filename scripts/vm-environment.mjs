@@ -36,7 +36,9 @@ const tools = {
   fio: 'fio',
   fish: 'fish',
   gdb: 'gdb',
+  jq: 'jq',
   'mkfs.xfs': 'xfsprogs',
+  openssl: 'openssl',
   'qemu-img': 'qemu-utils',
   setpriv: 'util-linux',
   socat: 'socat',
@@ -54,6 +56,23 @@ function findProgram(name) {
     .split(':')
     .map((folder) => path.join(folder || '.', name))
     .find((file) => existsSync(file));
+}
+
+/** Since when libvirt saves in QEMU's mapped-ram form. */
+const LIBVIRT_SINCE = [11, 2];
+const libvirtPackages = [
+  'libvirt-clients',
+  'libvirt-common',
+  'libvirt-daemon-driver-qemu',
+  'libvirt-daemon-log',
+  'libvirt0',
+];
+
+/** Whether a version, of Debian or upstream, of libvirt is new enough. */
+function isLibvirt(version) {
+  const [major = 0, minor = 0] = version.replace(/^\d+:/, '').split('.').map(Number);
+  const [sinceMajor, sinceMinor] = LIBVIRT_SINCE;
+  return major > sinceMajor || (major === sinceMajor && minor >= sinceMinor);
 }
 
 function qemuVersion(program) {
@@ -85,6 +104,9 @@ function look() {
 
   const found = Object.keys(tools).filter((name) => findProgram(name));
   missing.push(...Object.keys(tools).filter((name) => !found.includes(name)));
+  const libvirt = findProgram('virsh') && output('virsh', ['--version']);
+  if (libvirt && isLibvirt(libvirt)) found.push('virsh');
+  else missing.push(`libvirt ${LIBVIRT_SINCE.join('.')} or later`);
   return {
     environment: {
       qemu,
@@ -213,6 +235,12 @@ async function fetchMissing({ environment }) {
       'qemu-system-x86',
       'qemu-utils',
     ]);
+  }
+  if (!environment.tools.includes('virsh')) {
+    if (!versions('libvirt-clients').some(isLibvirt)) await addBackports();
+    // These alone, and not what they need from elsewhere, which would bring half the system along.
+    const fromBackports = libvirtPackages.map((name) => `${name}/bookworm-backports`);
+    await apt(['install', '-y', '--no-install-recommends', ...fromBackports]);
   }
   if (!environment.qemu['7.2']) {
     const oldOf = (name, major) => versions(name).find((version) => upstreamMajor(version) === major);
