@@ -24,7 +24,10 @@ import os from 'node:os';
 import path from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Ajv2020 } from 'ajv/dist/2020.js';
 import { transform } from 'esbuild';
+import { jsonSchema } from '../../src/cli/commands/schema.js';
+import type { DescribedCommand } from '../../src/cli/result-schemas.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
 import { verify } from '../../src/snapshot/verify.js';
 import {
@@ -246,6 +249,12 @@ describe('documents', needs({ qemu: '10.0', guest: 'tiny' }), () => {
       assert.equal(code, 0, stdout + stderr);
       const complaints = stderr.split('\n').filter((line) => /^mapram: (?!warning)/.test(line));
       assert.deepEqual(complaints, []);
+      if (/ --json$/m.test(block.code)) {
+        const [, name = ''] = /^mapram (\w+)/.exec(block.code) ?? [];
+        const schema = new Ajv2020({ strict: true, allowUnionTypes: true });
+        const validate = schema.compile(jsonSchema(name as DescribedCommand));
+        for (const line of stdout.trimEnd().split('\n')) assert.ok(validate(JSON.parse(line)), line);
+      }
       await assertGoodEnd(place, block.code);
     });
   }
