@@ -149,6 +149,23 @@ describe('installed in an empty folder', { skip: registryProblem() }, () => {
     assert.match(stdout, /native calls: work \(koffi/);
   });
 
+  /** The other lines that `npm run test:nodes` runs all tests under; their packages hold the runtime and nothing else. */
+  for (const major of ['22', '24', '26']) {
+    test(`the whole round works under Node.js ${major}`, () => {
+      const name = `node-${process.platform}-${process.arch}`;
+      const place = path.join(work, `node-${major}`);
+      mkdirSync(place);
+      writeFileSync(path.join(place, 'package.json'), '{"private":true}\n');
+      npm(place, 'install', '--prefer-offline', '--no-audit', '--no-fund', `${name}@${major}`);
+      const node = path.join(place, 'node_modules', name, 'bin', 'node');
+      assert.match(run(node, '--version').stdout, new RegExp(`^v${major}\\.`));
+      const program = path.join(folder, 'node_modules', 'mapram', 'dist', 'cli', 'main.js');
+      const { status, stdout, stderr } = run(node, program, 'demo', work);
+      assert.equal(status, 0, stderr);
+      assert.match(stdout, /\nAll good in /);
+    });
+  }
+
   test('the manual page and no file of the repository beside it', () => {
     const installed = path.join(folder, 'node_modules', 'mapram');
     assert.match(readFileSync(path.join(installed, 'dist', 'mapram.1'), 'utf8'), /^\.TH MAPRAM 1/);
