@@ -28,8 +28,8 @@ const busybox = path.join(cache, 'busybox');
 
 /** What a guest needs for a virtio network card, in the order in which it is loaded. */
 const virtioNet = [
-  'drivers/virtio/virtio.ko',
   'drivers/virtio/virtio_ring.ko',
+  'drivers/virtio/virtio.ko',
   'drivers/virtio/virtio_pci_modern_dev.ko',
   'drivers/virtio/virtio_pci_legacy_dev.ko',
   'drivers/virtio/virtio_pci.ko',

@@ -29,6 +29,8 @@ import { transform } from 'esbuild';
 import { jsonSchema } from '../../src/cli/commands/schema.js';
 import type { DescribedCommand } from '../../src/cli/result-schemas.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
+import { fork } from '../../src/snapshot/fork.js';
+import { save } from '../../src/snapshot/save.js';
 import { verify } from '../../src/snapshot/verify.js';
 import {
   type CodeBlock,
@@ -41,8 +43,17 @@ import {
   sessions,
   shapeOf,
 } from '../docs/documents.js';
-import { needs, type QemuName, qemuProgram, repositoryRoot } from '../support/environment.js';
-import { tinyGuest } from '../support/guest-images.js';
+import {
+  kernelFile,
+  needs,
+  type QemuName,
+  qemuProgram,
+  repositoryRoot,
+  virtioNetModules,
+} from '../support/environment.js';
+import { linuxInitramfs, tinyGuest } from '../support/guest-images.js';
+import { typeInGuest } from '../support/guest-shell.js';
+import { startVm } from '../support/qemu.js';
 import { QmpSession } from '../support/qmp-session.js';
 import { killProcessesWith } from '../support/resumed-guest.js';
 
@@ -297,6 +308,40 @@ describe('documents', needs({ qemu: '10.0', guest: 'tiny' }), () => {
     qmp.close();
     const { ok, problems } = await verify({ file: place.at('/var/lib/vm/vm.mapram') });
     assert.deepEqual([ok, problems], [true, []]);
+  });
+
+  const typed = codeBlocks('docs/resume-and-fork.md').find(({ code }) => code.startsWith('cd /sys/'));
+  test(`${typed?.where}, typed in a clone`, {
+    ...needs({ qemu: '10.0', guest: 'linux', virtioNet: true }),
+    timeout,
+  }, async () => {
+    assert.ok(typed);
+    const file = newPlace().at('linux.mapram');
+    const init = path.join(repositoryRoot, 'examples', 'sandbox-pool', 'guest-init.sh');
+    const modules = virtioNetModules();
+    const append = 'console=ttyS0 quiet loglevel=0 panic=-1 no_timer_check';
+    const kernel = ['-kernel', kernelFile(), '-initrd', linuxInitramfs(init, modules), '-append', append];
+    const extraArgs = [...kernel, '-device', 'virtio-net-pci,mac=52:54:00:aa:bb:cc'];
+    const address = 'cat /sys/class/net/eth0/address';
+    {
+      await using vm = await startVm({ guest: 'none', memoryMiB: 256, paused: true, extraArgs });
+      await vm.cont();
+      await vm.console.waitForLine('ready');
+      vm.console.close();
+      const load = modules.map((name) => `insmod /modules/${path.basename(name)}`);
+      const lines = ['mkdir /sys', 'mount -t sysfs sys /sys', ...load, address];
+      const before = await typeInGuest(path.join(vm.folder, 'serial.sock'), lines.join('\n'));
+      assert.equal(before, '52:54:00:aa:bb:cc');
+      await save({ vm: vm.qmpPath, file });
+    }
+    const directory = path.join(path.dirname(file), 'clones');
+    await using clones = await fork({ file, count: 2, directory, newMacs: true, onWarning: () => {} });
+    for (const { facts, qmp } of clones.vms) {
+      const serial = path.join(path.dirname(qmp), 'serial.sock');
+      assert.equal(await typeInGuest(serial, address), '52:54:00:aa:bb:cc', 'the driver has looked long ago');
+      await typeInGuest(serial, typed.code);
+      assert.deepEqual([await typeInGuest(serial, address)], facts.macs);
+    }
   });
 
   const [report] = sessions('docs/verify.md');
