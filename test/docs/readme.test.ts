@@ -5,6 +5,7 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } fr
 import os from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
+import { packageVersion } from '../../src/package-version.js';
 import { programPath, repositoryRoot } from '../support/environment.js';
 import { codeBlocks, isFirstTry, readPage, sessions, shapeOf } from './documents.js';
 
@@ -12,7 +13,7 @@ test('README is short', () => {
   assert.ok(readPage('README.md').split('\n').length < 200);
 });
 
-test('npm ci, npm run demo, npm test', () => {
+test('npm ci, npm run demo, npm link, npm test', () => {
   const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-readme-'));
   try {
     const copy = path.join(root, 'mapram');
@@ -42,12 +43,16 @@ exec '${programPath('npm')}' "$@"
       env: {
         ...env,
         PATH: `${programs}:${env.PATH}`,
+        // Where npm link installs.
+        npm_config_prefix: path.join(root, 'prefix'),
         // npm ci takes packages from the cache of the one before where it can.
         npm_config_prefer_offline: 'true',
       },
     });
     assert.equal(status, 0, stdout + stderr);
     assert.match(stdout, shapeOf(shown.shown));
+    const linked = spawnSync(path.join(root, 'prefix', 'bin', 'mapram'), ['--version'], { encoding: 'utf8' });
+    assert.equal(linked.stdout, `${packageVersion()}\n`, linked.stderr);
     assert.match(stdout, /^[1-9]\d* passed, 0 failed, 0 skipped$/m);
   } finally {
     rmSync(root, { recursive: true, force: true });

@@ -165,8 +165,10 @@ async function endFronts(): Promise<void> {
 
 const qemuOf = (where: string): QemuName => (where.startsWith('docs/old-qemu.md') ? '7.2' : '10.0');
 
-const skipOf = ({ where, code }: CodeBlock) =>
-  needs({ qemu: qemuOf(where), guest: 'tiny', tools: /^gdb /m.test(code) ? ['gdb'] : [] }).skip;
+function skipOf({ where, code }: CodeBlock): string | false {
+  const tools = ['gdb', 'openssl'].filter((tool) => new RegExp(`^${tool} `, 'm').test(code));
+  return needs({ qemu: qemuOf(where), guest: 'tiny', tools }).skip;
+}
 
 interface Finished {
   code: number | null;
@@ -345,7 +347,10 @@ describe('documents', needs({ qemu: '10.0', guest: 'tiny' }), () => {
   });
 
   const [report] = sessions('docs/verify.md');
-  test(`${report?.where}, of a file with a flipped bit`, { timeout }, async () => {
+  test(`${report?.where}, of a file with a flipped bit`, {
+    ...needs({ tools: ['openssl'] }),
+    timeout,
+  }, async () => {
     assert.ok(report);
     const place = newPlace();
     const [keys] = shell.filter(({ code }) => code.includes('openssl'));
