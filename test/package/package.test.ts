@@ -19,6 +19,7 @@ import { after, before, describe, test } from 'node:test';
 import { publint } from 'publint';
 import { formatMessage } from 'publint/utils';
 import { repositoryRoot } from '../support/environment.js';
+import { registryProblem } from '../support/registry.js';
 
 const work = mkdtempSync(path.join(os.tmpdir(), 'mapram-package-'));
 after(() => rmSync(work, { recursive: true, force: true }));
@@ -199,16 +200,4 @@ function typescript(): string {
 function bytesOf(file: string): ArrayBuffer {
   const bytes = readFileSync(file);
   return bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length) as ArrayBuffer;
-}
-
-/** Why nothing can be installed here, or false. */
-function registryProblem(): string | false {
-  const { status } = spawnSync('npm', [
-    'view',
-    'koffi',
-    'version',
-    '--fetch-retries=0',
-    '--fetch-timeout=10000',
-  ]);
-  return status === 0 ? false : 'no package registry can be reached';
 }
