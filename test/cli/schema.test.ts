@@ -36,6 +36,17 @@ async function assertFits(
   return run;
 }
 
+/** Tells a command to end with the first that it writes. */
+function untilReady(): RunOptions {
+  let told = false;
+  return {
+    onStdout(child) {
+      if (!told) child.kill('SIGTERM');
+      told = true;
+    },
+  };
+}
+
 test('every command has a schema', async () => {
   const names = (await allCommands()).map(({ name }) => name);
   assert.deepEqual(names.sort(), [...DESCRIBED_COMMANDS].sort());
@@ -56,14 +67,10 @@ test('real output fits: save, restore, inspect, verify, diff, convert', async ()
 
 test('real output fits: demo, and what serves until it is told to end', async () => {
   await assertFits(['demo', root]);
-  const { lines } = await assertFits(['ui', root, '--no-find-running', '--no-speed-trial'], 0, {
-    onStdout: (child) => child.kill('SIGTERM'),
-  });
+  const { lines } = await assertFits(['ui', root, '--no-find-running', '--no-speed-trial'], 0, untilReady());
   assert.match(String(lines[0]?.url), /^http:\/\/127\.0\.0\.1:/);
   const serving = ['--qmp', path.join(root, 'qmp'), '--metrics', 'tcp:127.0.0.1:0'];
-  const { lines: monitored } = await assertFits(['monitor', guest, ...serving], 0, {
-    onStdout: (child) => child.kill('SIGTERM'),
-  });
+  const { lines: monitored } = await assertFits(['monitor', guest, ...serving], 0, untilReady());
   assert.equal(monitored[0]?.ready, 'monitor');
   assert.match(String(monitored[0]?.metrics), /^http:\/\/127\.0\.0\.1:/);
 });
