@@ -26,6 +26,19 @@ const oldQemu = path.join(cache, 'qemu-7.2');
 const kernel = path.join(cache, 'kernel');
 const busybox = path.join(cache, 'busybox');
 
+/** What a guest needs for a virtio network card, in the order in which it is loaded. */
+const virtioNet = [
+  'drivers/virtio/virtio_ring.ko',
+  'drivers/virtio/virtio.ko',
+  'drivers/virtio/virtio_pci_modern_dev.ko',
+  'drivers/virtio/virtio_pci_legacy_dev.ko',
+  'drivers/virtio/virtio_pci.ko',
+  'net/core/failover.ko',
+  'drivers/net/net_failover.ko',
+  'drivers/net/virtio_net.ko',
+];
+const modules = virtioNet.map((file) => path.join(kernel, 'modules', path.basename(file)));
+
 /** Programs and the Debian packages that hold them. */
 const tools = {
   as: 'binutils',
@@ -36,7 +49,9 @@ const tools = {
   fio: 'fio',
   fish: 'fish',
   gdb: 'gdb',
+  jq: 'jq',
   'mkfs.xfs': 'xfsprogs',
+  openssl: 'openssl',
   'qemu-img': 'qemu-utils',
   setpriv: 'util-linux',
   socat: 'socat',
@@ -54,6 +69,23 @@ function findProgram(name) {
     .split(':')
     .map((folder) => path.join(folder || '.', name))
     .find((file) => existsSync(file));
+}
+
+/** Since when libvirt saves in QEMU's mapped-ram form. */
+const LIBVIRT_SINCE = [11, 2];
+const libvirtPackages = [
+  'libvirt-clients',
+  'libvirt-common',
+  'libvirt-daemon-driver-qemu',
+  'libvirt-daemon-log',
+  'libvirt0',
+];
+
+/** Whether a version, of Debian or upstream, of libvirt is new enough. */
+function isLibvirt(version) {
+  const [major = 0, minor = 0] = version.replace(/^\d+:/, '').split('.').map(Number);
+  const [sinceMajor, sinceMinor] = LIBVIRT_SINCE;
+  return major > sinceMajor || (major === sinceMajor && minor >= sinceMinor);
 }
 
 function qemuVersion(program) {
@@ -80,15 +112,21 @@ function look() {
     ? readdirSync(path.join(kernel, 'boot')).find((name) => name.startsWith('vmlinuz-'))
     : undefined;
   if (!vmlinuz) missing.push('a Linux kernel');
+  const hasModules = modules.every((file) => existsSync(file));
+  if (vmlinuz && !hasModules) missing.push('its modules for virtio-net');
   const shell = path.join(busybox, 'bin/busybox');
   if (!existsSync(shell)) missing.push('a static busybox');
 
   const found = Object.keys(tools).filter((name) => findProgram(name));
   missing.push(...Object.keys(tools).filter((name) => !found.includes(name)));
+  const libvirt = findProgram('virsh') && output('virsh', ['--version']);
+  if (libvirt && isLibvirt(libvirt)) found.push('virsh');
+  else missing.push(`libvirt ${LIBVIRT_SINCE.join('.')} or later`);
   return {
     environment: {
       qemu,
       ...(vmlinuz && { kernel: path.join(kernel, 'boot', vmlinuz) }),
+      ...(hasModules && { modules }),
       ...(existsSync(shell) && { busybox: shell }),
       tools: found,
     },
@@ -172,9 +210,9 @@ async function addBackports() {
 
 /**
  * Downloads packages (`name` or `name=version`) and unpacks them into one folder, which appears complete or not at all.
- * `unneeded`: a folder of theirs to leave out.
+ * `trim` takes away what is not needed from the folder that it is given.
  */
-async function unpack(packages, target, unneeded) {
+async function unpack(packages, target, trim = () => {}) {
   mkdirSync(cache, { recursive: true });
   const work = mkdtempSync(path.join(cache, 'unpack-'));
   try {
@@ -184,12 +222,25 @@ async function unpack(packages, target, unneeded) {
       const { status, stderr } = spawnSync('dpkg', ['-x', path.join(work, file), tree], { encoding: 'utf8' });
       if (status !== 0) throw new Error(`dpkg -x ${file} failed: ${stderr.trim()}`);
     }
-    if (unneeded) rmSync(path.join(tree, unneeded), { recursive: true });
+    trim(tree);
     rmSync(target, { recursive: true, force: true });
     renameSync(tree, target);
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
+}
+
+/** Of a kernel's modules, which are most of its package, those alone that guests load. */
+function keepModules(tree) {
+  const lib = path.join(tree, 'lib');
+  const [version] = readdirSync(path.join(lib, 'modules'));
+  mkdirSync(path.join(tree, 'modules'));
+  for (const file of virtioNet)
+    renameSync(
+      path.join(lib, 'modules', version, 'kernel', file),
+      path.join(tree, 'modules', path.basename(file)),
+    );
+  rmSync(lib, { recursive: true });
 }
 
 async function fetchMissing({ environment }) {
@@ -213,6 +264,12 @@ async function fetchMissing({ environment }) {
       'qemu-system-x86',
       'qemu-utils',
     ]);
+  }
+  if (!environment.tools.includes('virsh')) {
+    if (!versions('libvirt-clients').some(isLibvirt)) await addBackports();
+    // These alone, and not what they need from elsewhere, which would bring half the system along.
+    const fromBackports = libvirtPackages.map((name) => `${name}/bookworm-backports`);
+    await apt(['install', '-y', '--no-install-recommends', ...fromBackports]);
   }
   if (!environment.qemu['7.2']) {
     const oldOf = (name, major) => versions(name).find((version) => upstreamMajor(version) === major);
@@ -239,12 +296,12 @@ async function fetchMissing({ environment }) {
       await apt(['install', '-y', '--no-install-recommends', ...(libraries ?? [])]);
     }
   }
-  if (!environment.kernel) {
+  if (!environment.kernel || !environment.modules) {
     const image = output('apt-cache', ['depends', 'linux-image-cloud-amd64'])?.match(
       /Depends: (linux-image-\S+)/,
     )?.[1];
     if (!image) throw new Error('apt knows no linux-image-cloud-amd64');
-    await unpack([image], kernel, 'lib');
+    await unpack([image], kernel, keepModules);
   }
   if (!environment.busybox) await unpack(['busybox-static'], busybox);
 }

@@ -36,7 +36,7 @@ export function tunedChannelsOption(): Option {
     .default('auto');
 }
 
-export function parseChannels(text: string): number {
+function parseChannels(text: string): number {
   const channels = /^\d{1,3}$/.test(text) ? Number(text) : 0;
   if (channels < 1 || channels > MAX_CHANNELS) {
     throw new InvalidArgumentError(`Expected a whole number from 1 to ${MAX_CHANNELS}.`);

@@ -303,6 +303,9 @@ const demonstration = v.strictObject({
 const resumed = { vms: v.array(vm), totalTimeMs: ms };
 const forked = { ...resumed, directory: text };
 
+/** Where a monitor serves. */
+const monitored = { qmp: v.exactOptional(text), hmp: v.exactOptional(text), metrics: v.exactOptional(text) };
+
 /** The members of a command's last line, beside `result`. Several where options ask for different things. */
 const RESULTS = {
   save: [saveResult],
@@ -323,13 +326,7 @@ const RESULTS = {
   convert: [conversion],
   demo: [demonstration],
   ui: [v.strictObject({})],
-  monitor: [
-    v.strictObject({
-      qmp: v.exactOptional(text),
-      hmp: v.exactOptional(text),
-      metrics: v.exactOptional(text),
-    }),
-  ],
+  monitor: [v.strictObject(monitored)],
   doctor: [diagnosis],
   completion: [v.strictObject({ shell: text, script: text })],
   schema: [v.strictObject({ schema: v.record(text, v.unknown()) })],
@@ -358,6 +355,7 @@ const failure = v.strictObject({
 /** What a command says once what it serves can be used, beside `ready`. */
 const READY: Readonly<Partial<Record<DescribedCommand, v.ObjectEntries>>> = {
   ui: { url: text },
+  monitor: monitored,
   resume: resumed,
   fork: forked,
 };

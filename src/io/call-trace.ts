@@ -1,4 +1,7 @@
-/** With `mapram:syscalls` in the environment variable DEBUG, each system call on files is one line on standard error. */
+/**
+ * With `mapram:syscalls` in the environment variable DEBUG, each system call is one line on standard error: those on files that Node.js makes
+ * by what they are about, those of native.ts by their arguments.
+ */
 import { writeSync } from 'node:fs';
 import { threadId } from 'node:worker_threads';
 
@@ -29,4 +32,17 @@ export function traceCall(call: string, length: number, { fd, position, path }: 
     ...(position === undefined || position === null ? [] : [`at ${position}`]),
   ];
   writeSync(2, `${words.join(' ')}\n`);
+}
+
+/** The same for a call with its C arguments, of which buffers are told by their size. */
+export function traceNativeCall(
+  call: string,
+  args: readonly (number | bigint | string | ArrayBufferView | null)[],
+): void {
+  const shown = args.map((argument) => {
+    if (ArrayBuffer.isView(argument)) return `[${argument.byteLength} bytes]`;
+    if (typeof argument === 'bigint') return `0x${argument.toString(16)}`;
+    return JSON.stringify(argument);
+  });
+  writeSync(2, `mapram:syscalls thread ${threadId} ${call}(${shown.join(', ')})\n`);
 }

@@ -86,10 +86,10 @@ export function installFaults(faults: Fault[]): InstalledFaults {
  * Announces a call of `length` bytes (0 where that means nothing). Returns how many bytes may be moved; throws
  * the planned error, as the system call would.
  *
- * @param target what the call is about, asked for only when calls are traced
+ * @param target what the call is about, asked for only when calls are traced; none where native.ts makes the call, which traces its own
  */
 export function admit(call: IoCall, length = 0, target?: () => CallTarget): number {
-  if (isTracing) traceCall(call, length, target?.() ?? {});
+  if (isTracing && target) traceCall(call, length, target());
   return plan === undefined ? length : consult(plan, call, length);
 }
 

@@ -4,7 +4,6 @@ import { hasErrno } from './system-error.js';
 const LOCK_SH = 1;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
-const LOCK_UN = 8;
 
 /**
  * Takes an advisory `flock` on an open file without waiting. It belongs to this open description: another open of the
@@ -19,9 +18,4 @@ export function tryLock(fd: number, kind: 'exclusive' | 'shared'): boolean {
     if (hasErrno(error, 'EAGAIN', 'EWOULDBLOCK')) return false;
     throw error;
   }
-}
-
-/** Gives the lock back before the descriptor is closed. */
-export function unlock(fd: number): void {
-  native().flock(fd, LOCK_UN);
 }

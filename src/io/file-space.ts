@@ -32,7 +32,7 @@ function fallocate(
   offset: number,
   length: number,
 ): boolean {
-  admit(call, length, () => ({ fd, position: offset }));
+  admit(call, length);
   try {
     native().fallocate(fd, mode, offset, length);
     return true;

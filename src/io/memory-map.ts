@@ -145,7 +145,7 @@ export class MemoryMap implements Disposable {
     const granule = Math.max(native().pageSize, blksize);
     const skip = offset % granule;
     const mappedLength = Math.ceil((length + skip) / granule) * granule;
-    admit('map', mappedLength, () => ({ fd, position: offset - skip }));
+    admit('map', mappedLength);
     try {
       const address = native().mmap(
         null,

@@ -10,6 +10,7 @@
  */
 import { createRequire } from 'node:module';
 import { constants } from 'node:os';
+import { isTracing, traceNativeCall } from './call-trace.js';
 import { systemError } from './system-error.js';
 
 export interface Native {
@@ -120,6 +121,8 @@ function loadNative(): Native {
           throw systemError(constants.errno.ENOSYS, name);
         }
       }
+      // A number says which call `syscall` is, and so does the name.
+      if (isTracing) traceNativeCall(name, symbol === 'syscall' ? args.slice(1) : args);
       for (;;) {
         const value = call(...args);
         if (value !== -1) return value;
@@ -187,8 +190,9 @@ function loadNative(): Native {
 
   return {
     library: `koffi ${koffi.version}`,
-    pageSize: declare('sysconf', 'long', ['int'])(SC_PAGESIZE),
+    pageSize: libc.func('sysconf', 'long', ['int'])(SC_PAGESIZE) as number,
     mmap(address, length, protection, flags, fd, offset) {
+      if (isTracing) traceNativeCall('mmap', [address, length, protection, flags, fd, offset]);
       const result = mmapCall(address, length, protection, flags, fd, offset);
       if (result === MAP_FAILED) throw systemError(koffi.errno(), 'mmap');
       return result;

@@ -35,7 +35,7 @@ export interface BlockLayout {
 }
 
 /** Page areas start at multiples of this, counted from the start of the file. */
-export const PAGES_ALIGNMENT = 2 ** 20;
+const PAGES_ALIGNMENT = 2 ** 20;
 
 /** What a block's place depends on. */
 export interface BlockShape {

@@ -205,9 +205,17 @@ export class QemuStream {
     this.#endEvents = () => void events.return?.();
     void (async () => {
       try {
-        for await (const { event } of events) {
-          if (event === 'STOP') this.#noteStop();
-          else this.#downtime.stop();
+        let stoppedAt: number | undefined;
+        for await (const { event, timestamp } of events) {
+          const at = timestamp.seconds * 1000 + timestamp.microseconds / 1000;
+          if (event === 'STOP') {
+            stoppedAt = at;
+            this.#noteStop();
+          } else {
+            // By QEMU's clock: after a short stop both events arrive at once.
+            this.#downtime.stop(stoppedAt === undefined ? undefined : Math.max(0, at - stoppedAt));
+            stoppedAt = undefined;
+          }
         }
       } catch {
         // The monitor is gone; everything else that uses it says so.
@@ -278,8 +286,9 @@ class Stopwatch {
     this.#since ??= performance.now();
   }
 
-  stop(): void {
-    this.#total = this.elapsed();
+  /** @param lasted for how long it ran, where somebody knows better */
+  stop(lasted?: number): void {
+    this.#total = lasted === undefined || this.#since === undefined ? this.elapsed() : this.#total + lasted;
     this.#since = undefined;
   }
 

@@ -16,7 +16,7 @@ export type ConnectionCounter = (typeof COUNTERS)[number];
  * - `holding`: waits for the other connections at a SYNC, or to be told where pages go.
  * - `ended`: the sender has closed it.
  */
-export const ACTIVITIES = ['working', 'reading', 'holding', 'ended'] as const;
+const ACTIVITIES = ['working', 'reading', 'holding', 'ended'] as const;
 
 export type Activity = (typeof ACTIVITIES)[number];
 

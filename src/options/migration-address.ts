@@ -127,7 +127,7 @@ function asAddress(addr: ChannelArgument['addr']): MigrationAddress {
 }
 
 /** `file:PATH[,offset=N]`, `exec:COMMAND`, `tcp:…`, `unix:…`, `vsock:…`, `fd:…`, `rdma:…`. */
-export function parseMigrationUri(profile: QemuProfile, uri: string): MigrationAddress {
+function parseMigrationUri(profile: QemuProfile, uri: string): MigrationAddress {
   const rest = (scheme: string) => uri.slice(scheme.length);
   if (uri.startsWith('exec:')) return { transport: 'exec', args: ['/bin/sh', '-c', rest('exec:')] };
   if (uri.startsWith('rdma:')) return { transport: 'rdma', ...parseInet(rest('rdma:')) };
@@ -144,7 +144,7 @@ export function parseMigrationUri(profile: QemuProfile, uri: string): MigrationA
 }
 
 /** `file:` came with 8.2; a profile that adds mapped-ram to an older release adds it too. */
-export function servesFiles(profile: QemuProfile): boolean {
+function servesFiles(profile: QemuProfile): boolean {
   return isAtLeast(profile.release, [8, 2]) || profile.added.has('mapped-ram');
 }
 

@@ -50,7 +50,7 @@ export function checkParameters(candidate: MigrationParameters, context: Paramet
 }
 
 /** The name as range errors spell it. */
-export function underscored(name: string): string {
+function underscored(name: string): string {
   return name.replaceAll('-', '_');
 }
 

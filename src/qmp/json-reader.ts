@@ -25,7 +25,7 @@ export interface JsonLimits {
   readonly maxDepth: number;
 }
 
-export const DEFAULT_JSON_LIMITS: JsonLimits = { maxBytes: 64 << 20, maxTokens: 2 << 20, maxDepth: 1024 };
+const DEFAULT_JSON_LIMITS: JsonLimits = { maxBytes: 64 << 20, maxTokens: 2 << 20, maxDepth: 1024 };
 
 type State =
   | 'start'

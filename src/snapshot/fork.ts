@@ -94,7 +94,7 @@ async function forkChecked(options: ForkOptions): Promise<ForkedVms> {
     throw common.reason;
   }
   running.sort((a, b) => cloneNumber(a) - cloneNumber(b));
-  const totalTimeMs = performance.now() - startedAt;
+  const totalTimeMs = Math.round((performance.now() - startedAt) * 10) / 10;
   const check = await factory.check(running, options);
   return new ForkedVms(running, factory.directory, totalTimeMs, factory.temporary, factory.watch(), check);
 }

@@ -40,7 +40,7 @@ const RecordSchema = v.object({
   ranges: v.array(v.tuple([count, count])),
 });
 
-export function prefetchRecordPath(file: string): string {
+function prefetchRecordPath(file: string): string {
   return `${file}.prefetch`;
 }
 

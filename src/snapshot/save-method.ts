@@ -33,7 +33,7 @@ export interface MethodChoice {
 }
 
 /** QEMU has `direct-io` from this release on; without it, native saving goes through the page cache. */
-export const NATIVE_SINCE = [9, 1] as const;
+const NATIVE_SINCE = [9, 1] as const;
 
 /**
  * Takes the first of these that fits: `incremental`, for a stopped save of a resumed VM; `shared`, which no stream or bitmap of QEMU's slows down; `native`, where QEMU

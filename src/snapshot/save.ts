@@ -307,18 +307,17 @@ function methodWishes({ options, choice }: SaveRun): MethodWishes {
   };
 }
 
-function streamSource({ options, channels }: SaveRun, vm: QemuVm): QemuStreamSource {
+function streamSource(run: SaveRun, vm: QemuVm): QemuStreamSource {
+  const { options } = run;
   const { live = false, background = false, compression = 'none' } = options;
   const mode: StreamMode = background
     ? { kind: 'background' }
     : live === false
       ? { kind: 'stopped' }
       : { kind: 'live', ...(live === true ? {} : live) };
-  return new QemuStreamSource(vm, {
-    mode,
-    channels: streamChannels(vm, options, whyNotConnectable(vm) === undefined, channels),
-    compression,
-  });
+  const channels = streamChannels(vm, options, whyNotConnectable(vm) === undefined, run.channels);
+  if (channels === 0) run.channelsReason = 'the stream comes through a single connection';
+  return new QemuStreamSource(vm, { mode, channels, compression });
 }
 
 async function saveBuiltin(run: SaveRun, guest: BuiltinGuest, startedAt: number): Promise<SaveResult> {

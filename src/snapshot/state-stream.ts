@@ -102,7 +102,7 @@ export async function writeStateStream(
 }
 
 /** Runs of pages whose bit is clear although their slots, or parts of them, are not holes. */
-export function* staleRuns(block: ImageBlock, file: number): Generator<{ first: number; count: number }> {
+function* staleRuns(block: ImageBlock, file: number): Generator<{ first: number; count: number }> {
   const { pagesOffset, usedLength, pageSize, bitmap } = block;
   let next = 0;
   for (const { start, end } of dataExtents(file, pagesOffset, pagesOffset + usedLength)) {

@@ -22,7 +22,7 @@ const COMPLETE_MAGIC = 'LibvirtQemudSave';
 const PARTIAL_MAGIC = 'LibvirtQemudPart';
 
 /** Formats by their number in the header. */
-export const LIBVIRT_FORMATS = ['raw', 'gzip', 'bzip2', 'xz', 'lzop', 'zstd', 'sparse'] as const;
+const LIBVIRT_FORMATS = ['raw', 'gzip', 'bzip2', 'xz', 'lzop', 'zstd', 'sparse'] as const;
 
 export type LibvirtFormat = (typeof LIBVIRT_FORMATS)[number];
 
@@ -68,20 +68,6 @@ export function decodeLibvirtHeader(bytes: Uint8Array): LibvirtHeader | undefine
     cookieOffset: view.getUint32(32, littleEndian),
     littleEndian,
   };
-}
-
-/** @throws RangeError when `format` is `undefined`, for which there is no number */
-export function encodeLibvirtHeader(header: LibvirtHeader): Uint8Array {
-  if (header.format === undefined) throw new RangeError('a libvirt header needs a known format');
-  const bytes = new Uint8Array(LIBVIRT_HEADER_BYTES);
-  bytes.set(new TextEncoder().encode(header.complete ? COMPLETE_MAGIC : PARTIAL_MAGIC));
-  const view = new DataView(bytes.buffer);
-  view.setUint32(16, header.version, header.littleEndian);
-  view.setUint32(20, header.dataLength, header.littleEndian);
-  view.setUint32(24, header.wasRunning ? 1 : 0, header.littleEndian);
-  view.setUint32(28, LIBVIRT_FORMATS.indexOf(header.format), header.littleEndian);
-  view.setUint32(32, header.cookieOffset, header.littleEndian);
-  return bytes;
 }
 
 /** Domain XML and cookie from the `dataLength` bytes behind the header. */

@@ -22,19 +22,19 @@ import { MapramError } from '../errors.js';
  * `page_count` is 512 KiB / page size, and the array always has that many entries.
  */
 export const MULTIFD_MAGIC = 0x11223344;
-export const MULTIFD_VERSION = 1;
+const MULTIFD_VERSION = 1;
 export const MULTIFD_INITIAL_PACKET_BYTES = 64;
 
 /** What to call a channel that has no other name. */
 const CHANNEL = 'a multifd channel';
 
 /** What one packet carries at most, and the unit in which QEMU hands out work to channels. */
-export const MULTIFD_PACKET_PAYLOAD_BYTES = 512 * 1024;
+const MULTIFD_PACKET_PAYLOAD_BYTES = 512 * 1024;
 
 const FIXED_BYTES = 320;
 const BLOCK_NAME_AT = 64;
 
-export const MultifdFlag = {
+const MultifdFlag = {
   SYNC: 0x01,
   /** Mask of the compression method. */
   METHOD: 0x3e,

@@ -37,13 +37,7 @@ export interface OperationEntry {
 }
 
 /** What an operation is begun with. */
-export interface Work {
-  readonly kind: string;
-  readonly title: string;
-  readonly vm?: string;
-  readonly file?: string;
-  readonly directory?: string;
-  readonly disk?: 'write' | 'read';
+export interface Work extends Pick<OperationEntry, 'kind' | 'title' | 'vm' | 'file' | 'directory' | 'disk'> {
   run(context: WorkContext): Promise<{ result: object; verdict?: string }>;
 }
 

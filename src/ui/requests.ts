@@ -27,7 +27,7 @@ const channels = v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.max
 const flag = v.optional(v.boolean(), false);
 
 /** The address that stands for a builtin guest yet to be made. */
-export const NEW_BUILTIN = 'builtin';
+const NEW_BUILTIN = 'builtin';
 
 const SaveRequest = v.strictObject({
   kind: v.literal('save'),

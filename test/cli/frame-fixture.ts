@@ -20,10 +20,11 @@ const echo: CommandDescription = {
   async run([vm, size], { directIo, channels }, context) {
     context.print('at once');
     context.progress({ phase: 'ram', bytes: 1, totalBytes: 2, pages: 0, rate: 10 });
+    // Right behind the first, before anything slow: too soon to be told.
+    context.progress({ phase: 'ram', bytes: 1, totalBytes: 2, pages: 0, rate: 11 });
     // A bar is drawn once this is loaded.
     await import('log-update');
     await setImmediate();
-    context.progress({ phase: 'ram', bytes: 1, totalBytes: 2, pages: 0, rate: 11 });
     context.progress({ phase: 'ram', bytes: 2, totalBytes: 2, pages: 1, rate: 12 });
     context.warn('first line\nsecond line');
     return { fields: { vm, size, directIo, channels, big: 2n ** 64n - 1n }, text: 'done' };

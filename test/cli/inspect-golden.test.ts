@@ -1,34 +1,21 @@
 import assert from 'node:assert/strict';
-import { closeSync, mkdtempSync, openSync, rmSync, truncateSync, writeSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
 import { deviceTree } from '../../src/cli/device-tree.js';
 import { inspect } from '../../src/snapshot/inspect.js';
-import { expectedOf, goldenBytes, goldenNames, register } from '../golden/golden-file.js';
+import { expectedOf, goldenNames, register } from '../golden/golden-file.js';
+import { unpack } from '../inside/unpack.js';
 
 const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-inspect-'));
 after(() => rmSync(root, { recursive: true }));
-
-/** Writes a golden file with holes where it has zeros, as QEMU left it. */
-function unpack(name: string): string {
-  const file = path.join(root, name);
-  const bytes = goldenBytes(name);
-  const fd = openSync(file, 'w');
-  for (let at = 0; at < bytes.length; at += 4096) {
-    const piece = bytes.subarray(at, at + 4096);
-    if (piece.some((byte) => byte !== 0)) writeSync(fd, piece, 0, piece.length, at);
-  }
-  closeSync(fd);
-  truncateSync(file, bytes.length);
-  return file;
-}
 
 for (const name of goldenNames('mapped-ram')) {
   test(`a real file is shown as QEMU knows it: ${name}`, async () => {
     const expected = expectedOf(name);
     const found = await inspect({
-      file: unpack(name),
+      file: unpack(root, name),
       ...(expected.offset === 0 ? {} : { offset: expected.offset }),
     });
     assert.equal(found.complete, true);

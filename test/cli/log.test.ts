@@ -67,6 +67,11 @@ test('DEBUG=mapram:syscalls shows the calls of every thread, and no contents', a
     calls.some((line) => / (?:link|rename) .*traced\.mapram$/.test(line)),
     stderr,
   );
+  for (const call of ['mmap', 'munmap', 'fallocate', 'memfd_create', 'lseek', 'flock'])
+    assert.ok(
+      calls.some((line) => line.includes(` ${call}(`)),
+      `no ${call}`,
+    );
 });
 
 test('DEBUG takes lists and wildcards', () => {

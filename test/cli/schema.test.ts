@@ -7,7 +7,7 @@ import { Ajv2020 } from 'ajv/dist/2020.js';
 import { jsonSchema } from '../../src/cli/commands/schema.js';
 import { allCommands } from '../../src/cli/registry.js';
 import { DESCRIBED_COMMANDS, type DescribedCommand } from '../../src/cli/result-schemas.js';
-import { type CliRun, runCli } from './run-cli.js';
+import { type CliRun, type RunOptions, runCli } from './run-cli.js';
 
 const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-schema-'));
 after(() => rmSync(root, { recursive: true }));
@@ -22,14 +22,29 @@ async function validatorOf(name: string) {
   );
 }
 
-async function assertFits(args: readonly string[], expectedCode = 0): Promise<CliRun> {
-  const run = await runCli([...args, '--json'], { env: { PATH: root } });
+async function assertFits(
+  args: readonly string[],
+  expectedCode = 0,
+  options: RunOptions = {},
+): Promise<CliRun> {
+  const run = await runCli([...args, '--json'], { ...options, env: { PATH: root } });
   assert.equal(run.code, expectedCode, run.stderr);
   const validate = await validatorOf(args[0] as string);
   for (const line of run.lines)
     assert.ok(validate(line), `${JSON.stringify(line).slice(0, 2000)}\n${JSON.stringify(validate.errors)}`);
   assert.equal(run.result.result, args[0]);
   return run;
+}
+
+/** Tells a command to end with the first that it writes. */
+function untilReady(): RunOptions {
+  let told = false;
+  return {
+    onStdout(child) {
+      if (!told) child.kill('SIGTERM');
+      told = true;
+    },
+  };
 }
 
 test('every command has a schema', async () => {
@@ -48,6 +63,16 @@ test('real output fits: save, restore, inspect, verify, diff, convert', async ()
   const { result } = await assertFits(['diff', file, second]);
   assert.ok((result.devices as unknown[]).length > 0, 'the guest has gone on');
   await assertFits(['convert', file, path.join(root, 'raw'), '--to', 'raw']);
+});
+
+test('real output fits: demo, and what serves until it is told to end', async () => {
+  await assertFits(['demo', root]);
+  const { lines } = await assertFits(['ui', root, '--no-find-running', '--no-speed-trial'], 0, untilReady());
+  assert.match(String(lines[0]?.url), /^http:\/\/127\.0\.0\.1:/);
+  const serving = ['--qmp', path.join(root, 'qmp'), '--metrics', 'tcp:127.0.0.1:0'];
+  const { lines: monitored } = await assertFits(['monitor', guest, ...serving], 0, untilReady());
+  assert.equal(monitored[0]?.ready, 'monitor');
+  assert.match(String(monitored[0]?.metrics), /^http:\/\/127\.0\.0\.1:/);
 });
 
 test('real output fits: doctor, completion, schema', async () => {

@@ -19,7 +19,7 @@ function onTerminal(args: string, env: Record<string, string>): string {
 
 test('on a terminal a bar shows the progress and is gone at the end', needsScript, () => {
   const shown = onTerminal('echo vm', {});
-  assert.match(shown, /ram +█{12}░{12} {2}50 % {2}1 B of 2 B {2}10 B\/s/);
+  assert.match(shown, /ram +█{12}░{12} {2}50 % {2}1 B of 2 B {2}11 B\/s/);
   assert.match(shown, /ram +█{24} 100 %/);
   // The last frame is erased before the warning, and nothing is drawn after it.
   const warning = shown.indexOf('mapram: warning: ');

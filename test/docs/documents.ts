@@ -7,12 +7,14 @@ import { repositoryRoot } from '../support/environment.js';
 export interface CodeBlock {
   /** `docs/page.md:12` */
   readonly where: string;
+  readonly language: string;
   readonly code: string;
 }
 
 /** Pages written by hand, as paths in the repository. */
 export const pages = [
   'README.md',
+  'examples/README.md',
   ...readdirSync(path.join(repositoryRoot, 'docs')).map((name) => `docs/${name}`),
 ].filter((name) => name.endsWith('.md'));
 
@@ -20,20 +22,80 @@ export function readPage(page: string): string {
   return readFileSync(path.join(repositoryRoot, page), 'utf8');
 }
 
-/** The blocks of a page that are marked with one of these languages. */
+/** The blocks of a page, of all languages or those that are given. */
 export function codeBlocks(page: string, ...languages: string[]): CodeBlock[] {
   const text = readPage(page);
-  const pattern = new RegExp(`^\`\`\`(?:${languages.join('|')})\\n(.*?)^\`\`\`$`, 'gms');
-  return [...text.matchAll(pattern)].map(({ index, 1: code = '' }) => ({
-    where: `${page}:${text.slice(0, index).split('\n').length}`,
+  return [...text.matchAll(/^```(\w*)\n(.*?)^```$/gms)]
+    .filter(([, language = '']) => languages.length === 0 || languages.includes(language))
+    .map(({ index, 1: language = '', 2: code = '' }) => ({
+      where: `${page}:${text.slice(0, index).split('\n').length}`,
+      language,
+      code,
+    }));
+}
+
+/**
+ * Whether a block wants more than this repository's own command: a VM, or programs that are set up for the tests in `test/qemu`.
+ * Those are carried out by test/qemu/documents.test.ts, all others by the tests beside this file.
+ */
+export function needsVm({ code }: CodeBlock): boolean {
+  return /(?<!\w)\/(?:run|srv|dev)\/|\/var\/lib\/vm\b|'tcp:|\b(?:resume|fork|ClonePool)\b|^(?:qemu-system-\w+|gdb) /m.test(
     code,
-  }));
+  );
+}
+
+/** What a newcomer types to install and try it: test/docs/readme.test.ts. */
+export const isFirstTry = ({ code }: CodeBlock): boolean => /^npm ci$/m.test(code);
+
+export interface Session {
+  readonly where: string;
+  readonly command: string;
+  /** What stood on the terminal afterwards. */
+  readonly shown: string;
+}
+
+/** The `console` blocks of a page: a command behind `$ `, and what it printed. */
+export function sessions(page: string): Session[] {
+  return codeBlocks(page, 'console').map(({ where, code }) => {
+    const [first = '', ...lines] = code.split('\n');
+    if (!first.startsWith('$ ')) throw new Error(`${where}: no command`);
+    return { where, command: first.slice(2), shown: lines.join('\n') };
+  });
+}
+
+/**
+ * Output as it is shown in a document, to be found in what was really printed: numbers, units, paths below /tmp, dates and identifiers may be
+ * others, and `…` on a line of its own stands for any lines.
+ */
+export function shapeOf(shown: string): RegExp {
+  const literal = (text: string) => text.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&').replaceAll(/ {2,}/g, ' +');
+  const changing =
+    /\/tmp\/\S+|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b\d{4}-\d\d-\d\dT[\d:.]+Z|0x[0-9a-f]+|\d+(?:\.\d+)*(?: (?:[KMGT]i)?B\b| m?s\b)?/g;
+  const line = (text: string): string => {
+    let pattern = '';
+    let end = 0;
+    for (const { 0: found, index } of text.matchAll(changing)) {
+      pattern += literal(text.slice(end, index)) + patternFor(found);
+      end = index + found.length;
+    }
+    return `${pattern}${literal(text.slice(end))} *\\n`;
+  };
+  const lines = shown.trimEnd().split('\n');
+  return new RegExp(`^${lines.map((text) => (text === '…' ? '(?:.*\\n)*?' : line(text))).join('')}`, 'm');
+}
+
+function patternFor(found: string): string {
+  if (found.startsWith('/')) return '\\/\\S+';
+  if (found.startsWith('0x')) return '0x[0-9a-f]+';
+  if (/[T-]/.test(found)) return '[\\w:.-]+';
+  if (/B$/.test(found)) return '\\d+(?:\\.\\d+)? (?:[KMGT]i)?B';
+  if (/s$/.test(found)) return '\\d+(?:\\.\\d+)? m?s';
+  return '\\d+(?:\\.\\d+)*';
 }
 
 /** Files that the documents speak of, and the golden file that each stands for. */
 const FILES: Readonly<Record<string, string>> = {
   'vm.img': 'pc-10.0-mapped-ram',
-  'vm.mapram': 'pc-10.0-mapped-ram',
   'monday.img': 'pc-10.0-mapped-ram',
   'before.img': 'pc-10.0-mapped-ram',
   'tuesday.img': 'pc-10.0-mapped-ram-live',

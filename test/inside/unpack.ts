@@ -7,7 +7,7 @@ import { MemorySource } from '../../src/mapped-ram/byte-source.js';
 import { expectedOf, goldenBytes } from '../golden/golden-file.js';
 
 /** Writes bytes with holes where there are zeros, as QEMU leaves its files. */
-export function writeSparse(file: string, bytes: Uint8Array): string {
+function writeSparse(file: string, bytes: Uint8Array): string {
   const fd = openSync(file, 'w');
   for (let at = 0; at < bytes.length; at += 4096) {
     const piece = bytes.subarray(at, at + 4096);

@@ -14,10 +14,10 @@ import { MappedRamImage } from '../../src/mapped-ram/image.js';
 import { ImageWriter } from '../../src/mapped-ram/image-writer.js';
 import { writeFully } from '../../src/mapped-ram/positional-write.js';
 import { decodeDevice } from '../../src/stream/device-decoder.js';
-import { encodeLibvirtHeader, type LibvirtHeader } from '../../src/stream/libvirt-header.js';
 import { encodeSections } from '../../src/stream/stream-writer.js';
 import { appendDescriptionKey } from '../../src/stream/vmdescription-text.js';
 import { expectedOf, goldenBytes } from '../golden/golden-file.js';
+import { encodeLibvirtHeader } from '../support/libvirt-header.js';
 
 const PAGE = 4096;
 const folder = mkdtempSync(path.join(tmpdir(), 'mapram-image-'));
@@ -59,7 +59,7 @@ function be64(value: number): Uint8Array {
 }
 
 describe('what is no mapped-ram image', () => {
-  const libvirt: LibvirtHeader = {
+  const libvirt = {
     ...{ complete: true, version: 2, dataLength: 100, wasRunning: true, format: 'zstd' as const },
     ...{ cookieOffset: 0, littleEndian: true },
   };
@@ -121,7 +121,7 @@ describe('what is no mapped-ram image', () => {
 
 test('the stream is found behind the header of a libvirt sparse image', async () => {
   const { offset } = expectedOf('pc-10.0-mapped-ram-offset');
-  const header: LibvirtHeader = {
+  const header: Parameters<typeof encodeLibvirtHeader>[0] = {
     ...{ complete: true, version: 2, dataLength: offset - 92, wasRunning: true, format: 'sparse' },
     ...{ cookieOffset: 0, littleEndian: true },
   };

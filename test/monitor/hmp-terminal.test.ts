@@ -78,8 +78,9 @@ test('on a pipe there is output alone', async (t) => {
   const output = new PassThrough();
   input.end('migrate_set_parameter direct-io on\nmigrate_set_parameter direct-io maybe\n\ninfo status');
   await monitor.serveHmp(new StreamChannel(input, output), { terminal: false });
+  output.end();
   assert.equal(
-    output.read()?.toString(),
+    (await output.toArray()).join(''),
     "Error: Parameter 'direct-io' expects 'on' or 'off'\nVM status: paused (prelaunch)\n",
   );
   assert.equal(monitor.options.parameters['direct-io'], true);

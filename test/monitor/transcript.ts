@@ -24,7 +24,7 @@ export function readTranscript(version: string, name: string): TranscriptLine[] 
     .map(parseLine);
 }
 
-export function parseJson(text: string): JsonValue {
+function parseJson(text: string): JsonValue {
   const [message] = [...new JsonReader().push(Buffer.from(`${text}\n`))];
   if (message?.value === undefined) throw new Error(`not JSON: ${text}`);
   return message.value;

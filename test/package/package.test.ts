@@ -19,6 +19,7 @@ import { after, before, describe, test } from 'node:test';
 import { publint } from 'publint';
 import { formatMessage } from 'publint/utils';
 import { repositoryRoot } from '../support/environment.js';
+import { registryProblem } from '../support/registry.js';
 
 const work = mkdtempSync(path.join(os.tmpdir(), 'mapram-package-'));
 after(() => rmSync(work, { recursive: true, force: true }));
@@ -149,6 +150,23 @@ describe('installed in an empty folder', { skip: registryProblem() }, () => {
     assert.match(stdout, /native calls: work \(koffi/);
   });
 
+  /** The other lines that `npm run test:nodes` runs all tests under; their packages hold the runtime and nothing else. */
+  for (const major of ['22', '24', '26']) {
+    test(`the whole round works under Node.js ${major}`, () => {
+      const name = `node-${process.platform}-${process.arch}`;
+      const place = path.join(work, `node-${major}`);
+      mkdirSync(place);
+      writeFileSync(path.join(place, 'package.json'), '{"private":true}\n');
+      npm(place, 'install', '--prefer-offline', '--no-audit', '--no-fund', `${name}@${major}`);
+      const node = path.join(place, 'node_modules', name, 'bin', 'node');
+      assert.match(run(node, '--version').stdout, new RegExp(`^v${major}\\.`));
+      const program = path.join(folder, 'node_modules', 'mapram', 'dist', 'cli', 'main.js');
+      const { status, stdout, stderr } = run(node, program, 'demo', work);
+      assert.equal(status, 0, stderr);
+      assert.match(stdout, /\nAll good in /);
+    });
+  }
+
   test('the manual page and no file of the repository beside it', () => {
     const installed = path.join(folder, 'node_modules', 'mapram');
     assert.match(readFileSync(path.join(installed, 'dist', 'mapram.1'), 'utf8'), /^\.TH MAPRAM 1/);
@@ -182,16 +200,4 @@ function typescript(): string {
 function bytesOf(file: string): ArrayBuffer {
   const bytes = readFileSync(file);
   return bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length) as ArrayBuffer;
-}
-
-/** Why nothing can be installed here, or false. */
-function registryProblem(): string | false {
-  const { status } = spawnSync('npm', [
-    'view',
-    'koffi',
-    'version',
-    '--fetch-retries=0',
-    '--fetch-timeout=10000',
-  ]);
-  return status === 0 ? false : 'no package registry can be reached';
 }

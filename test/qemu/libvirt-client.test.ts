@@ -1,31 +1,19 @@
 /**
- * libvirt, which knows nothing of mapram, drives a QEMU 7.2 through it: saves and restores by `mapped-ram`, `multifd` and
- * `direct-io`, which that QEMU lacks.
+ * libvirt, which knows nothing of mapram: it drives a QEMU 7.2 through it, saves and restores by `mapped-ram`, `multifd` and
+ * `direct-io`, which that QEMU lacks; and mapram resumes what it has saved.
  */
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { checkImage } from '../../src/mapped-ram/check-image.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
+import { codeBlocks, putProgram } from '../docs/documents.js';
 import { needs, qemuProgram, repositoryRoot } from '../support/environment.js';
-
-/** Since when libvirt saves in QEMU's mapped-ram form. */
-const SPARSE_SINCE = [11, 2] as const;
-
-function whyNoLibvirt(): string | false {
-  const wanted = `needs libvirt ${SPARSE_SINCE.join('.')} or later (bookworm-backports: libvirt-clients libvirt-daemon-driver-qemu)`;
-  try {
-    const version = execFileSync('virsh', ['--version'], { encoding: 'utf8' }).trim();
-    const [major = 0, minor = 0] = version.split('.').map(Number);
-    const [sinceMajor, sinceMinor] = SPARSE_SINCE;
-    return major > sinceMajor || (major === sinceMajor && minor >= sinceMinor) ? false : wanted;
-  } catch {
-    return wanted;
-  }
-}
+import { QmpSession } from '../support/qmp-session.js';
+import { killProcessesWith } from '../support/resumed-guest.js';
 
 const QEMU_CONF = `
 save_image_format = "sparse"
@@ -38,11 +26,17 @@ user = "${os.userInfo().username}"
 group = "+${process.getgid?.()}"
 `;
 
-const domain = (emulator: string) => `
+interface Domain {
+  name: string;
+  machine: string;
+  emulator: string;
+}
+
+const domainXml = ({ name, machine, emulator }: Domain) => `
 <domain type='qemu'>
-  <name>front</name>
+  <name>${name}</name>
   <memory unit='MiB'>64</memory>
-  <os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os>
+  <os><type arch='x86_64' machine='${machine}'>hvm</type></os>
   <cpu mode='custom' match='exact'><model fallback='allow'>qemu64</model></cpu>
   <devices>
     <emulator>${emulator}</emulator>
@@ -52,22 +46,16 @@ const domain = (emulator: string) => `
 
 /** libvirt within one virsh, without a daemon: its VMs end with it, unless they are left. */
 class Virsh {
-  readonly folder: string;
   readonly #child;
   #output = '';
   #wake = () => {};
   #ended = false;
 
   constructor(folder: string) {
-    this.folder = folder;
     // Into a pipe it would print only when it ends.
-    this.#child = spawn(
-      'stdbuf',
-      ['-oL', 'virsh', '-c', `qemu:///embed?root=${path.join(folder, 'libvirt')}`],
-      {
-        stdio: ['pipe', 'pipe', 'pipe'],
-      },
-    );
+    this.#child = spawn('stdbuf', ['-oL', 'virsh', '-c', connectionIn(folder)], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+    });
     this.#child.once('exit', () => {
       this.#ended = true;
       this.#wake();
@@ -97,59 +85,66 @@ class Virsh {
   }
 
   async quit(): Promise<void> {
+    if (this.#ended) return;
     this.#child.stdin.end('quit\n');
-    if (!this.#ended) await new Promise((resolve) => this.#child.once('exit', resolve));
+    await new Promise((resolve) => this.#child.once('exit', resolve));
   }
 }
 
-async function startLibvirt(t: TestContext): Promise<Virsh> {
-  // Paths of Unix sockets are short.
-  const folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-lv-'));
+/** Its connection, without a daemon. */
+const connectionIn = (folder: string) => `qemu:///embed?root=${path.join(folder, 'libvirt')}`;
+
+/** A libvirt with a running VM. */
+async function startLibvirt(
+  t: TestContext,
+  folder: string,
+  name: string,
+  machine: string,
+  emulator: string,
+): Promise<Virsh> {
   mkdirSync(path.join(folder, 'libvirt/etc'), { recursive: true });
   writeFileSync(path.join(folder, 'libvirt/etc/qemu.conf'), QEMU_CONF);
-  const main = path.join(repositoryRoot, 'build/src/cli/main.js');
-  const { program, args } = qemuProgram('7.2');
-  const scripts = {
-    mapram: `exec ${process.execPath} ${main} "$@"`,
-    qemu: `exec ${program} ${args.join(' ')} "$@"`,
-  };
-  for (const [name, line] of Object.entries(scripts)) {
-    writeFileSync(path.join(folder, name), `#!/bin/sh\n${line}\n`);
-    chmodSync(path.join(folder, name), 0o755);
-  }
-  const emulator = path.join(folder, 'emulator');
-  const template = readFileSync(path.join(repositoryRoot, 'docs/libvirt-emulator.sh'), 'utf8');
-  writeFileSync(
-    emulator,
-    template
-      .replace(/^QEMU=.*/m, `QEMU=${path.join(folder, 'qemu')}`)
-      .replace(/^MAPRAM=.*/m, `MAPRAM=${path.join(folder, 'mapram')}`),
-  );
-  chmodSync(emulator, 0o755);
-  writeFileSync(path.join(folder, 'domain.xml'), domain(emulator));
+  writeFileSync(path.join(folder, 'domain.xml'), domainXml({ name, machine, emulator }));
   const virsh = new Virsh(folder);
   t.after(async () => {
-    await virsh.run('destroy front').catch(() => {});
     await virsh.quit();
+    killProcessesWith(folder);
     rmSync(folder, { recursive: true, force: true });
   });
+  await virsh.run(`create ${folder}/domain.xml`);
   return virsh;
 }
 
-const skip = whyNoLibvirt() || needs({ qemu: '7.2' }).skip;
+/** Paths of Unix sockets are short. */
+const makeFolder = () => mkdtempSync(path.join(os.tmpdir(), 'mapram-lv-'));
+
+/** docs/libvirt-emulator.sh, with a QEMU 7.2 and the mapram of this repository. */
+function emulatorIn(folder: string): string {
+  putProgram(path.join(folder, 'bin'), main);
+  const { program, args } = qemuProgram('7.2');
+  const qemu = path.join(folder, 'bin', 'qemu');
+  writeFileSync(qemu, `#!/bin/sh\nexec ${program} ${args.join(' ')} "$@"\n`, { mode: 0o755 });
+  const emulator = path.join(folder, 'emulator');
+  const template = readFileSync(path.join(repositoryRoot, 'docs/libvirt-emulator.sh'), 'utf8')
+    .replace(/^QEMU=.*/m, `QEMU=${qemu}`)
+    .replace(/^MAPRAM=.*/m, `MAPRAM=${path.join(folder, 'bin', 'mapram')}`);
+  writeFileSync(emulator, template, { mode: 0o755 });
+  return emulator;
+}
+
+const main = path.join(repositoryRoot, 'build/src/cli/main.js');
 
 test('virsh saves and restores a QEMU 7.2 by mapped-ram, multifd and direct-io', {
-  skip,
+  ...needs({ qemu: '7.2', tools: ['virsh'] }),
   timeout: 180_000,
 }, async (t) => {
-  const virsh = await startLibvirt(t);
-  const { folder } = virsh;
+  const folder = makeFolder();
+  const virsh = await startLibvirt(t, folder, 'front', 'pc-q35-7.2', emulatorIn(folder));
   const memory = async (name: string) => {
     const file = path.join(folder, name);
     await virsh.run(`qemu-monitor-command front --hmp 'pmemsave 0 0x100000 "${file}"'`);
     return readFileSync(file);
   };
-  await virsh.run(`create ${folder}/domain.xml`);
   assert.match(await virsh.run('qemu-monitor-command front --hmp "info version"'), /7\.2\./);
   await virsh.run('suspend front');
   const before = await memory('before');
@@ -168,4 +163,35 @@ test('virsh saves and restores a QEMU 7.2 by mapped-ram, multifd and direct-io',
   assert.ok((await memory('after')).equals(before));
   await virsh.run('resume front');
   assert.match(await virsh.run('list'), /front\s+running/);
+});
+
+const [translated] = codeBlocks('docs/libvirt.md', 'sh').filter(({ code }) => code.includes('virsh'));
+
+test(`${translated?.where}: mapram resumes what virsh has saved, without libvirt`, {
+  ...needs({ qemu: '10.0', tools: ['virsh', 'jq'] }),
+  timeout: 180_000,
+}, async (t) => {
+  const folder = makeFolder();
+  const virsh = await startLibvirt(t, folder, 'web', 'q35', qemuProgram('10.0').program);
+  await virsh.run(`save web ${folder}/web.save --image-format sparse`);
+  await virsh.quit();
+
+  putProgram(path.join(folder, 'bin'), main);
+  mkdirSync(path.join(folder, 'run'));
+  const script = translated?.code.replaceAll('/run/', `${folder}/run/`) ?? '';
+  const { status, stderr } = spawnSync('/bin/bash', ['-euc', script], {
+    cwd: folder,
+    encoding: 'utf8',
+    env: {
+      ...process.env,
+      PATH: `${folder}/bin:${process.env.PATH}`,
+      VIRSH_DEFAULT_CONNECT_URI: connectionIn(folder),
+    },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  assert.equal(status, 0, stderr);
+  const qmp = await QmpSession.open(path.join(folder, 'run', 'web.qmp'));
+  assert.equal((await qmp.execute<{ status: string }>('query-status')).status, 'running');
+  assert.equal((await qmp.execute<{ name: string }>('query-name')).name, 'web');
+  qmp.close();
 });

@@ -1,25 +1,17 @@
 /** Files of mapram know how their VM was started: resuming needs nothing else. */
+
 import assert from 'node:assert/strict';
 import { appendFileSync, chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { MapramError, type MapramErrorCode } from '../../src/errors.js';
 import { fork } from '../../src/snapshot/fork.js';
 import { planResume, resume } from '../../src/snapshot/resume.js';
 import { save } from '../../src/snapshot/save.js';
 import { needs } from '../support/environment.js';
+import { failsWith } from '../support/fails-with.js';
 import { startVm } from '../support/qemu.js';
 import { consoleIn, killProcessesWith, processesWith } from '../support/resumed-guest.js';
-
-function failsWith(code: MapramErrorCode, pattern: RegExp) {
-  return (error: unknown) => {
-    assert.ok(error instanceof MapramError, String(error));
-    assert.equal(error.code, code, error.message);
-    assert.match(error.message, pattern);
-    return true;
-  };
-}
 
 describe('a file that mapram has saved', needs({ qemu: '10.0', guest: 'tiny', tools: ['qemu-img'] }), () => {
   const quiet = { onWarning: () => {} };

@@ -1,4 +1,5 @@
 /** Resuming from files, against real QEMUs: the guest goes on where it was, and the file stays as it was. */
+
 import assert from 'node:assert/strict';
 import {
   closeSync,
@@ -19,14 +20,16 @@ import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { jsonSchema } from '../../src/cli/commands/schema.js';
-import { MapramError, type MapramErrorCode } from '../../src/errors.js';
+import { MapramError } from '../../src/errors.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
 import { planResume, type ResumeOptions, resume } from '../../src/snapshot/resume.js';
 import { type SaveOptions, save } from '../../src/snapshot/save.js';
-import { encodeLibvirtHeader, LIBVIRT_HEADER_BYTES } from '../../src/stream/libvirt-header.js';
+import { LIBVIRT_HEADER_BYTES } from '../../src/stream/libvirt-header.js';
 import { runCli } from '../cli/run-cli.js';
 import { startBootedVm } from '../support/booted-vm.js';
 import { needs, qemuProgram } from '../support/environment.js';
+import { failsWith } from '../support/fails-with.js';
+import { encodeLibvirtHeader } from '../support/libvirt-header.js';
 import { saveMappedRam } from '../support/native-migration.js';
 import { sha256 } from '../support/probes.js';
 import { startVm, type TestVm, type VmOptions } from '../support/qemu.js';
@@ -113,16 +116,6 @@ async function plantStaleSlots(file: string, every: number): Promise<number> {
   }
   closeSync(fd);
   return planted;
-}
-
-function failsWith(code: MapramErrorCode, pattern: RegExp) {
-  return (error: unknown) => {
-    assert.ok(error instanceof MapramError, String(error));
-    assert.equal(error.code, code, error.message);
-    assert.match(error.message, pattern);
-    assert.doesNotMatch(error.message, /\n/);
-    return true;
-  };
 }
 
 describe('resume of a small guest', needs({ qemu: '10.0', guest: 'tiny' }), () => {

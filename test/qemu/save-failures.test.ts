@@ -1,4 +1,5 @@
 /** Whatever goes wrong with a save or a load: one clear sentence, the VM as before, nothing half-written left. */
+
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import {
@@ -18,6 +19,7 @@ import { MapramError, type MapramErrorCode } from '../../src/errors.js';
 import { restore } from '../../src/snapshot/restore.js';
 import { type SaveOptions, save } from '../../src/snapshot/save.js';
 import { needs } from '../support/environment.js';
+import { failsWith } from '../support/fails-with.js';
 import { startVm, type TestVm } from '../support/qemu.js';
 
 let folder: string;
@@ -25,16 +27,6 @@ before(() => {
   folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-failures-'));
 });
 after(() => rmSync(folder, { recursive: true, force: true }));
-
-function failsWith(code: MapramErrorCode, pattern: RegExp) {
-  return (error: unknown) => {
-    assert.ok(error instanceof MapramError, String(error));
-    assert.equal(error.code, code, error.message);
-    assert.match(error.message, pattern);
-    assert.doesNotMatch(error.message, /\n/);
-    return true;
-  };
-}
 
 async function migrationOptions(vm: TestVm): Promise<unknown> {
   return {

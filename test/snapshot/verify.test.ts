@@ -19,16 +19,8 @@ import { type SaveOptions, save } from '../../src/snapshot/save.js';
 import { type VerifyProblem, verify } from '../../src/snapshot/verify.js';
 import { expectedOf, goldenBytes, goldenNames } from '../golden/golden-file.js';
 import { Folder, placesOf, writeSealedImage } from '../manifest/sample.js';
+import { failsWith } from '../support/fails-with.js';
 import { flipBits } from '../trust/bit-flips.js';
-
-function failsWith(code: string, pattern: RegExp) {
-  return (error: unknown) => {
-    assert.ok(error instanceof MapramError, String(error));
-    assert.equal(error.code, code, error.message);
-    assert.match(error.message, pattern);
-    return true;
-  };
-}
 
 function flip(file: string, offset: number, bit = 0): void {
   const fd = openSync(file, 'r+');

@@ -3,18 +3,17 @@ import { test } from 'node:test';
 import {
   decodeLibvirtData,
   decodeLibvirtHeader,
-  encodeLibvirtHeader,
   LIBVIRT_HEADER_BYTES,
-  type LibvirtHeader,
   libvirtMark,
 } from '../../src/stream/libvirt-header.js';
+import { encodeLibvirtHeader } from '../support/libvirt-header.js';
 
-const HEADER: LibvirtHeader = {
+const HEADER = {
   complete: true,
   version: 2,
   dataLength: 70_000,
   wasRunning: true,
-  format: 'sparse',
+  format: 'sparse' as const,
   cookieOffset: 4000,
   littleEndian: true,
 };
@@ -44,7 +43,6 @@ test('an unknown format is said so, an unknown version is none', () => {
   const decoded = decodeLibvirtHeader(bytes);
   assert.ok(decoded);
   assert.equal(decoded.format, undefined);
-  assert.throws(() => encodeLibvirtHeader(decoded), RangeError);
   bytes.fill(9, 16, 20);
   assert.equal(decodeLibvirtHeader(bytes), undefined);
   assert.equal(decodeLibvirtHeader(bytes.subarray(0, 91)), undefined);

@@ -19,6 +19,8 @@ export interface QemuProgram {
 interface Environment {
   qemu: Partial<Record<QemuName, QemuProgram>>;
   kernel?: string;
+  /** Modules of that kernel for a virtio network card, in the order in which they are loaded. */
+  modules?: string[];
   busybox?: string;
   tools: string[];
 }
@@ -39,10 +41,12 @@ export type GuestName = 'tiny' | 'linux' | 'none';
 export interface Needs {
   qemu?: QemuName | readonly QemuName[];
   guest?: GuestName;
+  /** The Linux guest can have a virtio network card. */
+  virtioNet?: boolean;
   tools?: readonly string[];
 }
 
-function missing({ qemu = [], guest = 'none', tools = [] }: Needs): string[] {
+function missing({ qemu = [], guest = 'none', virtioNet = false, tools = [] }: Needs): string[] {
   const qemus = typeof qemu === 'string' ? [qemu] : qemu;
   const programs = new Set(tools);
   if (guest !== 'none') for (const name of ['as', 'ld']) programs.add(name);
@@ -50,6 +54,7 @@ function missing({ qemu = [], guest = 'none', tools = [] }: Needs): string[] {
   return [
     ...qemus.filter((name) => environment.qemu[name] === undefined).map((name) => `QEMU ${name}`),
     ...(guest === 'linux' && environment.kernel === undefined ? ['a kernel'] : []),
+    ...(virtioNet && environment.modules === undefined ? ["the kernel's modules for virtio-net"] : []),
     ...(guest === 'linux' && environment.busybox === undefined ? ['busybox'] : []),
     ...[...programs].filter((name) => !environment.tools.includes(name)),
   ];
@@ -83,4 +88,6 @@ export function programPath(name: string): string {
 }
 
 export const kernelFile = (): string => found(environment.kernel, 'the Linux kernel');
+export const virtioNetModules = (): string[] =>
+  found(environment.modules, 'what the kernel needs for virtio-net');
 export const busyboxFile = (): string => found(environment.busybox, 'busybox');

@@ -46,14 +46,18 @@ export function tinyGuest(): string {
   return cached('tiny.elf', [source], link.join(' '), (output) => assemble(source, ['--32'], link, output));
 }
 
-/** An initramfs for `-initrd`: busybox, `init` (guests/linux-init.sh unless given) and guests/churn.s. */
-export function linuxInitramfs(init: string = path.join(sources, 'linux-init.sh')): string {
+/** An initramfs for `-initrd`: busybox, `init` (guests/linux-init.sh unless given), guests/churn.s, and in `/modules` those given. */
+export function linuxInitramfs(
+  init: string = path.join(sources, 'linux-init.sh'),
+  modules: readonly string[] = [],
+): string {
   const churn = path.join(sources, 'churn.s');
   const pack = 'find . | LC_ALL=C sort | cpio --quiet -o -H newc | gzip -1 -n';
-  return cached('initramfs.gz', [init, churn, busyboxFile()], pack, (output) => {
+  return cached('initramfs.gz', [init, churn, busyboxFile(), ...modules], pack, (output) => {
     const tree = `${output}.tree`;
-    for (const folder of ['bin', 'proc', 'dev', 'tmp'])
+    for (const folder of ['bin', 'proc', 'dev', 'tmp', ...(modules.length > 0 ? ['modules'] : [])])
       mkdirSync(path.join(tree, folder), { recursive: true });
+    for (const file of modules) copyFileSync(file, path.join(tree, 'modules', path.basename(file)));
     copyFileSync(busyboxFile(), path.join(tree, 'bin', 'busybox'));
     copyFileSync(init, path.join(tree, 'init'));
     chmodSync(path.join(tree, 'init'), 0o755);

@@ -4,6 +4,7 @@ import { Waiters } from './deadline.js';
 
 export interface QmpEvent {
   event: string;
+  timestamp: { seconds: number; microseconds: number };
   data?: Record<string, unknown>;
 }
 

@@ -94,6 +94,8 @@ async function run(vm: VmAddress, options: MonitorOptions, context: CommandConte
     listening.hmp = (await opened.listenHmp(hmp)).address;
     context.print(`HMP on ${listening.hmp}`);
   }
+  // People were told as each began.
+  if (context.json) context.ready(listening, '');
   const stop = () => void opened.close();
   context.signal.addEventListener('abort', stop, { once: true });
   try {

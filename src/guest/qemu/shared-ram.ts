@@ -88,7 +88,7 @@ export async function blockNotShared(vm: QemuVm): Promise<string | undefined> {
 }
 
 /** Whether QEMU leaves the block out of the stream under `x-ignore-shared`. */
-export async function isIgnoredWhenShared(vm: QemuVm, idstr: string): Promise<boolean> {
+async function isIgnoredWhenShared(vm: QemuVm, idstr: string): Promise<boolean> {
   const backend = await memoryBackend(vm, idstr);
   return backend !== undefined && isIgnored(vm, backend);
 }

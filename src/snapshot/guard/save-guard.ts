@@ -121,7 +121,7 @@ export async function assertNotAbandoned(vm: QemuVm): Promise<void> {
 }
 
 /** The guard has another working directory. */
-export function absoluteAddress(address: string): string {
+function absoluteAddress(address: string): string {
   const parsed = parseSocketAddress(address);
   return 'path' in parsed ? path.resolve(parsed.path) : address;
 }

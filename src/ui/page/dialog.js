@@ -6,7 +6,7 @@ import { button, element, uniqueId } from './elements.js';
  * @param {Node[]} content
  * @param {{ narrow?: boolean, onClose?: () => void }} [options]
  */
-export function openDialog(title, content, { narrow = false, onClose = () => {} } = {}) {
+function openDialog(title, content, { narrow = false, onClose = () => {} } = {}) {
   const id = uniqueId('dialog');
   const dialog = element(
     'dialog',
