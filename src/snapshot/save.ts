@@ -307,7 +307,11 @@ function methodWishes({ options, choice }: SaveRun): MethodWishes {
   };
 }
 
-function streamSource({ options, channels }: SaveRun, vm: QemuVm): QemuStreamSource {
+function streamSource(run: SaveRun, vm: QemuVm): QemuStreamSource {
+  const { options } = run;
+  const channels = streamChannels(vm, options, whyNotConnectable(vm) === undefined, run.channels);
+  // Neighbouring pages come by different channels: of hashes that may be used, only this one can be computed meanwhile.
+  if (channels > 0 && run.checksums === 'xxh64') run.checksums = 'xxh64-pages';
   const { live = false, background = false, compression = 'none' } = options;
   const mode: StreamMode = background
     ? { kind: 'background' }
@@ -316,7 +320,7 @@ function streamSource({ options, channels }: SaveRun, vm: QemuVm): QemuStreamSou
       : { kind: 'live', ...(live === true ? {} : live) };
   return new QemuStreamSource(vm, {
     mode,
-    channels: streamChannels(vm, options, whyNotConnectable(vm) === undefined, channels),
+    channels,
     compression,
   });
 }
