@@ -57,7 +57,7 @@ const saveResult = shape<SaveResult>()({
   downtimeMs: ms,
   synced: flag,
   id: text,
-  checksums: v.picklist(['xxh64', 'sha256-128', 'none']),
+  checksums: v.picklist(['xxh64', 'xxh64-pages', 'sha256-128', 'none']),
   signed: flag,
   qemuVersion: v.exactOptional(text),
   base: v.exactOptional(v.strictObject({ file: text, changedPages: count, shared: flag })),

@@ -84,6 +84,19 @@ export class PageBitmap {
     this.changeRange(first, count, 0xff);
   }
 
+  /** As `setRange`. Returns whether all of them were clear; of several threads only one is told so of a page. */
+  claimRange(first: number, count: number): boolean {
+    this.check(first, count);
+    let clear = true;
+    for (let page = first; page < first + count; ) {
+      const length = Math.min(8 - (page & 7), first + count - page);
+      const mask = (0xff >> (8 - length)) << (page & 7);
+      if ((Atomics.or(this.bytes, Math.floor(page / 8), mask) & mask) !== 0) clear = false;
+      page += length;
+    }
+    return clear;
+  }
+
   clearRange(first: number, count: number): void {
     this.check(first, count);
     this.changeRange(first, count, 0);

@@ -7,11 +7,10 @@ import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { errorReason, MapramError } from '../errors.js';
 import { O_DIRECT } from '../io/direct-io-support.js';
 import { closeFile, openFile } from '../io/open-file.js';
-import { ArrivalDigester } from '../multifd/arrival-digester.js';
+import { arrivalDigester } from '../multifd/arrival-digester.js';
 import { readFull, SocketInput } from '../multifd/channel-input.js';
-import { createChunkHasher } from '../multifd/chunk-hash.js';
 import { ConnectionState } from '../multifd/connection-state.js';
-import { PagePlacer, type PlacedBlock } from '../multifd/page-placer.js';
+import { PagePlacer } from '../multifd/page-placer.js';
 import { receiveSocketChannel } from '../multifd/socket-channel-receiver.js';
 import { SyncBarrier } from '../multifd/sync-barrier.js';
 import {
@@ -152,17 +151,9 @@ async function waitForPlace(placerName: string): Promise<{ placer: PagePlacer; m
   if (barrier.aborted) throw new AbortedError();
   const { path, direct, blocks } = message.place;
   fd = openFile(path, constants.O_RDWR | (direct ? O_DIRECT : 0));
-  const digester = await digesterFor(blocks);
+  const digester = await arrivalDigester(blocks, setup.connections);
   placer = new PagePlacer(fd, { name: placerName, direct, blocks, ...(digester ? { digester } : {}) });
   return { placer, message };
-}
-
-/** With several connections none sees all pages of a chunk. */
-async function digesterFor(blocks: readonly PlacedBlock[]): Promise<ArrivalDigester | undefined> {
-  const shapes = new Map(blocks.flatMap(({ idstr, digests }) => (digests ? [[idstr, digests]] : [])));
-  const [first] = shapes.values();
-  if (first === undefined || setup.connections > 1) return undefined;
-  return new ArrivalDigester(await createChunkHasher(first.algorithm), shapes);
 }
 
 function synchronize(who: string): void {

@@ -1,16 +1,101 @@
 /**
- * Digests pages as they arrive on the one connection of a plain stream. QEMU sends RAM in ascending order, so most
- * chunks come once and in one go:
- *
- * ```
- * arriving     | chunk 0 pages … | chunk 1 pages … | chunk 0 page | …
- * chunk 0        hashed … done                       stale: no digest any more
- * ```
- *
- * A chunk with pages out of order, or pages that come again, is left without a digest: it must be read back at the end.
+ * Digests pages as they arrive on the connections of a stream, so that the file need not be read back for them. What was
+ * digested and then came again is left to be read at the end.
  */
-import type { ChunkHasher } from './chunk-hash.js';
+import { type ChunkHasher, createChunkHasher, createPageSum, type PageSum } from './chunk-hash.js';
 import { CHUNK_STATE, DigestTable, type DigestTableShape } from './digest-table.js';
+
+export interface ArrivalDigester {
+  /**
+   * Whole pages that are now present, from `offset` of the block on.
+   *
+   * @param first whether none of them was present before
+   */
+  pages(idstr: string, offset: number, bytes: Uint8Array, first: boolean): void;
+  /** Pages that were present and are zero now, or changed in a way that is not known here. */
+  changed(idstr: string, offset: number, length: number): void;
+  /** No pages come any more. */
+  finish(): void;
+}
+
+/** What is known of a block whose pages arrive. */
+export interface ArrivingBlock {
+  idstr: string;
+  pageSize: number;
+  /** The table to fill; without one the block is not digested. */
+  digests?: DigestTableShape;
+}
+
+/**
+ * @param connections by which pages come, each with a digester of its own
+ * @returns undefined where pages cannot be digested as they arrive
+ */
+export async function arrivalDigester(
+  blocks: readonly ArrivingBlock[],
+  connections: number,
+): Promise<ArrivalDigester | undefined> {
+  const shapes = new Map(blocks.flatMap(({ idstr, digests }) => (digests ? [[idstr, digests]] : [])));
+  const [first] = shapes.values();
+  const [block] = blocks;
+  if (first === undefined || block === undefined) return undefined;
+  const { algorithm } = first;
+  if (algorithm === 'xxh64-pages') return new SummedArrivals(await createPageSum(block.pageSize), shapes);
+  return connections === 1
+    ? new OrderedArrivals(await createChunkHasher(algorithm, block.pageSize), shapes)
+    : undefined;
+}
+
+/** Runs of pages, cut at the ends of chunks. */
+function* chunksOf(
+  chunkBytes: number,
+  offset: number,
+  bytes: Uint8Array,
+): Generator<{ chunk: number; at: number; part: Uint8Array }> {
+  for (let done = 0; done < bytes.length; ) {
+    const at = offset + done;
+    const chunk = Math.floor(at / chunkBytes);
+    const end = Math.min(bytes.length, (chunk + 1) * chunkBytes - offset);
+    yield { chunk, at, part: bytes.subarray(done, end) };
+    done = end;
+  }
+}
+
+function* chunkNumbers(chunkBytes: number, offset: number, length: number): Generator<number> {
+  const last = Math.floor((offset + length - 1) / chunkBytes);
+  for (let chunk = Math.floor(offset / chunkBytes); chunk <= last; chunk++) yield chunk;
+}
+
+/** On several connections at once, in any order: each adds what it gets to the sums that all share. */
+class SummedArrivals implements ArrivalDigester {
+  readonly #sum: PageSum;
+  readonly #tables = new Map<string, DigestTable>();
+
+  constructor(sum: PageSum, shapes: ReadonlyMap<string, DigestTableShape>) {
+    this.#sum = sum;
+    for (const [idstr, shape] of shapes) this.#tables.set(idstr, new DigestTable(shape));
+  }
+
+  pages(idstr: string, offset: number, bytes: Uint8Array, first: boolean): void {
+    const table = this.#tables.get(idstr);
+    if (!table) return;
+    if (!first) {
+      this.changed(idstr, offset, bytes.length);
+      return;
+    }
+    for (const { chunk, at, part } of chunksOf(table.shape.chunkBytes, offset, bytes)) {
+      if (table.state(chunk) !== CHUNK_STATE.stale) table.add(chunk, this.#sum(part, at));
+    }
+  }
+
+  changed(idstr: string, offset: number, length: number): void {
+    const table = this.#tables.get(idstr);
+    if (!table) return;
+    for (const chunk of chunkNumbers(table.shape.chunkBytes, offset, length))
+      table.setState(chunk, CHUNK_STATE.stale);
+  }
+
+  finish(): void {}
+}
 
 const UNTOUCHED = 0;
 const TOUCHED = 1;
@@ -38,40 +123,37 @@ interface OpenChunk {
   next: number;
 }
 
-export class ArrivalDigester {
+/**
+ * On the one connection of a plain stream. QEMU sends RAM in ascending order, so most chunks come once and in one go:
+ *
+ * ```
+ * arriving     | chunk 0 pages … | chunk 1 pages … | chunk 0 page | …
+ * chunk 0        hashed … done                       stale: no digest any more
+ * ```
+ */
+class OrderedArrivals implements ArrivalDigester {
   readonly #hasher: ChunkHasher;
   readonly #blocks = new Map<string, DigestedBlock>();
   #open: OpenChunk | undefined;
 
-  /** @param shapes the tables to fill, by the idstr of their blocks; blocks without one are not digested */
   constructor(hasher: ChunkHasher, shapes: ReadonlyMap<string, DigestTableShape>) {
     this.#hasher = hasher;
     for (const [idstr, shape] of shapes) this.#blocks.set(idstr, new DigestedBlock(shape));
   }
 
-  /** Whole pages that are now present, from `offset` of the block on. */
   pages(idstr: string, offset: number, bytes: Uint8Array): void {
     const block = this.#blocks.get(idstr);
     if (!block) return;
-    const { chunkBytes } = block;
-    for (let done = 0; done < bytes.length; ) {
-      const at = offset + done;
-      const chunk = Math.floor(at / chunkBytes);
-      const end = Math.min(bytes.length, (chunk + 1) * chunkBytes - offset);
-      this.#take(block, chunk, at, bytes.subarray(done, end));
-      done = end;
-    }
+    for (const { chunk, at, part } of chunksOf(block.chunkBytes, offset, bytes))
+      this.#take(block, chunk, at, part);
   }
 
-  /** Pages that were present and are zero now, or changed in a way that is not known here. */
   changed(idstr: string, offset: number, length: number): void {
     const block = this.#blocks.get(idstr);
     if (!block) return;
-    const last = Math.floor((offset + length - 1) / block.chunkBytes);
-    for (let chunk = Math.floor(offset / block.chunkBytes); chunk <= last; chunk++) this.#spoil(block, chunk);
+    for (const chunk of chunkNumbers(block.chunkBytes, offset, length)) this.#spoil(block, chunk);
   }
 
-  /** No pages come any more. */
   finish(): void {
     const open = this.#open;
     if (!open) return;
@@ -91,7 +173,7 @@ export class ArrivalDigester {
     }
     if (this.#open === undefined || at < this.#open.next) this.#spoil(block, chunk);
     else {
-      this.#hasher.update(bytes);
+      this.#hasher.update(bytes, at);
       this.#open.next = at + bytes.length;
     }
   }

@@ -90,17 +90,17 @@ export class ChunkDigester {
   #hashMemory(memory: RegionMemory, start: number, end: number): void {
     let reached = start;
     for (const extent of memory.extents(start, end)) {
-      this.#hashZeros(extent.start - reached);
-      this.hasher.update(memory.read(extent.start, extent.end - extent.start));
+      this.#hashZeros(reached, extent.start - reached);
+      this.hasher.update(memory.read(extent.start, extent.end - extent.start), extent.start);
       reached = extent.end;
     }
-    this.#hashZeros(end - reached);
+    this.#hashZeros(reached, end - reached);
   }
 
-  #hashZeros(length: number): void {
+  #hashZeros(offset: number, length: number): void {
     if (length === 0) return;
     this.#zeros ??= Buffer.alloc(this.setup.chunkBytes);
-    this.hasher.update(this.#zeros.subarray(0, length));
+    this.hasher.update(this.#zeros.subarray(0, length), offset);
   }
 
   #hashImage(
@@ -117,7 +117,7 @@ export class ChunkDigester {
       } catch {
         return CHUNK_STATE.unreadable;
       }
-      this.hasher.update(target);
+      this.hasher.update(target, at - pagesOffset);
     }
     return undefined;
   }

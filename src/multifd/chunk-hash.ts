@@ -1,20 +1,23 @@
-/** The hashes that chunks of pages are given, for damage (`xxh64`) or against forgery (`sha256-128`). */
+/** The hashes that chunks of pages are given, for damage (`xxh64`, `xxh64-pages`) or against forgery (`sha256-128`). */
 import { createHash } from 'node:crypto';
 import createXxhash from 'xxhash-wasm';
 
 /**
- * - `xxh64`: XXH64, seed 0, big-endian. 5 GB/s a core and a chance of 2^-64 to miss damage, but anybody can make other contents
- *   with the same digest.
+ * - `xxh64`: XXH64, seed 0, big-endian, over all pages one behind the other. 5 GB/s a core and a chance of 2^-64 to miss damage,
+ *   but anybody can make other contents with the same digest.
+ * - `xxh64-pages`: the sum, modulo 2^64, little-endian, of XXH64 of each page, its number in the block as the seed. As good, at two
+ *   thirds of the speed, and it does not matter in which order pages come: for those that arrive on several channels at once.
  * - `sha256-128`: the first 128 bits of SHA-256. 1.8 GB/s a core with SHA instructions; what a signature needs.
  */
 export type DigestAlgorithm = keyof typeof DIGEST_BYTES;
 
 /** Bytes of one digest. */
-export const DIGEST_BYTES = { xxh64: 8, 'sha256-128': 16 } as const;
+export const DIGEST_BYTES = { xxh64: 8, 'xxh64-pages': 8, 'sha256-128': 16 } as const;
 
 /** Hashes one chunk after the other. */
 export interface ChunkHasher {
-  update(bytes: Uint8Array): void;
+  /** @param offset of whole pages, in their block */
+  update(bytes: Uint8Array, offset: number): void;
   /** Writes the digest of all updates since the last call into `target` and begins anew. */
   finish(target: Uint8Array): void;
 }
@@ -22,8 +25,24 @@ export interface ChunkHasher {
 /** What goes into the hash at once: copied to the WebAssembly memory, it is still in the processor's cache when read. */
 const SLICE_BYTES = 128 * 1024;
 
-export async function createChunkHasher(algorithm: DigestAlgorithm): Promise<ChunkHasher> {
-  return algorithm === 'xxh64' ? xxh64Hasher(await createXxhash()) : sha256Hasher();
+export async function createChunkHasher(algorithm: DigestAlgorithm, pageSize: number): Promise<ChunkHasher> {
+  if (algorithm === 'sha256-128') return sha256Hasher();
+  return algorithm === 'xxh64'
+    ? xxh64Hasher(await createXxhash())
+    : pageSumHasher(await createPageSum(pageSize));
+}
+
+/** What whole pages, from `offset` of their block on, add to the digest `xxh64-pages` of their chunk. */
+export type PageSum = (bytes: Uint8Array, offset: number) => bigint;
+
+export async function createPageSum(pageSize: number): Promise<PageSum> {
+  const { h64Raw } = await createXxhash();
+  return (bytes, offset) => {
+    let sum = 0n;
+    for (let at = 0; at < bytes.length; at += pageSize)
+      sum += h64Raw(bytes.subarray(at, at + pageSize), BigInt((offset + at) / pageSize));
+    return BigInt.asUintN(64, sum);
+  };
 }
 
 function xxh64Hasher({ create64 }: Awaited<ReturnType<typeof createXxhash>>): ChunkHasher {
@@ -36,6 +55,19 @@ function xxh64Hasher({ create64 }: Awaited<ReturnType<typeof createXxhash>>): Ch
     finish(target) {
       new DataView(target.buffer, target.byteOffset).setBigUint64(0, hash.digest());
       hash = create64();
+    },
+  };
+}
+
+function pageSumHasher(pageSum: PageSum): ChunkHasher {
+  let sum = 0n;
+  return {
+    update(bytes, offset) {
+      sum += pageSum(bytes, offset);
+    },
+    finish(target) {
+      new DataView(target.buffer, target.byteOffset).setBigUint64(0, BigInt.asUintN(64, sum), true);
+      sum = 0n;
     },
   };
 }

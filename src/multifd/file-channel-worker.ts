@@ -41,8 +41,10 @@ class FileChannel {
 
   static async open(setup: ChannelSetup): Promise<FileChannel> {
     admit('worker');
-    const algorithm = setup.regions.find(({ digests }) => digests !== undefined)?.digests?.algorithm;
-    return new FileChannel(setup, algorithm && (await createChunkHasher(algorithm)));
+    const digested = setup.regions.find(({ digests }) => digests !== undefined);
+    const hasher =
+      digested?.digests && (await createChunkHasher(digested.digests.algorithm, digested.pageSize));
+    return new FileChannel(setup, hasher);
   }
 
   /** @throws ChannelIoError, and whatever else stops it; the other channels then stop too */

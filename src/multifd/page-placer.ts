@@ -50,7 +50,7 @@ export interface PagePlacerOptions {
   /** Whether the descriptor has O_DIRECT. */
   direct: boolean;
   blocks: readonly PlacedBlock[];
-  /** Told of all pages, where all come by here. */
+  /** Told of all pages that come by here. */
   digester?: ArrivalDigester;
 }
 
@@ -192,8 +192,8 @@ export class PagePlacer {
   #append(block: PlacerBlock, offset: number, length: number): void {
     const { idstr, pageSize, pagesOffset, present } = block;
     const bytes = this.#out.append(pagesOffset + offset, length);
-    this.#options.digester?.pages(idstr, offset, bytes);
-    present.setRange(offset / pageSize, length / pageSize);
+    const first = present.claimRange(offset / pageSize, length / pageSize);
+    this.#options.digester?.pages(idstr, offset, bytes, first);
     this.counters.normalPages += length / pageSize;
     this.counters.bytes += length;
   }

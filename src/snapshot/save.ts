@@ -309,14 +309,16 @@ function methodWishes({ options, choice }: SaveRun): MethodWishes {
 
 function streamSource(run: SaveRun, vm: QemuVm): QemuStreamSource {
   const { options } = run;
+  const channels = streamChannels(vm, options, whyNotConnectable(vm) === undefined, run.channels);
+  // Neighbouring pages come by different channels: of hashes that may be used, only this one can be computed meanwhile.
+  if (channels > 0 && run.checksums === 'xxh64') run.checksums = 'xxh64-pages';
+  if (channels === 0) run.channelsReason = 'the stream comes through a single connection';
   const { live = false, background = false, compression = 'none' } = options;
   const mode: StreamMode = background
     ? { kind: 'background' }
     : live === false
       ? { kind: 'stopped' }
       : { kind: 'live', ...(live === true ? {} : live) };
-  const channels = streamChannels(vm, options, whyNotConnectable(vm) === undefined, run.channels);
-  if (channels === 0) run.channelsReason = 'the stream comes through a single connection';
   return new QemuStreamSource(vm, { mode, channels, compression });
 }
 

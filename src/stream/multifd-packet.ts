@@ -29,7 +29,7 @@ export const MULTIFD_INITIAL_PACKET_BYTES = 64;
 const CHANNEL = 'a multifd channel';
 
 /** What one packet carries at most, and the unit in which QEMU hands out work to channels. */
-const MULTIFD_PACKET_PAYLOAD_BYTES = 512 * 1024;
+export const MULTIFD_PACKET_PAYLOAD_BYTES = 512 * 1024;
 
 const FIXED_BYTES = 320;
 const BLOCK_NAME_AT = 64;

@@ -16,8 +16,8 @@ import { after, before, test } from 'node:test';
 import fc from 'fast-check';
 import { installFaults } from '../../src/io/faults.js';
 import { PageBitmap } from '../../src/mapped-ram/bitmap.js';
-import { ArrivalDigester } from '../../src/multifd/arrival-digester.js';
-import { createChunkHasher } from '../../src/multifd/chunk-hash.js';
+import { arrivalDigester } from '../../src/multifd/arrival-digester.js';
+import { createChunkHasher, type DigestAlgorithm } from '../../src/multifd/chunk-hash.js';
 import { CHUNK_STATE, DigestTable } from '../../src/multifd/digest-table.js';
 import { PagePlacer, type PlacedBlock } from '../../src/multifd/page-placer.js';
 import { noPieces, releaseUnusedSlots } from '../../src/multifd/slot-allocation.js';
@@ -40,9 +40,14 @@ interface Placing {
   bitmap: PageBitmap;
   table: DigestTable;
   placer: PagePlacer;
+  /** All that place pages into the file, each for a connection of its own; the first is `placer`. */
+  placers: PagePlacer[];
 }
 
-async function withPlacer(work: (placing: Placing) => Promise<void>): Promise<void> {
+async function withPlacer(
+  work: (placing: Placing) => Promise<void>,
+  { algorithm = 'xxh64', connections = 1 }: { algorithm?: DigestAlgorithm; connections?: number } = {},
+): Promise<void> {
   const file = path.join(folder, 'file');
   const fd = openSync(
     file,
@@ -52,7 +57,7 @@ async function withPlacer(work: (placing: Placing) => Promise<void>): Promise<vo
   // As in a real one, where the device state lies behind; the kernel gives nothing back behind the end of a file.
   ftruncateSync(fd, pagesOffset + length + 4096);
   const bitmap = PageBitmap.shared(pageCount);
-  const table = DigestTable.create({ algorithm: 'xxh64', chunkBytes, length });
+  const table = DigestTable.create({ algorithm, chunkBytes, length });
   const block: PlacedBlock = {
     idstr: 'ram',
     usedLength: length,
@@ -60,13 +65,19 @@ async function withPlacer(work: (placing: Placing) => Promise<void>): Promise<vo
     pagesOffset,
     bitmap: bitmap.buffer as SharedArrayBuffer,
     allocated: noPieces(length),
+    digests: table.shape,
   };
-  const digester = new ArrivalDigester(await createChunkHasher('xxh64'), new Map([['ram', table.shape]]));
-  const placer = new PagePlacer(fd, { name: 'made', direct: true, blocks: [block], digester });
+  const placers: PagePlacer[] = [];
+  while (placers.length < connections) {
+    const digester = await arrivalDigester([block], connections);
+    const options = { name: 'made', direct: true, blocks: [block], ...(digester ? { digester } : {}) };
+    placers.push(new PagePlacer(fd, options));
+  }
   try {
-    await work({ fd, block, bitmap, table, placer });
+    const [placer] = placers as [PagePlacer];
+    await work({ fd, block, bitmap, table, placer, placers });
   } finally {
-    await placer.close();
+    for (const placer of placers) await placer.close();
     closeSync(fd);
     rmSync(file);
   }
@@ -162,29 +173,43 @@ test('a write that fails is told at the latest when everything is to be in the f
   });
 });
 
-test('digests are those of the pages, or missing where pages came again or out of order', async () => {
-  const hasher = await createChunkHasher('xxh64');
-  await fc.assert(
-    fc.asyncProperty(steps, (runs) =>
-      withPlacer(async ({ placer, table }) => {
-        const model = new Uint8Array(pageCount);
-        await play(placer, model, runs);
-        for (let chunk = 0; chunk < table.count; chunk++) {
-          if (table.state(chunk) !== CHUNK_STATE.done) continue;
-          const pages = model.subarray(
-            (chunk * chunkBytes) / pageSize,
-            ((chunk + 1) * chunkBytes) / pageSize,
-          );
-          for (const value of pages) if (value !== 0) hasher.update(pageOf(value));
-          const expected = Buffer.alloc(8);
-          hasher.finish(expected);
-          assert.deepEqual(Buffer.from(table.digest(chunk)), expected, `chunk ${chunk}`);
-        }
-      }),
-    ),
-    { numRuns: 60 },
-  );
-});
+/** The digest of a chunk of pages with a value each, 0 for those that are zero. */
+async function digestOf(algorithm: DigestAlgorithm, model: Uint8Array, chunk: number): Promise<Buffer> {
+  const hasher = await createChunkHasher(algorithm, pageSize);
+  const first = (chunk * chunkBytes) / pageSize;
+  for (const [index, value] of model.subarray(first, first + chunkBytes / pageSize).entries())
+    if (value !== 0) hasher.update(pageOf(value), (first + index) * pageSize);
+  const digest = Buffer.alloc(8);
+  hasher.finish(digest);
+  return digest;
+}
+
+for (const [algorithm, connections] of [
+  ['xxh64', 1],
+  ['xxh64-pages', 1],
+  ['xxh64-pages', 3],
+] as const) {
+  test(`${algorithm}, ${connections} connections: digests are those of the pages, or missing where pages came again`, async () => {
+    await fc.assert(
+      fc.asyncProperty(steps, (runs) =>
+        withPlacer(
+          async ({ placers, table }) => {
+            const model = new Uint8Array(pageCount);
+            for (const [step, run] of runs.entries())
+              await play(placers[step % connections] as PagePlacer, model, [run]);
+            for (let chunk = 0; chunk < table.count; chunk++) {
+              if (table.state(chunk) !== CHUNK_STATE.done) continue;
+              const expected = await digestOf(algorithm, model, chunk);
+              assert.deepEqual(Buffer.from(table.digest(chunk)), expected, `chunk ${chunk}`);
+            }
+          },
+          { algorithm, connections },
+        ),
+      ),
+      { numRuns: 40 },
+    );
+  });
+}
 
 test('pages in ascending order are all digested', async () => {
   await withPlacer(async ({ placer, table }) => {
@@ -195,6 +220,44 @@ test('pages in ascending order are all digested', async () => {
     ]);
     for (let chunk = 0; chunk < table.count; chunk++) assert.equal(table.state(chunk), CHUNK_STATE.done);
   });
+});
+
+test('pages that come once are all digested, in whatever order and by whichever connection', async () => {
+  const pages = Array.from({ length: pageCount }, (_, page) => page);
+  const orders = fc.shuffledSubarray(pages, { minLength: pageCount, maxLength: pageCount });
+  await fc.assert(
+    fc.asyncProperty(orders, (order) =>
+      withPlacer(
+        async ({ placers, table }) => {
+          const model = new Uint8Array(pageCount);
+          for (const [index, page] of order.entries()) {
+            const placer = placers[index % placers.length] as PagePlacer;
+            model[page] = 1 + (page % 255);
+            await placer.pages('ram', page * pageSize, [pageOf(1 + (page % 255))]);
+          }
+          for (const placer of placers) await placer.finish();
+          for (let chunk = 0; chunk < table.count; chunk++) {
+            assert.equal(table.state(chunk), CHUNK_STATE.done, `chunk ${chunk}`);
+            const expected = await digestOf('xxh64-pages', model, chunk);
+            assert.deepEqual(Buffer.from(table.digest(chunk)), expected, `chunk ${chunk}`);
+          }
+        },
+        { algorithm: 'xxh64-pages', connections: 4 },
+      ),
+    ),
+    { numRuns: 10 },
+  );
+});
+
+test('a page of which two connections bring a copy at once counts once, and its chunk is read again', async () => {
+  await withPlacer(
+    async ({ placers, table }) => {
+      for (const placer of placers) await placer.pages('ram', 0, [pageOf(3)]);
+      for (const placer of placers) await placer.finish();
+      assert.equal(table.state(0), CHUNK_STATE.stale);
+    },
+    { algorithm: 'xxh64-pages', connections: 2 },
+  );
 });
 
 test('space that was reserved for pages that never came is given back', async () => {

@@ -27,14 +27,14 @@ describe('system calls that fail', needs({ qemu: '10.0', guest: 'tiny' }), () =>
     test(`in a save by ${method}`, async (context) => {
       const own = path.join(folder, method);
       mkdirSync(own);
-      const counts = await walkSaves(vm, path.join(own, 'vm'), { method }, 2);
+      const counts = await walkSaves(vm, path.join(own, 'vm'), { method }, { most: 2 });
       context.diagnostic(JSON.stringify(counts));
       assert.ok(counts.failures > 5, JSON.stringify(counts));
     });
   }
   for (const method of ['native', 'stream'] as const) {
     test(`in a load by ${method}`, async (context) => {
-      const counts = await walkRestores(file(), { memory: 'shared-file' }, method, 2);
+      const counts = await walkRestores(file(), { memory: 'shared-file' }, method, { most: 2 });
       context.diagnostic(JSON.stringify(counts));
       assert.ok(counts.failures > 2, JSON.stringify(counts));
     });
@@ -42,7 +42,7 @@ describe('system calls that fail', needs({ qemu: '10.0', guest: 'tiny' }), () =>
   test('in a resume', async (context) => {
     const sockets = path.join(folder, 'sockets');
     mkdirSync(sockets);
-    const counts = await walkResumes(file(), vm, sockets, 3);
+    const counts = await walkResumes(file(), vm, sockets, { most: 3 });
     context.diagnostic(JSON.stringify(counts));
     assert.ok(counts.failures > 2, JSON.stringify(counts));
   });

@@ -31,7 +31,7 @@ for (const live of [false, true]) {
     await using vm = await BuiltinGuest.start({ ...GUEST, begin: 'running' });
     const run = () => save({ vm, file, live, force: true, channels: 2 });
     await run();
-    const faults = await faultsOf(run, live ? 3 : 9);
+    const faults = await faultsOf(run, { most: live ? 3 : 9 });
     assert.ok(faults.length > (live ? 15 : 25), `${faults.length} places`);
     const before = await resourcesInUse();
     let failures = 0;
@@ -69,7 +69,7 @@ test('loading', async () => {
   let faults: Fault[];
   {
     await using vm = await start();
-    faults = await faultsOf(() => load(vm), 5);
+    faults = await faultsOf(() => load(vm), { most: 5 });
   }
   const before = await resourcesInUse();
   for (const fault of [...faults, ...NUISANCES]) {

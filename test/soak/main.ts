@@ -1,5 +1,8 @@
 /**
- * The long form of tests that are short in CI, for nights: `npm run soak -- [fuzz|flips|walk|kills|saves|replies …] [--seed=N]`.
+ * The long form of tests that are short in CI, for nights:
+ * `npm run soak -- [fuzz|flips|walk|kills|saves|replies …] [--seed=N] [--count=N]`.
+ * A piece of a soak has the name of its part behind a colon: `walk:load-native`, `kills:stream`; a tenth of a walk is
+ * `walk:native --slice=1/10`.
  *
  *     fuzz    2,000,000 changed inputs for the readers
  *     flips   10,000 single-bit flips of a sealed file, verified one by one
@@ -22,7 +25,7 @@ import { startVm } from '../support/qemu.js';
 import { flipBits } from '../trust/bit-flips.js';
 import { killSaves } from '../trust/kill-save.js';
 import { saveAgainAndAgain } from '../trust/repeated-saves.js';
-import { walkRestores, walkResumes, walkSaves } from '../trust/vm-fault-walk.js';
+import { type WalkCounts, walkRestores, walkResumes, walkSaves } from '../trust/vm-fault-walk.js';
 
 const FUZZ_INPUTS = 2_000_000;
 const FLIPS = 10_000;
@@ -30,61 +33,78 @@ const KILLS = 300;
 const SAVES = 200;
 const DIFFERENTIAL_RUNS = 20_000;
 
+interface Wanted {
+  seed: number;
+  /** Of those that consist of several; all by default. */
+  part?: string | undefined;
+  /** Of inputs, flips, kills or saves. */
+  count?: number | undefined;
+  /** Of a walk. */
+  slice?: { part: number; of: number };
+}
+
 const soaks = {
-  async fuzz(seed: number): Promise<void> {
+  async fuzz({ seed, count = FUZZ_INPUTS }: Wanted): Promise<void> {
     const targets = await fuzzTargets();
     const totalWeight = targets.reduce((sum, { weight }) => sum + weight, 0);
     for (const target of targets) {
-      const report = await fuzz(target, Math.ceil((FUZZ_INPUTS * target.weight) / totalWeight), seed);
+      const report = await fuzz(target, Math.ceil((count * target.weight) / totalWeight), seed);
       console.log(`${target.name}: ${JSON.stringify(report)}`);
     }
   },
-  async flips(seed: number): Promise<void> {
+  async flips({ seed, count = FLIPS }: Wanted): Promise<void> {
     using folder = new Folder();
     const file = folder.file('vm');
     await writeSealedImage(file, { stale: [130, 150, 200, 201, 202] });
-    console.log(JSON.stringify(await flipBits(file, FLIPS, seed)));
+    console.log(JSON.stringify(await flipBits(file, count, seed)));
   },
-  async walk(): Promise<void> {
+  async walk({ part, slice }: Wanted): Promise<void> {
     using folder = new Folder();
     await using vm = await startVm({ memory: 'shared-file', guest: 'tiny' });
     const own = (name: string) => {
       mkdirSync(folder.file(name));
       return path.join(folder.file(name), 'vm');
     };
-    for (const method of ['shared', 'native', 'stream'] as const) {
-      const counts = await walkSaves(vm, own(method), { method }, Number.POSITIVE_INFINITY);
-      console.log(`save by ${method}: ${JSON.stringify(counts)}`);
-    }
-    const file = own('sound');
-    await save({ vm: vm.qmpPath, file, method: 'shared' });
-    for (const method of ['native', 'stream'] as const) {
-      const counts = await walkRestores(file, { memory: 'shared-file' }, method, Number.POSITIVE_INFINITY);
-      console.log(`load by ${method}: ${JSON.stringify(counts)}`);
-    }
-    const counts = await walkResumes(file, vm, path.dirname(own('sockets')), Number.POSITIVE_INFINITY);
-    console.log(`resume: ${JSON.stringify(counts)}`);
+    const sound = own('sound');
+    await save({ vm: vm.qmpPath, file: sound, method: 'shared' });
+    const all = { most: Number.POSITIVE_INFINITY, ...slice };
+    const loaded = { memory: 'shared-file' } as const;
+    const walks: Record<string, () => Promise<WalkCounts>> = {
+      shared: () => walkSaves(vm, own('shared'), { method: 'shared' }, all),
+      native: () => walkSaves(vm, own('native'), { method: 'native' }, all),
+      stream: () => walkSaves(vm, own('stream'), { method: 'stream' }, all),
+      'load-shared': () => walkRestores(sound, loaded, 'shared', all),
+      'load-native': () => walkRestores(sound, loaded, 'native', all),
+      'load-stream': () => walkRestores(sound, loaded, 'stream', all),
+      resume: () => walkResumes(sound, vm, path.dirname(own('sockets')), all),
+    };
+    for (const [name, walk] of partsOf(walks, part))
+      console.log(`walk:${name}: ${JSON.stringify(await walk())}`);
   },
-  async kills(seed: number): Promise<void> {
-    for (const method of ['shared', 'native', 'stream']) {
+  async kills({ seed, part, count = KILLS }: Wanted): Promise<void> {
+    const methods = { shared: 'shared', native: 'native', stream: 'stream' };
+    for (const [method] of partsOf(methods, part)) {
       using folder = new Folder();
       await using vm = await startVm({ memory: 'shared-file', guest: 'tiny' });
-      const counts = await killSaves(vm, folder.file('vm'), KILLS / 3, seed, ['--method', method]);
-      console.log(`${method}: ${JSON.stringify(counts)}`);
+      const counts = await killSaves(vm, folder.file('vm'), Math.ceil(count / 3), seed, ['--method', method]);
+      console.log(`kills:${method}: ${JSON.stringify(counts)}`);
     }
   },
-  async saves(seed: number): Promise<void> {
+  async saves({ seed, count = SAVES }: Wanted): Promise<void> {
     for (const qemu of ['10.0', '7.2'] as const) {
       await using vm = await startVm({ qemu, machine: 'pc', guest: 'tiny' });
-      const counts = await saveAgainAndAgain(vm, SAVES / 2, seed);
+      const counts = await saveAgainAndAgain(vm, Math.ceil(count / 2), seed);
       console.log(`QEMU ${qemu}: ${JSON.stringify(counts)}`);
     }
   },
-  async replies(seed: number): Promise<void> {
+  async replies({ seed, count = DIFFERENTIAL_RUNS }: Wanted): Promise<void> {
     const test = path.join(import.meta.dirname, '..', 'qemu', 'monitor-differential.test.js');
-    const { MAPRAM_DIFFERENTIAL_RUNS = String(DIFFERENTIAL_RUNS) } = process.env;
     const child = spawn(process.execPath, ['--enable-source-maps', '--test-reporter=spec', test], {
-      env: { ...process.env, MAPRAM_DIFFERENTIAL_RUNS, MAPRAM_DIFFERENTIAL_SEED: String(seed) },
+      env: {
+        ...process.env,
+        MAPRAM_DIFFERENTIAL_RUNS: String(count),
+        MAPRAM_DIFFERENTIAL_SEED: String(seed),
+      },
       stdio: 'inherit',
     });
     const [code] = await once(child, 'exit');
@@ -92,17 +112,34 @@ const soaks = {
   },
 };
 
+/** Those of a soak's parts that are wanted. */
+function partsOf<T>(parts: Record<string, T>, part: string | undefined): [string, T][] {
+  assert.ok(
+    part === undefined || part in parts,
+    `there is no part ${part}: ${Object.keys(parts).join(', ')}`,
+  );
+  return Object.entries(parts).filter(([name]) => part === undefined || part === name);
+}
+
 const words = process.argv.slice(2);
-const seed = Number(
-  words.find((word) => word.startsWith('--seed='))?.slice('--seed='.length) ?? Date.now() % 2 ** 31,
-);
-assert.ok(Number.isSafeInteger(seed), 'the seed is a whole number');
-const wanted = words.filter((word) => !word.startsWith('--'));
-for (const word of wanted) assert.ok(word in soaks, `there is no soak ${word}`);
+
+function numberFrom(option: string): number | undefined {
+  const given = words.find((word) => word.startsWith(`--${option}=`))?.slice(option.length + 3);
+  if (given === undefined) return undefined;
+  assert.ok(Number.isSafeInteger(Number(given)), `--${option} is a whole number`);
+  return Number(given);
+}
+
+const seed = numberFrom('seed') ?? Date.now() % 2 ** 31;
+const count = numberFrom('count');
+const [, slicePart = '1', sliceOf = '1'] =
+  words.map((word) => /^--slice=(\d+)\/(\d+)$/.exec(word)).find((found) => found !== null) ?? [];
+const slice = { part: Number(slicePart), of: Number(sliceOf) };
+const pieces = words.filter((word) => !word.startsWith('--')).map((word) => word.split(':'));
+for (const [name = ''] of pieces) assert.ok(name in soaks, `there is no soak ${name}`);
 console.log(`seed ${seed}`);
-for (const [name, soak] of Object.entries(soaks)) {
-  if (wanted.length > 0 && !wanted.includes(name)) continue;
+for (const [name, part] of pieces.length > 0 ? pieces : Object.keys(soaks).map((name) => [name])) {
   const startedAt = performance.now();
-  await soak(seed);
+  await soaks[name as keyof typeof soaks]({ seed, part, count, slice });
   console.log(`${name}: ${Math.round((performance.now() - startedAt) / 1000)} s`);
 }

@@ -20,8 +20,18 @@ const ERRNO: Record<IoCall, NonNullable<Fault['errno']>> = {
   worker: 'ENOMEM',
 };
 
-/** Counts the calls of a run without faults, and gives a fault for each of them, at most `most` of each kind. */
-export async function faultsOf(run: () => Promise<unknown>, most: number): Promise<Fault[]> {
+/** Which of all faults: at most `most` of each kind of call, and of those every `of`-th, from number `part` on. */
+export interface FaultChoice {
+  most: number;
+  part?: number;
+  of?: number;
+}
+
+/** Counts the calls of a run without faults, and gives a fault for each of them that is chosen. */
+export async function faultsOf(
+  run: () => Promise<unknown>,
+  { most, part = 1, of = 1 }: FaultChoice,
+): Promise<Fault[]> {
   using counting = installFaults([]);
   await run();
   const counts = counting.counts();
@@ -33,7 +43,7 @@ export async function faultsOf(run: () => Promise<unknown>, most: number): Promi
       nth: 1 + index * step,
       errno: ERRNO[call],
     }));
-  });
+  }).filter((_, index) => index % of === part - 1);
 }
 
 /** Calls that move less than asked, or take their time, all through an operation: none of them is a failure. */

@@ -15,7 +15,7 @@ import { verify } from '../../src/snapshot/verify.js';
 import { startVm, type TestVm, type VmOptions } from '../support/qemu.js';
 import { commandIn, processesWith } from '../support/resumed-guest.js';
 import { identity, settingsOf } from './before-and-after.js';
-import { describeFault, faultsOf, resourcesInUse } from './fault-walk.js';
+import { describeFault, type FaultChoice, faultsOf, resourcesInUse } from './fault-walk.js';
 
 /** How many calls failed, and how many of them made the operation fail. */
 export interface WalkCounts {
@@ -29,19 +29,19 @@ const SETTLING_MS = 10_000;
 /**
  * Saves `vm` over an existing file, with one call failing each time.
  *
- * @param most places a kind of call; the folder of `file` holds nothing else, and is the runtime directory meanwhile
+ * @param choice of the faults; the folder of `file` holds nothing else, and is the runtime directory meanwhile
  */
 export async function walkSaves(
   vm: TestVm,
   file: string,
   options: Omit<SaveOptions, 'vm' | 'file'>,
-  most: number,
+  choice: FaultChoice,
 ): Promise<WalkCounts> {
   const folder = path.dirname(file);
   const run = () => save({ vm: vm.qmpPath, file, force: true, channels: 2, ...options });
   return await inRuntimeDirectory(folder, async () => {
     await run();
-    const faults = await faultsOf(run, most);
+    const faults = await faultsOf(run, choice);
     const before = await resourcesInUse();
     const settings = await settingsOf(vm);
     let failures = 0;
@@ -73,14 +73,14 @@ export async function walkSaves(
 export async function walkRestores(
   file: string,
   vmOptions: VmOptions,
-  method: 'native' | 'stream',
-  most: number,
+  method: 'shared' | 'native' | 'stream',
+  choice: FaultChoice,
 ): Promise<WalkCounts> {
   const load = (vm: TestVm) => restore({ file, vm: vm.qmpPath, method, channels: 2, verify: true });
   let faults: Fault[];
   {
     await using vm = await startVm({ ...vmOptions, incoming: true });
-    faults = await faultsOf(() => load(vm), most);
+    faults = await faultsOf(() => load(vm), choice);
   }
   const before = await resourcesInUse();
   const old = identity(file);
@@ -109,7 +109,7 @@ export async function walkResumes(
   file: string,
   vm: TestVm,
   folder: string,
-  most: number,
+  choice: FaultChoice,
 ): Promise<WalkCounts> {
   const command = commandIn(vm, folder);
   const run = async () => {
@@ -117,7 +117,7 @@ export async function walkResumes(
     assert.equal(resumed.facts.runState, 'running');
     return await resumed.verified;
   };
-  const faults = await faultsOf(run, most);
+  const faults = await faultsOf(run, choice);
   const before = await resourcesInUse();
   const old = identity(file);
   let failures = 0;
