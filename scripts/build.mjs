@@ -64,10 +64,13 @@ const LAZY = [
   'worker_threads',
   'zlib',
 ];
+/** Commands that get a script of their own, which is read faster than that of all: those that a VM waits for. */
+const QUICK = ['save', 'restore', 'resume', 'fork'];
 
 await bundleWorkers();
 await bundleCommandLine();
-run(path.join(import.meta.dirname, 'compile-ahead.mjs'), bin);
+for (const name of ['command-line', ...QUICK])
+  run(path.join(import.meta.dirname, 'compile-ahead.mjs'), bin, name);
 const built = (name) => import(path.join(dist, 'cli', name));
 const [{ commandTree }, { manPage }, { createProgram }, { allCommands }] = await Promise.all(
   ['command-tree.js', 'man-page.js', 'program.js', 'registry.js'].map(built),
@@ -97,14 +100,29 @@ async function bundleWorkers() {
 }
 
 /**
- * The command line in one script, with the packages that it uses but for koffi, which is no JavaScript. Its modules are initialized
- * when they are first imported, so a command pays for what it needs. The library stays as tsc wrote it.
+ * The command line in one script, and some commands in one each, with the packages that they use but for koffi, which is no
+ * JavaScript. Modules are initialized when they are first imported, so a command pays for what it needs. The library stays as
+ * tsc wrote it.
  */
 async function bundleCommandLine() {
-  const file = path.join(bin, 'command-line.cjs');
+  mkdirSync(bin, { recursive: true });
+  const inputs = [await bundle('command-line', "export { run } from './run.js';")];
+  for (const name of QUICK) {
+    const entry = `import { runProgram } from './program.js';
+      import { ${name} } from './commands/${name}.js';
+      export const run = (argv) => runProgram([${name}], argv);`;
+    inputs.push(await bundle(name, entry));
+  }
+  writeFileSync(path.join(bin, 'licenses.txt'), licenses(inputs.flat()));
+  const command = path.join(bin, 'mapram.cjs');
+  copyFileSync(path.join(import.meta.dirname, 'launcher.cjs'), command);
+  chmodSync(command, 0o755);
+}
+
+/** Returns the files that have become part of it. */
+async function bundle(name, entry) {
   const { outputFiles, metafile } = await build({
-    entryPoints: [path.join(dist, 'cli', 'run.js')],
-    outfile: file,
+    stdin: { contents: entry, resolveDir: path.join(dist, 'cli') },
     bundle: true,
     minifySyntax: true,
     minifyWhitespace: true,
@@ -126,14 +144,10 @@ async function bundleCommandLine() {
   });
   const text = outputFiles[0].text.replaceAll(
     /([^(\w$])require\("(?:node:)?([\w/]+)"\)/g,
-    (whole, before, name) => (LAZY.includes(name) ? `${before}lazily("node:${name}")` : whole),
+    (whole, before, module) => (LAZY.includes(module) ? `${before}lazily("node:${module}")` : whole),
   );
-  mkdirSync(bin, { recursive: true });
-  writeFileSync(file, text);
-  writeFileSync(path.join(bin, 'licenses.txt'), licenses(Object.keys(metafile.inputs)));
-  const command = path.join(bin, 'mapram.cjs');
-  copyFileSync(path.join(import.meta.dirname, 'launcher.cjs'), command);
-  chmodSync(command, 0o755);
+  writeFileSync(path.join(bin, `${name}.cjs`), text);
+  return Object.keys(metafile.inputs);
 }
 
 /** Of the packages that have become part of a bundle. */

@@ -58,7 +58,12 @@ test('the package holds what runs, and nothing else', () => {
         ? ['.js', '.d.ts'].map((ending) => `dist/${name.replace(/\.ts$/, ending)}`)
         : [`src/${name}`],
     );
-  const commandLine = ['mapram.cjs', 'command-line.cjs', 'command-line.code', 'licenses.txt'];
+  const scripts = ['command-line', 'save', 'restore', 'resume', 'fork'];
+  const commandLine = [
+    'mapram.cjs',
+    'licenses.txt',
+    ...scripts.flatMap((name) => [`${name}.cjs`, `${name}.code`]),
+  ];
   const expected = [
     ...['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json', 'dist/mapram.1'],
     ...commandLine.map((name) => `dist/bin/${name}`),
@@ -97,10 +102,11 @@ test('it needs no script to be installed', () => {
 test('the command has its code compiled, and runs where that is of another V8', () => {
   const bin = path.join(copy, 'dist', 'bin');
   const text = (name: string) => readFileSync(path.join(bin, name), 'latin1');
-  const script = new Script(asFunction(text('command-line.cjs')), {
-    cachedData: readFileSync(path.join(bin, 'command-line.code')),
-  });
-  assert.equal(script.cachedDataRejected, false);
+  for (const name of ['command-line', 'save', 'restore', 'resume', 'fork']) {
+    const cachedData = readFileSync(path.join(bin, `${name}.code`));
+    const script = new Script(asFunction(text(`${name}.cjs`)), { cachedData });
+    assert.equal(script.cachedDataRejected, false, name);
+  }
   const version = () => spawnSync(path.join(bin, 'mapram.cjs'), ['--version'], { encoding: 'utf8' });
   assert.equal(version().stdout, `${manifest.version}\n`);
   // V8 takes no code that another version of it has made; its first bytes tell.
