@@ -6,6 +6,8 @@ export interface Settings {
   rounds: number;
   /** A smaller guest, for a look instead of a figure. */
   quick: boolean;
+  /** Sizes of guests, for a benchmark that compares several. */
+  memoryMiB?: readonly number[];
   /** Says what is going on. */
   log(message: string): void;
 }

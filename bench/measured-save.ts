@@ -17,7 +17,7 @@ export async function mapramSave(
 ): Promise<Sample> {
   await StripedGuest.readyForAnotherSave(vm);
   await startFresh(file);
-  const main = path.join(repositoryRoot, 'dist', 'cli', 'main.js');
+  const main = path.join(repositoryRoot, 'dist', 'bin', 'mapram.cjs');
   const options = ['--method', method, '--direct-io', 'on', '--json'];
   if (channels !== undefined) options.push('--channels', String(channels));
   const before = cpuSeconds(vm.pid);

@@ -11,7 +11,7 @@ interface ReadyLine {
 
 /** Until it says that the VM runs. The VM ends with the command. */
 export async function runResumeCommand(file: string, command: readonly string[]): Promise<StockVm> {
-  const main = path.join(repositoryRoot, 'dist', 'cli', 'main.js');
+  const main = path.join(repositoryRoot, 'dist', 'bin', 'mapram.cjs');
   const child = spawn(process.execPath, [main, 'resume', file, '--json', '--', ...command], {
     stdio: ['ignore', 'pipe', 'ignore'],
   });

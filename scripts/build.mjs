@@ -1,7 +1,15 @@
 // Builds the package: type-checks src and writes dist (JavaScript, declarations, manual page), puts what each thread loads into
-// one file, then marks the command executable.
+// one file, and the command line into dist/bin.
 import { spawnSync } from 'node:child_process';
-import { chmodSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
@@ -14,43 +22,71 @@ const tsc = path.join(
   'bin',
   'tsc',
 );
-const { status } = spawnSync(process.execPath, [tsc, '-p', path.join(root, 'tsconfig.build.json')], {
-  stdio: 'inherit',
-});
-if (status !== 0) process.exit(status ?? 1);
+run(tsc, '-p', path.join(root, 'tsconfig.build.json'));
 const dist = path.join(root, 'dist');
-/** Modules that name files beside themselves go on doing so in a bundle, which lies one folder deep like `dist/cli`. */
-const keepPlaces = {
-  name: 'keep-places',
+const bin = path.join(dist, 'bin');
+const { version } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'));
+
+/**
+ * Modules that name files beside themselves go on doing so in the bundle, which lies one folder deep like them. The version is known by now.
+ */
+const asInPlace = {
+  name: 'as-in-place',
   setup({ onLoad }) {
     onLoad({ filter: /\.js$/ }, async ({ path: file }) => {
+      if (!file.startsWith(dist)) return undefined;
+      if (path.relative(dist, file) === 'package-version.js') {
+        return { contents: `export const packageVersion = () => ${JSON.stringify(version)};` };
+      }
       const text = await readFile(file, 'utf8');
       const place = JSON.stringify(`../${path.relative(dist, file)}`);
       return {
         contents: text
-          .replaceAll('import.meta.url', `new URL(${place}, import.meta.url).href`)
+          .replaceAll('import.meta.url', `new URL(${place}, bundleUrl).href`)
           .replaceAll(
             'import.meta.dirname',
-            `decodeURI(new URL(${place.replace(/[^/]*$/, '"')}, import.meta.url).pathname)`,
+            `decodeURI(new URL(${place.replace(/[^/]*$/, '"')}, bundleUrl).pathname)`,
           ),
       };
     });
   },
 };
-await bundle();
-const built = (name) => import(path.join(root, 'dist', 'cli', name));
+/** Parts of Node that take a while to load and that most commands need late or never. */
+const LAZY = [
+  'child_process',
+  'crypto',
+  'fs/promises',
+  'http',
+  'net',
+  'readline',
+  'stream/promises',
+  'timers/promises',
+  'worker_threads',
+  'zlib',
+];
+/** Commands that get a script of their own, which is read faster than that of all: those that a VM waits for. */
+const QUICK = ['save', 'restore', 'resume', 'fork'];
+
+await bundleWorkers();
+await bundleCommandLine();
+for (const name of ['command-line', ...QUICK])
+  run(path.join(import.meta.dirname, 'compile-ahead.mjs'), bin, name);
+const built = (name) => import(path.join(dist, 'cli', name));
 const [{ commandTree }, { manPage }, { createProgram }, { allCommands }] = await Promise.all(
   ['command-tree.js', 'man-page.js', 'program.js', 'registry.js'].map(built),
 );
-writeFileSync(path.join(root, 'dist', 'mapram.1'), manPage(commandTree(createProgram(await allCommands()))));
-chmodSync(path.join(root, 'dist', 'cli', 'main.js'), 0o755);
+writeFileSync(path.join(dist, 'mapram.1'), manPage(commandTree(createProgram(await allCommands()))));
 
-/**
- * Node finds, reads and compiles every module on its own: a hundred of them take longer than a small VM to save. So the command line
- * becomes a few files, in which each command brings only what it needs, and each thread becomes one. The library stays as it is.
- */
-async function bundle() {
-  const options = {
+function run(script, ...args) {
+  const { status } = spawnSync(process.execPath, [script, ...args], { stdio: 'inherit' });
+  if (status !== 0) process.exit(status ?? 1);
+}
+
+/** Node finds, reads and compiles every module on its own, which takes longer than a thread's work on a small VM. */
+async function bundleWorkers() {
+  const workers = readdirSync(dist, { recursive: true }).filter((name) => name.endsWith('-worker.js'));
+  await build({
+    entryPoints: workers.map((name) => path.join(dist, name)),
     outdir: dist,
     outbase: dist,
     allowOverwrite: true,
@@ -60,14 +96,72 @@ async function bundle() {
     format: 'esm',
     target: 'node20',
     logLevel: 'warning',
-  };
-  const workers = readdirSync(dist, { recursive: true }).filter((name) => name.endsWith('-worker.js'));
-  await build({ ...options, entryPoints: workers.map((name) => path.join(dist, name)) });
-  await build({
-    ...options,
-    entryPoints: [path.join(dist, 'cli', 'main.js')],
-    splitting: true,
-    chunkNames: 'chunks/[name]-[hash]',
-    plugins: [keepPlaces],
   });
+}
+
+/**
+ * The command line in one script, and some commands in one each, with the packages that they use but for koffi, which is no
+ * JavaScript. Modules are initialized when they are first imported, so a command pays for what it needs. The library stays as
+ * tsc wrote it.
+ */
+async function bundleCommandLine() {
+  mkdirSync(bin, { recursive: true });
+  const inputs = [await bundle('command-line', "export { run } from './run.js';")];
+  for (const name of QUICK) {
+    const entry = `import { runProgram } from './program.js';
+      import { ${name} } from './commands/${name}.js';
+      export const run = (argv) => runProgram([${name}], argv);`;
+    inputs.push(await bundle(name, entry));
+  }
+  writeFileSync(path.join(bin, 'licenses.txt'), licenses(inputs.flat()));
+  const command = path.join(bin, 'mapram.cjs');
+  copyFileSync(path.join(import.meta.dirname, 'launcher.cjs'), command);
+  chmodSync(command, 0o755);
+}
+
+/** Returns the files that have become part of it. */
+async function bundle(name, entry) {
+  const { outputFiles, metafile } = await build({
+    stdin: { contents: entry, resolveDir: path.join(dist, 'cli') },
+    bundle: true,
+    minifySyntax: true,
+    minifyWhitespace: true,
+    external: ['koffi'],
+    platform: 'node',
+    format: 'cjs',
+    target: 'node20',
+    charset: 'ascii',
+    metafile: true,
+    write: false,
+    logLevel: 'warning',
+    plugins: [asInPlace],
+    banner: {
+      js: [
+        '"use strict";const bundleUrl=require("node:url").pathToFileURL(__filename).href;',
+        'const lazily=(name)=>{let module;return new Proxy({},{get:(_,key)=>(module??=require(name))[key]})};',
+      ].join(''),
+    },
+  });
+  const text = outputFiles[0].text.replaceAll(
+    /([^(\w$])require\("(?:node:)?([\w/]+)"\)/g,
+    (whole, before, module) => (LAZY.includes(module) ? `${before}lazily("node:${module}")` : whole),
+  );
+  writeFileSync(path.join(bin, `${name}.cjs`), text);
+  return Object.keys(metafile.inputs);
+}
+
+/** Of the packages that have become part of a bundle. */
+function licenses(inputs) {
+  const folders = new Set(
+    inputs.flatMap((input) => /.*node_modules\/(@[^/]+\/)?[^/]+/.exec(path.resolve(input))?.[0] ?? []),
+  );
+  return [...folders]
+    .sort()
+    .map((folder) => {
+      const { name, version: of } = JSON.parse(readFileSync(path.join(folder, 'package.json'), 'utf8'));
+      const license = readdirSync(folder).find((entry) => /^licen[cs]e/i.test(entry));
+      if (license === undefined) throw new Error(`${name} has no license file.`);
+      return `${name} ${of}\n\n${readFileSync(path.join(folder, license), 'utf8').trim()}\n`;
+    })
+    .join('\n\n');
 }

@@ -114,7 +114,7 @@ export const incrementalBenchmark: Benchmark = {
       throw error;
     }
     const resumed = vm;
-    const main = path.join(repositoryRoot, 'dist', 'cli', 'main.js');
+    const main = path.join(repositoryRoot, 'dist', 'bin', 'mapram.cjs');
     const measure = async (method: string): Promise<Sample> => {
       await startFresh(again);
       return await runProcess(process.execPath, [main, 'save', '--method', method, resumed.qmp, again]);

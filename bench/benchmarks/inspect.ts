@@ -29,7 +29,7 @@ export const inspectBenchmark: Benchmark = {
       await save({ vm: vm.qmpPath, file, method: 'native', force: true });
       if (script !== undefined) await saveStream(vm, stream, 'cat >');
     }
-    const main = path.join(repositoryRoot, 'dist', 'cli', 'main.js');
+    const main = path.join(repositoryRoot, 'dist', 'bin', 'mapram.cjs');
     const inspect = (...options: string[]) =>
       runProcess(process.execPath, [main, 'inspect', ...options, file]);
     return {

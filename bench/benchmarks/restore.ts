@@ -28,7 +28,7 @@ async function measure(file: string, memoryMiB: number, load: Load): Promise<Sam
 const byMapram =
   (file: string, method: string, channels: number): Load =>
   async (vm) => {
-    const main = path.join(repositoryRoot, 'dist', 'cli', 'main.js');
+    const main = path.join(repositoryRoot, 'dist', 'bin', 'mapram.cjs');
     const options = ['--method', method, '--direct-io', 'on', '--channels', String(channels)];
     return await runProcess(process.execPath, [main, 'restore', ...options, file, vm.qmpPath]);
   };

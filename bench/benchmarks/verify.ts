@@ -29,7 +29,7 @@ export const verifyBenchmark: Benchmark = {
       await mapramSave(guest.vms[0] as TestVm, file, 'shared', 4);
     }
     await fioDirect('write', dense, bytes, { engine: 'psync', jobs: 2, depth: 1 });
-    const main = path.join(repositoryRoot, 'dist', 'cli', 'main.js');
+    const main = path.join(repositoryRoot, 'dist', 'bin', 'mapram.cjs');
     return {
       contenders: [
         ...[2, 4, 8].map((channels) => ({

@@ -1,6 +1,4 @@
 #!/usr/bin/env node
-import { runProgram } from './program.js';
-import { commandsFor } from './registry.js';
+import { run } from './run.js';
 
-const argv = process.argv.slice(2);
-process.exit(await runProgram(await commandsFor(argv), argv));
+process.exit(await run(process.argv.slice(2)));

@@ -58,8 +58,14 @@ interface FaultPlan {
 }
 
 const ENVIRONMENT_KEY = 'mapram.faults';
+/** Set where there is something to be found in the environment data: asking for them takes Node's module of threads. */
+const ANNOUNCEMENT = 'MAPRAM_FAULTS';
 
-let plan = getEnvironmentData(ENVIRONMENT_KEY) as unknown as FaultPlan | undefined;
+let plan = process.env[ANNOUNCEMENT] === undefined ? undefined : plannedForThread();
+
+function plannedForThread(): FaultPlan | undefined {
+  return getEnvironmentData(ENVIRONMENT_KEY) as unknown as FaultPlan | undefined;
+}
 
 /** Starts counting and failing. Workers take part if they are started afterwards. */
 export function installFaults(faults: Fault[]): InstalledFaults {
@@ -68,6 +74,8 @@ export function installFaults(faults: Fault[]): InstalledFaults {
   const use = (next: FaultPlan | undefined) => {
     plan = next;
     setEnvironmentData(ENVIRONMENT_KEY, next as never);
+    if (next === undefined) delete process.env[ANNOUNCEMENT];
+    else process.env[ANNOUNCEMENT] = 'planned';
   };
   use({ faults, counters });
   return {

@@ -74,7 +74,7 @@ export class CloneFactory implements AsyncDisposable {
         parent === undefined ? mkdtempSync(path.join(os.tmpdir(), 'mapram-fork-')) : path.resolve(parent);
       const { warnings } = cloneCommandLine(plan.options, directory);
       if (!plan.generationRenewed) warnings.push(NO_GENERATION_ID);
-      for (const warning of [...plan.warnings, ...warnings]) options.onWarning?.(warning);
+      for (const warning of [...plan.warnings(), ...warnings]) options.onWarning?.(warning);
       const prefetched = source.prefetch(options.prefetch, options.signal);
       state = await source.prepareState(plan.mapped);
       const disks = writableDisks(plan.options, plan.workingDirectory);

@@ -10,7 +10,7 @@ import { withoutOwnMonitor } from '../launch/own-monitor.js';
 import { resumeCommandLine } from '../launch/resume-command-line.js';
 import { insertSecrets } from '../launch/secrets.js';
 import type { PrefetchMode } from './prefetch.js';
-import { assertTrusted, changesSince, recordedLaunch } from './recorded-launch.js';
+import { assertTrusted, changedDisks, hostChange, recordedLaunch } from './recorded-launch.js';
 import type { ResumeSource } from './resume-source.js';
 
 /** What resuming and forking have in common. */
@@ -53,7 +53,8 @@ export interface LaunchPlan {
   disks: readonly LaunchDisk[];
   /** Whether the guest is told that it is a copy. */
   generationRenewed: boolean;
-  warnings: string[];
+  /** What the user should know. It takes a moment to find out, which a QEMU that starts need not wait for. */
+  warnings(): string[];
 }
 
 /**
@@ -68,7 +69,7 @@ export function planLaunch(source: ResumeSource, options: LaunchOptions): Launch
   const { paused = false } = options;
   const rewritten = resumeCommandLine(given, source.shape, { stayPaused: paused });
   warnings.push(...rewritten.warnings);
-  if (recorded !== undefined) warnings.push(...checkSurroundings(source, recorded, args, options));
+  if (recorded !== undefined) warnings.push(...checkDisks(source, recorded, args, options));
   const { options: renewedOptions, renewed } = renewGenerationId(withoutWaiting(rewritten.options));
   return {
     program,
@@ -77,7 +78,7 @@ export function planLaunch(source: ResumeSource, options: LaunchOptions): Launch
     workingDirectory: own || recorded === undefined ? process.cwd() : recorded.workingDirectory,
     disks: recorded?.disks ?? [],
     generationRenewed: renewed,
-    warnings,
+    warnings: () => [...warnings, ...(recorded === undefined ? [] : hostChange(recorded))],
   };
 }
 
@@ -134,24 +135,20 @@ function defaultProgram(): string {
   return `qemu-system-${architectures[process.arch] ?? process.arch}`;
 }
 
-/** Warnings about the host and the disks; a changed disk is an error unless forced. */
-function checkSurroundings(
+/** Warnings about the disks; a changed one is an error unless forced. */
+function checkDisks(
   { file }: ResumeSource,
   recorded: LaunchRecord,
   args: readonly string[],
   { force = false }: LaunchOptions,
 ): string[] {
   // With another command line only the disks that it still names matter.
-  const disks = recorded.disks.filter(({ path }) => args.some((argument) => argument.includes(path)));
-  const relevant = args === recorded.arguments ? recorded.disks : disks;
-  const changes = changesSince({ ...recorded, disks: relevant });
-  if (changes.disks.length > 0) {
-    const what = `disks have changed since the VM was saved, its file systems will not match its memory: ${changes.disks.join('; ')}`;
-    if (!force)
-      throw new MapramError('VM', `resuming ${file}: ${what}; use --force to resume all the same`, {
-        path: file,
-      });
-    return [...(changes.host === undefined ? [] : [changes.host]), what];
-  }
-  return changes.host === undefined ? [] : [changes.host];
+  const named = recorded.disks.filter(({ path }) => args.some((argument) => argument.includes(path)));
+  const changed = changedDisks(args === recorded.arguments ? recorded.disks : named);
+  if (changed.length === 0) return [];
+  const what = `disks have changed since the VM was saved, its file systems will not match its memory: ${changed.join('; ')}`;
+  if (force) return [what];
+  throw new MapramError('VM', `resuming ${file}: ${what}; use --force to resume all the same`, {
+    path: file,
+  });
 }

@@ -31,16 +31,16 @@ export function assertTrusted(file: string): void {
   );
 }
 
-/** In people's words, what has changed outside of the file since the VM was saved. */
-export function changesSince(launch: LaunchRecord): { host?: string; disks: string[] } {
-  const hostId = readHostId();
-  const moved = launch.hostId !== undefined && hostId !== undefined && launch.hostId !== hostId;
-  return {
-    ...(moved
-      ? { host: 'the VM was saved on another host: its command line may name things that this one has not' }
-      : {}),
-    disks: launch.disks.flatMap((disk) => changeOf(disk) ?? []),
-  };
+/** In people's words, that this is not the host on which the VM was saved, if so. */
+export function hostChange({ hostId: then }: LaunchRecord): string[] {
+  const now = readHostId();
+  if (then === undefined || now === undefined || then === now) return [];
+  return ['the VM was saved on another host: its command line may name things that this one has not'];
+}
+
+/** In people's words, which disks are not as they were when the VM was saved. */
+export function changedDisks(disks: readonly LaunchDisk[]): string[] {
+  return disks.flatMap((disk) => changeOf(disk) ?? []);
 }
 
 function changeOf(disk: LaunchDisk): string | undefined {

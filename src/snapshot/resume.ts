@@ -55,15 +55,16 @@ async function resumeChecked(options: ResumeOptions): Promise<ResumedVm> {
   await using source = await ResumeSource.open(options.file, options);
   const { plan, qmp } = planResumed(source, options);
   const signed = options.requireSignature === undefined ? undefined : await source.assertVerified(options);
-  for (const warning of plan.warnings) options.onWarning?.(warning);
   await assertSocketsFree(plan.options, plan.workingDirectory);
   const start = WaitingVm.start(source, { ...plan, terminal }, signal);
+  const warnings = plan.warnings();
   // QEMU takes its time to start; meanwhile its state is made and held against what was saved, and what it will read is read ahead.
   const prefetched = source.prefetch(options.prefetch, signal);
   const prepare = source.prepareState(plan.mapped);
   const intact = signed ?? source.assertVerified(options);
   const [started, prepared, checked] = await Promise.allSettled([start, prepare, intact]);
   try {
+    for (const warning of warnings) options.onWarning?.(warning);
     fulfilledValue(checked);
     const waiting = fulfilledValue(started);
     const state = fulfilledValue(prepared);
@@ -89,8 +90,12 @@ export async function planResume(options: ResumeOptions): Promise<ResumePlan> {
   await using source = await ResumeSource.open(options.file, options);
   await source.assertVerified(options);
   const { plan, qmp } = planResumed(source, options);
-  const { workingDirectory, warnings } = plan;
-  return { command: commandWords(plan), workingDirectory, qmp, warnings };
+  return {
+    command: commandWords(plan),
+    workingDirectory: plan.workingDirectory,
+    qmp,
+    warnings: plan.warnings(),
+  };
 }
 
 function planResumed(source: ResumeSource, options: ResumeOptions): { plan: LaunchPlan; qmp: string } {

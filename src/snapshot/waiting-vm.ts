@@ -42,11 +42,14 @@ export class WaitingVm implements AsyncDisposable {
         ...(signal === undefined ? {} : { signal }),
       });
       const vm = QemuVm.over(client);
-      await assertFitsVm(source.image, vm);
+      // Every question that waits for the answer to another one costs the guest's time.
+      await Promise.all([
+        assertFitsVm(source.image, vm),
+        vm.client.execute('migrate-set-capabilities', {
+          capabilities: [{ capability: 'events', state: true }],
+        }),
+      ]);
       source.assertUnchanged();
-      await vm.client.execute('migrate-set-capabilities', {
-        capabilities: [{ capability: 'events', state: true }],
-      });
       const stopped = launch.options.some(({ name }) => name === 'S');
       return new WaitingVm(process, vm, source, source.runState === 'running' && !stopped);
     } catch (error) {
@@ -82,15 +85,18 @@ export class WaitingVm implements AsyncDisposable {
       await vm.waitForMigration(['completed'], signal === undefined ? {} : { signal });
       const loadTimeMs = performance.now() - startedAt;
       this.source.assertUnchanged();
-      let runState = await vm.runState();
+      let [runState] = await Promise.all([
+        vm.runState(),
+        vm.client.execute('migrate-set-capabilities', {
+          capabilities: [{ capability: 'events', state: false }],
+        }),
+        stream[Symbol.asyncDispose](),
+      ]);
       if (this.startsByItself && runState !== 'running') throw this.#didNotRun(runState);
       if (cont && runState !== 'running') {
         await vm.cont();
         runState = await vm.runState();
       }
-      await vm.client.execute('migrate-set-capabilities', {
-        capabilities: [{ capability: 'events', state: false }],
-      });
       return { runState, loadTimeMs };
     } catch (error) {
       signal?.throwIfAborted();

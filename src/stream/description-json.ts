@@ -22,7 +22,9 @@ export class JsonObject {
   }
 
   entry(key: string): JsonEntry | undefined {
-    return this.entries.find((entry) => entry.key === key);
+    // No closure: a description is read once, before anything of it is compiled.
+    for (const entry of this.entries) if (entry.key === key) return entry;
+    return undefined;
   }
 }
 
@@ -76,16 +78,19 @@ class JsonReader {
       case QUOTE:
         return this.string();
     }
+    // Numbers are what there is most of.
+    number.lastIndex = at;
+    if (number.test(text)) {
+      this.at = number.lastIndex;
+      return Number(text.slice(at, this.at));
+    }
     for (const [literal, value] of LITERALS) {
       if (text.startsWith(literal, at)) {
         this.at += literal.length;
         return value;
       }
     }
-    number.lastIndex = at;
-    if (!number.test(text)) throw this.error('no value');
-    this.at = number.lastIndex;
-    return Number(text.slice(at, this.at));
+    throw this.error('no value');
   }
 
   expectEnd(): void {

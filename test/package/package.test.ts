@@ -16,6 +16,7 @@ import { createRequire } from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { Script } from 'node:vm';
 import { publint } from 'publint';
 import { formatMessage } from 'publint/utils';
 import { repositoryRoot } from '../support/environment.js';
@@ -58,16 +59,18 @@ test('the package holds what runs, and nothing else', () => {
         ? ['.js', '.d.ts'].map((ending) => `dist/${name.replace(/\.ts$/, ending)}`)
         : [`src/${name}`],
     );
-  const expected = ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json', 'dist/mapram.1', ...sources];
-  const chunk = /^dist\/chunks\/[\w-]+\.js$/;
-  assert.deepEqual(
-    packed.filter((name) => !chunk.test(name)),
-    expected.sort(),
-  );
-  assert.ok(
-    packed.some((name) => chunk.test(name)),
-    'the command line in pieces, one for each command and more',
-  );
+  const scripts = ['command-line', 'save', 'restore', 'resume', 'fork'];
+  const commandLine = [
+    'mapram.cjs',
+    'licenses.txt',
+    ...scripts.flatMap((name) => [`${name}.cjs`, `${name}.code`]),
+  ];
+  const expected = [
+    ...['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json', 'dist/mapram.1'],
+    ...commandLine.map((name) => `dist/bin/${name}`),
+    ...sources,
+  ];
+  assert.deepEqual(packed, expected.sort());
 });
 
 test('it exports the library and its own package.json', () => {
@@ -75,7 +78,7 @@ test('it exports the library and its own package.json', () => {
     '.': { types: './dist/index.d.ts', default: './dist/index.js' },
     './package.json': './package.json',
   });
-  assert.deepEqual(manifest.bin, { mapram: './dist/cli/main.js' });
+  assert.deepEqual(manifest.bin, { mapram: './dist/bin/mapram.cjs' });
 });
 
 test('it depends on these packages only', () => {
@@ -95,6 +98,31 @@ test('it depends on these packages only', () => {
 test('it needs no script to be installed', () => {
   for (const script of ['preinstall', 'install', 'postinstall'])
     assert.equal(manifest.scripts[script], undefined);
+});
+
+test('the command has its code compiled, and runs where that is of another V8', () => {
+  const bin = path.join(copy, 'dist', 'bin');
+  const text = (name: string) => readFileSync(path.join(bin, name), 'latin1');
+  for (const name of ['command-line', 'save', 'restore', 'resume', 'fork']) {
+    const cachedData = readFileSync(path.join(bin, `${name}.code`));
+    const script = new Script(asFunction(text(`${name}.cjs`)), { cachedData });
+    assert.equal(script.cachedDataRejected, false, name);
+  }
+  const version = () => spawnSync(path.join(bin, 'mapram.cjs'), ['--version'], { encoding: 'utf8' });
+  assert.equal(version().stdout, `${manifest.version}\n`);
+  // V8 takes no code that another version of it has made; its first bytes tell.
+  const code = readFileSync(path.join(bin, 'command-line.code'));
+  writeFileSync(path.join(bin, 'command-line.code'), code.fill(0, 0, 16));
+  assert.equal(version().stdout, `${manifest.version}\n`);
+  rmSync(path.join(bin, 'command-line.code'));
+  assert.equal(version().stdout, `${manifest.version}\n`);
+});
+
+test('the licenses of the packages in the command are there', () => {
+  const text = readFileSync(path.join(copy, 'dist', 'bin', 'licenses.txt'), 'utf8');
+  for (const name of ['commander', 'valibot', 'xxhash-wasm', 'log-update']) {
+    assert.match(text, new RegExp(`^${name} \\d`, 'm'));
+  }
 });
 
 test('publint finds nothing', async () => {
@@ -191,6 +219,11 @@ describe('installed in an empty folder', { skip: registryProblem() }, () => {
     assert.deepEqual([status, stdout, stderr], [0, 'true\n', '']);
   });
 });
+
+/** As the launcher wraps it. */
+function asFunction(text: string): string {
+  return `(function (exports, require, module, __filename, __dirname) {${text}\n})`;
+}
 
 function typescript(): string {
   const manifestPath = createRequire(import.meta.url).resolve('typescript/package.json');

@@ -79,6 +79,25 @@ async function saved(
   return { file, vm, counter: vm.console.counter, bootChecksum: vm.console.bootChecksum as string };
 }
 
+/** As libvirt's `save_image_format = "sparse"`: QEMU's file behind libvirt's header. */
+async function saveForLibvirt(vm: TestVm, file: string): Promise<void> {
+  const xml = new TextEncoder().encode('<domain type="qemu"/>\0');
+  await saveMappedRam(vm, file, { offset: LIBVIRT_HEADER_BYTES + 4096 });
+  const header = encodeLibvirtHeader({
+    complete: true,
+    version: 2,
+    dataLength: 4096,
+    wasRunning: true,
+    format: 'sparse',
+    cookieOffset: 0,
+    littleEndian: true,
+  });
+  const fd = openSync(file, 'r+');
+  writeSync(fd, header, 0, header.length, 0);
+  writeSync(fd, xml, 0, xml.length, LIBVIRT_HEADER_BYTES);
+  closeSync(fd);
+}
+
 /** Resumes and lets the guest itself check its memory. */
 async function assertGoesOn(
   { file, vm, counter, bootChecksum }: SavedGuest,
@@ -148,22 +167,7 @@ describe('resume of a small guest', needs({ qemu: '10.0', guest: 'tiny' }), () =
   });
 
   test("goes on from libvirt's container", async () => {
-    const xml = new TextEncoder().encode('<domain type="qemu"/>\0');
-    const offset = LIBVIRT_HEADER_BYTES + 4096;
-    const guest = await saved({}, (vm, file) => saveMappedRam(vm, file, { offset }));
-    const header = encodeLibvirtHeader({
-      complete: true,
-      version: 2,
-      dataLength: 4096,
-      wasRunning: true,
-      format: 'sparse',
-      cookieOffset: 0,
-      littleEndian: true,
-    });
-    const fd = openSync(guest.file, 'r+');
-    writeSync(fd, header, 0, header.length, 0);
-    writeSync(fd, xml, 0, xml.length, LIBVIRT_HEADER_BYTES);
-    closeSync(fd);
+    const guest = await saved({}, saveForLibvirt);
     await assertGoesOn(guest);
     await assert.rejects(
       resume({ file: guest.file }),
@@ -445,6 +449,31 @@ describe('resume of a Linux guest', needs({ qemu: '10.0', guest: 'linux' }), () 
       if (name === 'native, live') assert.ok((await plantStaleSlots(guest.file, 1009)) > 0);
       await t.test(name, async () => await assertGoesOn(guest));
     }
+  });
+
+  test("goes on from libvirt's container, and from memory of two NUMA nodes", async () => {
+    await assertGoesOn(await saved({ guest: 'linux', ...small }, saveForLibvirt));
+    const numa: VmOptions = { guest: 'linux', ...small, machine: 'pc', memory: 'numa-anonymous' };
+    await assertGoesOn(await saved(numa, (vm, file) => saveMappedRam(vm, file)));
+  });
+
+  test('is killed in the middle of its work, and the file is as it was', async () => {
+    const guest = await saved({ guest: 'linux', ...small, churn: { sizeMiB: 16, rateMiB: 32 } }, (vm, file) =>
+      saveMappedRam(vm, file),
+    );
+    const { file, vm, counter } = guest;
+    const before = await sha256(file);
+    for (let kills = 0; kills < 3; kills++) {
+      const sockets = newFolder();
+      await using resumed = await resume({ file, command: commandIn(vm, sockets) });
+      const console = await consoleIn(sockets);
+      await console.waitForCounterAbove(counter);
+      process.kill(resumed.pid, 'SIGKILL');
+      assert.equal((await resumed.exited).signal, 'SIGKILL');
+      console.close();
+      assert.equal(await sha256(file), before);
+    }
+    await assertGoesOn(guest);
   });
 
   test('goes on in QEMU 10.0 from what QEMU 7.2 has sent', needs({ qemu: '7.2' }), async () => {
