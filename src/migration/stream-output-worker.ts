@@ -7,7 +7,7 @@ import { ChannelState } from '../multifd/channel-state.js';
 import { type MemoryPages, MemorySupply } from '../multifd/memory-supply.js';
 import { type PayloadEncoder, payloadEncoder } from '../multifd/payload-encoder.js';
 import { SocketChannelSender } from '../multifd/socket-channel-sender.js';
-import { MULTIFD_PACKET_PAYLOAD_BYTES } from '../stream/multifd-packet.js';
+import { multifdPagesAPacket } from '../stream/multifd-packet.js';
 import { BLOCK_NAME_BYTES, RecordEncoder, ZERO_RECORD_BYTES } from '../stream/page-records.js';
 import type { StreamOutputRequest, StreamOutputSetup } from './stream-output-protocol.js';
 
@@ -48,7 +48,7 @@ class MainChannel {
 
   constructor(private readonly connection: Connection) {
     const { pageSize } = connection.setup;
-    const pages = MULTIFD_PACKET_PAYLOAD_BYTES / pageSize;
+    const pages = multifdPagesAPacket(pageSize);
     this.#records = Buffer.alloc(2 * BLOCK_NAME_BYTES + pages * (pageSize + ZERO_RECORD_BYTES));
   }
 
