@@ -6,7 +6,7 @@ import type { DigestAlgorithm } from '../src/multifd/chunk-hash.js';
 import { digestChunkBytes } from '../src/multifd/digest-chunk-bytes.js';
 import { DigestTable } from '../src/multifd/digest-table.js';
 import { FileChannels, type FileChannelsOptions } from '../src/multifd/file-channels.js';
-import { noPieces, releaseUnusedSlots } from '../src/multifd/slot-allocation.js';
+import { coverSlots, noPieces, releaseUnusedSlots, reserveSlots } from '../src/multifd/slot-allocation.js';
 import { MIB, type StripedMemory } from './striped-memory.js';
 
 const PAGE = 4096;
@@ -18,8 +18,13 @@ export interface ChannelSave
   folder: string;
   channels: number;
   direct?: boolean;
-  /** Whether space is reserved before it is written, as `mapram save` does; true by default. */
-  reserve?: boolean;
+  /**
+   * When the blocks of the file are reserved: all before the first write, as `mapram save` does and the default, piece by piece when the
+   * first page of each comes, or by the writes themselves.
+   */
+  reserve?: 'before' | 'pieces' | 'never';
+  /** Whether the file has its size before it is written; true by default. */
+  sized?: boolean;
   /** By default those that `mapram save` computes. */
   checksums?: DigestAlgorithm | 'none';
 }
@@ -30,7 +35,8 @@ export async function saveByChannels({
   folder,
   channels: count,
   direct = true,
-  reserve = true,
+  reserve = 'before',
+  sized = true,
   checksums = 'xxh64',
   ...options
 }: ChannelSave): Promise<number> {
@@ -69,12 +75,14 @@ export async function saveByChannels({
           pagesOffset: MIB,
           pageSize: PAGE,
           bitmap: block.bitmap,
-          ...(reserve ? { allocated: block.allocated } : {}),
+          ...(reserve === 'never' ? {} : { allocated: block.allocated }),
           ...digests,
         },
       ],
     });
     const start = performance.now();
+    if (sized) coverSlots(main, [block]);
+    if (reserve === 'before') await reserveSlots(main, { fd, offset: 0 }, block);
     await channels.transfer();
     await releaseUnusedSlots(main, [block]);
     ftruncateSync(main, MIB + length);

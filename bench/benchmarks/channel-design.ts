@@ -6,7 +6,10 @@ import { StripedMemory } from '../striped-memory.js';
 const variants: readonly { name: string; differs: Partial<ChannelSave> }[] = [
   { name: 'as it is', differs: {} },
   { name: 'RAM copied into a buffer, not mapped', differs: { copy: true } },
-  { name: 'no blocks reserved before', differs: { reserve: false } },
+  { name: 'size set at the end', differs: { sized: false } },
+  { name: 'blocks reserved in pieces, between writes', differs: { reserve: 'pieces' } },
+  { name: 'the same, size set at the end', differs: { reserve: 'pieces', sized: false } },
+  { name: 'no blocks reserved', differs: { reserve: 'never' } },
   { name: 'writes of 512 KiB', differs: { ioSize: 512 * 1024, checksums: 'none' } },
   { name: 'writes of 16 MiB', differs: { ioSize: 16 * 2 ** 20 } },
   { name: 'without checksums', differs: { checksums: 'none' } },
