@@ -47,7 +47,7 @@ chmodSync(path.join(root, 'dist', 'cli', 'main.js'), 0o755);
 
 /**
  * Node finds, reads and compiles every module on its own: a hundred of them take longer than a small VM to save. So the command line
- * becomes a few files, in which each command brings only what it needs, and each thread becomes one. The library stays as it is.
+ * becomes a few files, in which each command brings only what it needs, and each thread, and the guard of a save, becomes one. The library stays as it is.
  */
 async function bundle() {
   const options = {
@@ -61,8 +61,10 @@ async function bundle() {
     target: 'node20',
     logLevel: 'warning',
   };
-  const workers = readdirSync(dist, { recursive: true }).filter((name) => name.endsWith('-worker.js'));
-  await build({ ...options, entryPoints: workers.map((name) => path.join(dist, name)) });
+  const beginnings = readdirSync(dist, { recursive: true }).filter((name) =>
+    /(-worker|guard-process)\.js$/.test(name),
+  );
+  await build({ ...options, entryPoints: beginnings.map((name) => path.join(dist, name)) });
   await build({
     ...options,
     entryPoints: [path.join(dist, 'cli', 'main.js')],
