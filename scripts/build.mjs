@@ -82,11 +82,16 @@ function run(script, ...args) {
   if (status !== 0) process.exit(status ?? 1);
 }
 
-/** Node finds, reads and compiles every module on its own, which takes longer than a thread's work on a small VM. */
+/**
+ * Node finds, reads and compiles every module on its own, which takes longer than a thread's work on a small VM, and than a guest
+ * whose save was killed should wait for its guard. So each thread, and the guard, is one file.
+ */
 async function bundleWorkers() {
-  const workers = readdirSync(dist, { recursive: true }).filter((name) => name.endsWith('-worker.js'));
+  const beginnings = readdirSync(dist, { recursive: true }).filter((name) =>
+    /(-worker|guard-process)\.js$/.test(name),
+  );
   await build({
-    entryPoints: workers.map((name) => path.join(dist, name)),
+    entryPoints: beginnings.map((name) => path.join(dist, name)),
     outdir: dist,
     outbase: dist,
     allowOverwrite: true,

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHash, generateKeyPairSync } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { MapramError } from '../../src/errors.js';
 import { checkManifest } from '../../src/manifest/check-manifest.js';
@@ -16,6 +16,9 @@ import {
 import { MemorySource } from '../../src/mapped-ram/byte-source.js';
 import { checkImage } from '../../src/mapped-ram/check-image.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
+import { ImageWriter } from '../../src/mapped-ram/image-writer.js';
+import { DIGEST_BYTES, type DigestAlgorithm } from '../../src/multifd/chunk-hash.js';
+import { digestChunkBytes } from '../../src/multifd/digest-chunk-bytes.js';
 import { appendDescriptionKey } from '../../src/stream/vmdescription-text.js';
 import { expectedOf, goldenBytes, goldenNames } from '../golden/golden-file.js';
 import { writeBuiltinImage } from '../snapshot/builtin-image.js';
@@ -72,6 +75,40 @@ test('sealing again replaces the manifest', async () => {
   assert.notEqual(second.id, first.id);
   assert.deepEqual((await openBytes(readFileSync(file))).manifest, second);
 });
+
+for (const algorithm of Object.keys(DIGEST_BYTES) as DigestAlgorithm[]) {
+  test(`of 1 TiB of RAM, with ${algorithm}, it stays below 1 MiB`, async () => {
+    using folder = new Folder();
+    const file = folder.file('vm');
+    const usedLength = 2 ** 40;
+    const fd = openSync(file, 'w+', 0o600);
+    const writer = await ImageWriter.create({
+      fd,
+      path: file,
+      offset: 0,
+      configuration: { machine: 'pc-q35-10.0', capabilities: ['mapped-ram'] },
+      blocks: [
+        { idstr: 'pc.ram', usedLength },
+        { idstr: '0000:00:01.0/vga.vram', usedLength: 2 ** 24 },
+      ],
+      ramSectionId: 1,
+    });
+    await writer.writeStart();
+    const last = usedLength / 4096 - 1;
+    const [ram] = writer.blocks as [(typeof writer.blocks)[number]];
+    writeSync(fd, Buffer.alloc(4096, 7), 0, 4096, ram.pagesOffset + last * 4096);
+    ram.bitmap.set(last);
+    await writer.writeEnd({ switchoverStart: true });
+    await writer.finish('{"page_size": 4096, "devices": []}');
+    closeSync(fd);
+    const manifest = await seal(file, {
+      checksums: { algorithm, chunkBytes: digestChunkBytes(usedLength + 2 ** 24, algorithm) },
+    });
+    assert.ok(JSON.stringify(manifest).length < 2 ** 20, `${JSON.stringify(manifest).length} bytes`);
+    await using image = await MappedRamImage.open(file);
+    assert.deepEqual((await checkManifest(image)).problems, []);
+  });
+}
 
 test('a file that is not complete is not sealed', async () => {
   using folder = new Folder();
