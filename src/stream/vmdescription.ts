@@ -124,8 +124,8 @@ export function descriptionKey(description: VmDescription, key: string): unknown
   }
 }
 
-/** Whether a key can stand in `text` once at most, however it is written. */
-function isWrittenOnce(key: string, text: string): boolean {
+/** Whether it is certain that a key stands in `text` once at most, however it is written. */
+export function isWrittenOnce(key: string, text: string): boolean {
   if (text.includes('\\')) return false;
   const quoted = `"${key}"`;
   return text.indexOf(quoted) === text.lastIndexOf(quoted);
