@@ -2,7 +2,7 @@
 import { MANIFEST_KEY } from '../mapped-ram/image.js';
 import { type JsonEntry, JsonObject, parseDescriptionJson } from '../stream/description-json.js';
 import { SectionType } from '../stream/format.js';
-import { isWrittenOnce } from '../stream/vmdescription.js';
+import { isSoleKey } from '../stream/vmdescription.js';
 import { appendDescriptionKey } from '../stream/vmdescription-text.js';
 import type { Manifest } from './manifest.js';
 
@@ -58,11 +58,11 @@ export function findManifest(text: string): FoundManifest | undefined {
  * as mapram writes it. `undefined` where any of that cannot be told at once.
  */
 function findPlainly(text: string): FoundManifest | undefined {
-  if (!isWrittenOnce(MANIFEST_KEY, text)) return undefined;
   try {
     const root = JSON.parse(text) as Record<string, unknown>;
-    if (Object.keys(root).at(-1) !== MANIFEST_KEY) return undefined;
-    const value = JSON.stringify(root[MANIFEST_KEY]);
+    const found = root[MANIFEST_KEY];
+    if (Object.keys(root).at(-1) !== MANIFEST_KEY || !isSoleKey(MANIFEST_KEY, found, text)) return undefined;
+    const value = JSON.stringify(found);
     const end = text.lastIndexOf('}');
     const start = end - value.length;
     return text.slice(start, end) === value ? { start, end } : undefined;
@@ -74,7 +74,7 @@ function findPlainly(text: string): FoundManifest | undefined {
 /** A description without its manifest, as the source of the migration wrote it. */
 export function withoutManifest(text: string): string {
   const quoted = JSON.stringify(MANIFEST_KEY);
-  if (isWrittenOnce(MANIFEST_KEY, text) && !text.includes(quoted)) return text;
+  if (!(text.includes('\\') || text.includes(quoted))) return text;
   const found = findManifest(text);
   if (found === undefined || found.problem !== undefined) return text;
   return `${text.slice(0, text.lastIndexOf(quoted, found.start)).replace(/,?\s*$/, '')}${text.slice(found.end)}`;

@@ -112,8 +112,9 @@ function keysOf(root: unknown): VmDescription['keys'] {
 export function descriptionKey(description: VmDescription, key: string): unknown {
   const { text } = description;
   const plain = plainRoots.get(description);
-  if (plain !== undefined && isWrittenOnce(key, text)) {
-    return Object.hasOwn(plain, key) ? plain[key] : undefined;
+  if (plain !== undefined) {
+    if (!Object.hasOwn(plain, key)) return undefined;
+    if (isSoleKey(key, plain[key], text)) return plain[key];
   }
   const found = description.keys.find((candidate) => candidate.key === key);
   if (found === undefined) return undefined;
@@ -124,11 +125,18 @@ export function descriptionKey(description: VmDescription, key: string): unknown
   }
 }
 
-/** Whether it is certain that a key stands in `text` once at most, however it is written. */
-export function isWrittenOnce(key: string, text: string): boolean {
+/**
+ * Whether it is certain that `value`, which `JSON.parse` has found under a key of the outermost object, is not the last of several:
+ * what is written as the key stands nowhere else but in the value itself.
+ */
+export function isSoleKey(key: string, value: unknown, text: string): boolean {
   if (text.includes('\\')) return false;
   const quoted = `"${key}"`;
-  return text.indexOf(quoted) === text.lastIndexOf(quoted);
+  return occurrences(quoted, text) === 1 + occurrences(quoted, JSON.stringify(value));
+}
+
+function occurrences(part: string, text: string): number {
+  return text.split(part).length - 1;
 }
 
 /**

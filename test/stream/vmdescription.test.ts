@@ -120,6 +120,8 @@ test('of keys that are there twice the first one counts, however they are writte
     const description = parseVmDescription(`{"devices": [], "mapram": 1, ${second}}`);
     assert.equal(descriptionKey(description, 'mapram'), 1, second);
   }
+  const twice = '{"devices": [], "mapram": {"mapram": 1}, "mapram": {"mapram": 2}}';
+  assert.deepEqual(descriptionKey(parseVmDescription(twice), 'mapram'), { mapram: 1 });
 });
 
 test('endless nesting of devices is refused instead of overflowing the stack', () => {
