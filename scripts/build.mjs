@@ -64,8 +64,8 @@ const LAZY = [
   'worker_threads',
   'zlib',
 ];
-/** Commands that get a script of their own, which is read faster than that of all: those that a VM waits for. */
-const QUICK = ['save', 'restore', 'resume', 'fork'];
+/** Commands that get a script of their own, which is read faster than that of all: those that a VM waits for, or a person many times. */
+const QUICK = ['save', 'restore', 'resume', 'fork', 'inspect', 'verify'];
 
 await bundleWorkers();
 await bundleCommandLine();

@@ -25,7 +25,12 @@ const commands = {
   restore: [['restore', saved, 'builtin']],
   resume: [['resume', saved, ...noQemu]],
   fork: [['fork', saved, '--count', '1', '--dir', path.join(folder, 'clones'), ...noQemu]],
-  'command-line': [['inspect', saved], ['verify', saved], ['--help']],
+  inspect: [
+    ['inspect', saved],
+    ['inspect', saved, '--devices'],
+  ],
+  verify: [['verify', saved]],
+  'command-line': [['convert', saved, path.join(folder, 'stream'), '--to', 'stream'], ['--help']],
 };
 try {
   const guest = await BuiltinGuest.start({ size: 16 * 2 ** 20 });

@@ -3,7 +3,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { Readable, type Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import zlib from 'node:zlib';
+import { createGunzip } from 'node:zlib';
 import { errorReason, MapramError } from '../errors.js';
 import { createZstdDecompressor } from '../io/zstd-stream.js';
 import { type ByteSource, FileSource } from '../mapped-ram/byte-source.js';
@@ -106,7 +106,7 @@ export async function decompress(
 }
 
 function decompressor(compression: Compression): Transform | undefined {
-  if (compression === 'gzip') return zlib.createGunzip();
+  if (compression === 'gzip') return createGunzip();
   return compression === 'zstd' ? createZstdDecompressor() : undefined;
 }
 

@@ -48,8 +48,6 @@ const READ_BUDGET_BYTES = 4 * 2 ** 30;
 /** Least number of pages of each kind that are compressed to see how well that goes. */
 const COMPRESSED_PAGES = 64;
 
-const deflate = promisify(deflateRaw);
-
 /** Looks at all pages that a file holds, or a sample of them where there are very many. */
 export async function pictureOf(saved: SavedVm, options: PictureOptions = {}): Promise<MemoryPicture> {
   return new Painter(saved, options).paint();
@@ -149,6 +147,7 @@ class Painter {
   }
 
   async #compressibility(): Promise<Partial<Record<PageKind, number>>> {
+    const deflate = promisify(deflateRaw);
     const result: Partial<Record<PageKind, number>> = {};
     for (const [kind, { pages }] of this.#samples) {
       if (kind === 'zero' || pages.length === 0) continue;

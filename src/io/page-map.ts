@@ -1,4 +1,5 @@
 import { closeSync, openSync, readSync } from 'node:fs';
+import os from 'node:os';
 import { errorReason, MapramError } from '../errors.js';
 import { native } from './native.js';
 
@@ -21,6 +22,9 @@ export function pageMapUnit(): number {
 const ENTRY_BYTES = 8;
 const CHUNK_BYTES = 4 * 2 ** 20;
 
+/** Entries are in the order of bytes of this machine. */
+const UPPER_HALF = os.endianness() === 'LE' ? 1 : 0;
+
 /** In the upper half of an entry: bits 63 (present), 62 (swapped out) and 61 (of a file, or of shared memory). */
 const PRESENT = 0x8000_0000;
 const SWAPPED = 0x4000_0000;
@@ -36,16 +40,18 @@ export function readPageMap(pid: number, start: bigint, length: number): Uint8Ar
   const { pageSize } = native();
   const pages = Math.ceil(length / pageSize);
   const origins = new Uint8Array(pages);
-  const chunk = Buffer.alloc(Math.min(CHUNK_BYTES, pages * ENTRY_BYTES));
+  const chunk = new Uint32Array(Math.min(CHUNK_BYTES, pages * ENTRY_BYTES) / Uint32Array.BYTES_PER_ELEMENT);
   try {
     const fd = openSync(`/proc/${pid}/pagemap`, 'r');
     try {
       let position = Number(start / BigInt(pageSize)) * ENTRY_BYTES;
       for (let page = 0; page < pages; ) {
-        const wanted = Math.min(chunk.length, (pages - page) * ENTRY_BYTES);
+        const wanted = Math.min(chunk.byteLength, (pages - page) * ENTRY_BYTES);
         const read = readSync(fd, chunk, 0, wanted, position);
         if (read < ENTRY_BYTES) break;
-        for (let at = 4; at < read; at += ENTRY_BYTES) origins[page++] = originOf(chunk.readUInt32LE(at));
+        const words = read / Uint32Array.BYTES_PER_ELEMENT;
+        for (let word = UPPER_HALF; word < words; word += 2)
+          origins[page++] = originOf(chunk[word] as number);
         position += read;
       }
     } finally {

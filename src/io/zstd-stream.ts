@@ -1,5 +1,4 @@
 import { Transform, type TransformCallback } from 'node:stream';
-import zlib from 'node:zlib';
 import { type NativeZstd, nativeZstd } from './native.js';
 
 const OUTPUT_BYTES = 2 ** 20;
@@ -9,7 +8,9 @@ const OUTPUT_BYTES = 2 ** 20;
  * Errors about the data have a `code` that begins with `ZSTD_`.
  */
 export function createZstdDecompressor(): Transform | undefined {
-  const { createZstdDecompress } = zlib as { createZstdDecompress?: () => Transform };
+  const { createZstdDecompress } = process.getBuiltinModule('node:zlib') as {
+    createZstdDecompress?: () => Transform;
+  };
   if (createZstdDecompress !== undefined) return createZstdDecompress();
   return createNativeZstdDecompressor();
 }

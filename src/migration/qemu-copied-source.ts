@@ -207,7 +207,7 @@ export class QemuCopiedSource implements OutgoingSource {
     const bitmap = new PageBitmap(base.pageCount, placed.bitmap);
     const origins = readPageMap(this.#base.pid, block.address, block.usedLength);
     bitmap.bytes.set(base.bitmap.bytes);
-    for (const run of runsOf(origins, 0, base.pageCount, (origin) => origin === PageOrigin.PRIVATE)) {
+    for (const run of runsWith(PageOrigin.PRIVATE, origins)) {
       signal.throwIfAborted();
       await this.#takeRun(block, placed, bitmap, run);
     }
@@ -219,7 +219,7 @@ export class QemuCopiedSource implements OutgoingSource {
           ? 1
           : 0,
       );
-      for (const run of runsOf(again, 0, base.pageCount, (flag) => flag === 1)) {
+      for (const run of runsWith(1, again)) {
         await this.#copyFromBase(base, run, placed.pagesOffset);
       }
     }
@@ -237,11 +237,13 @@ export class QemuCopiedSource implements OutgoingSource {
     const table = new DigestTable(shape);
     const before = Buffer.from(known, 'base64');
     const pages = shape.chunkBytes / base.pageSize;
-    for (let chunk = 0; chunk < table.count; chunk++) {
-      if (origins.subarray(chunk * pages, (chunk + 1) * pages).includes(PageOrigin.PRIVATE)) continue;
-      const digest = table.digest(chunk);
-      digest.set(before.subarray(chunk * digest.length, (chunk + 1) * digest.length));
-      table.setState(chunk, CHUNK_STATE.done);
+    if (before.length !== table.digests.length) return;
+    table.digests.set(before);
+    for (let chunk = 0; chunk < table.count; chunk++) table.setState(chunk, CHUNK_STATE.done);
+    for (let page = origins.indexOf(PageOrigin.PRIVATE); page >= 0; ) {
+      const chunk = Math.floor(page / pages);
+      table.setState(chunk, CHUNK_STATE.none);
+      page = origins.indexOf(PageOrigin.PRIVATE, (chunk + 1) * pages);
     }
   }
 
@@ -314,6 +316,17 @@ export class QemuCopiedSource implements OutgoingSource {
 interface Run {
   first: number;
   count: number;
+}
+
+/** Runs of pages, at most a piece long, that have this value, as few of many have. */
+function* runsWith(value: number, values: Uint8Array): Generator<Run> {
+  const maximum = PIECE_BYTES / 4096;
+  for (let page = values.indexOf(value); page >= 0; ) {
+    let end = page + 1;
+    while (end < values.length && end - page < maximum && values[end] === value) end++;
+    yield { first: page, count: end - page };
+    page = values.indexOf(value, end);
+  }
 }
 
 /** Runs of pages, at most a piece long, whose value `fits`. */

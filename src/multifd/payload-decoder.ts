@@ -1,6 +1,5 @@
 /** The compressed payloads of one multifd channel: one continuous stream, flushed at the end of each packet. */
 
-import * as zlib from 'node:zlib';
 import { createInflate, type Inflate } from 'node:zlib';
 import { errorReason, MapramError } from '../errors.js';
 import { openZstdDecoder } from '../io/zstd.js';
@@ -36,7 +35,7 @@ const CHUNK_BYTES = 512 << 10;
 export function payloadDecoder(method: MultifdMethod, name: string): PayloadDecoder {
   if (method === 'zlib') return new TransformDecoder(createInflate({ chunkSize: CHUNK_BYTES }), name);
   if (method === 'zstd') {
-    const { createZstdDecompress } = zlib as ZlibWithZstd;
+    const { createZstdDecompress } = process.getBuiltinModule('node:zlib') as ZlibWithZstd;
     if (createZstdDecompress)
       return new TransformDecoder(createZstdDecompress({ chunkSize: CHUNK_BYTES }), name);
     const library = openZstdDecoder();
@@ -58,7 +57,7 @@ export function whyNotDecodable(method: MultifdMethod): string | undefined {
   if (method === 'none' || method === 'zlib') return undefined;
   if (method !== 'zstd')
     return `the compression ${method} needs special hardware libraries; use none, zlib or zstd`;
-  if ((zlib as ZlibWithZstd).createZstdDecompress) return undefined;
+  if ((process.getBuiltinModule('node:zlib') as ZlibWithZstd).createZstdDecompress) return undefined;
   const library = openZstdDecoder();
   library?.close();
   return library

@@ -1,6 +1,5 @@
 /** A QEMU that has its memory mapped from a snapshot and waits for the device state. */
 import { MapramError } from '../errors.js';
-import { lendFdset } from '../guest/qemu/lent-fdset.js';
 import { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { releaseFiles } from '../io/open-file.js';
 import { QemuProcess, type QemuProcessOptions } from '../launch/qemu-process.js';
@@ -11,6 +10,9 @@ import type { StatePatch } from './state-stream.js';
 
 /** QEMU answers once its machine is built, which takes a while where firmware and disks are slow. */
 const START_TIMEOUT_MS = 60_000;
+
+/** None but ours: command lines with descriptors of others are refused. The number is given so that no answer is waited for. */
+const STATE_FDSET = 1;
 
 /** `memory-backend-file` has `offset` since 8.1, `readonly` with `rom` since 8.2. */
 const MISSING_PROPERTY = /([Pp]roperty 'memory-backend-file\.|Invalid parameter ')(offset|rom|readonly)'/;
@@ -78,11 +80,15 @@ export class WaitingVm implements AsyncDisposable {
     const { vm } = this;
     const startedAt = performance.now();
     const fd = state.open(patches);
-    const lent = await lendFdset(vm, [fd]).finally(() => releaseFiles([fd]));
-    await using stream = lent;
     try {
-      await vm.migrateIncoming(`file:${stream.path}`);
-      await vm.waitForMigration(['completed'], signal === undefined ? {} : { signal });
+      const lent = vm.client
+        .execute('add-fd', { 'fdset-id': STATE_FDSET, opaque: 'mapram' }, { descriptors: [fd] })
+        .finally(() => releaseFiles([fd]));
+      await Promise.all([lent, vm.migrateIncoming(`file:/dev/fdset/${STATE_FDSET}`)]);
+      await vm.waitForMigration(['completed'], {
+        settles: true,
+        ...(signal === undefined ? {} : { signal }),
+      });
       const loadTimeMs = performance.now() - startedAt;
       this.source.assertUnchanged();
       let [runState] = await Promise.all([
@@ -90,7 +96,7 @@ export class WaitingVm implements AsyncDisposable {
         vm.client.execute('migrate-set-capabilities', {
           capabilities: [{ capability: 'events', state: false }],
         }),
-        stream[Symbol.asyncDispose](),
+        vm.client.execute('remove-fd', { 'fdset-id': STATE_FDSET }).catch(() => {}),
       ]);
       if (this.startsByItself && runState !== 'running') throw this.#didNotRun(runState);
       if (cont && runState !== 'running') {

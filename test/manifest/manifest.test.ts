@@ -180,6 +180,29 @@ test('a manifest without the right shape is told by its first fault', () => {
   }
 });
 
+test('a manifest is found in the same place, at once or by reading all of the description', () => {
+  const manifest = { format: 1, mapram: '0.1.0', launch: { arguments: ['-m', '1G'] } };
+  const escaped = { ...manifest, launch: { arguments: ['a\\b'] } };
+  const description = '{"devices": [{"name": "x"}], "page_size": 4096}';
+  for (const text of [
+    appendDescriptionKey(description, 'mapram', manifest),
+    appendDescriptionKey(description, 'mapram', escaped),
+    appendDescriptionKey(appendDescriptionKey(description, 'mapram', manifest), 'mapram', manifest),
+    appendDescriptionKey(appendDescriptionKey(description, 'mapram', manifest), 'other', manifest),
+    appendDescriptionKey(description, 'mapraM', { ...manifest, root: 'x' }),
+    description,
+  ]) {
+    // No JSON for JSON.parse, since a NUL follows.
+    const careful = findManifest(`${text}\0`);
+    const quick = findManifest(text);
+    assert.deepEqual(
+      [quick?.start, quick?.end, quick?.problem],
+      [careful?.start, careful?.end, careful?.problem],
+    );
+    assert.equal(`${withoutManifest(text)}\0`, withoutManifest(`${text}\0`));
+  }
+});
+
 test('descriptions without a manifest have none', () => {
   for (const text of ['', '{', '[]', '{"devices": []}', '{"devices": [{"mapram": 1}]}']) {
     assert.equal(findManifest(text), undefined);

@@ -50,6 +50,9 @@ function npm(cwd: string, ...args: string[]): string {
   return stdout;
 }
 
+/** The command line, and commands that have a script of their own. */
+const SCRIPTS = ['command-line', 'save', 'restore', 'resume', 'fork', 'inspect', 'verify'];
+
 test('the package holds what runs, and nothing else', () => {
   const sources = (readdirSync(path.join(repositoryRoot, 'src'), { recursive: true }) as string[])
     .filter((name) => path.extname(name) !== '')
@@ -59,11 +62,10 @@ test('the package holds what runs, and nothing else', () => {
         ? ['.js', '.d.ts'].map((ending) => `dist/${name.replace(/\.ts$/, ending)}`)
         : [`src/${name}`],
     );
-  const scripts = ['command-line', 'save', 'restore', 'resume', 'fork'];
   const commandLine = [
     'mapram.cjs',
     'licenses.txt',
-    ...scripts.flatMap((name) => [`${name}.cjs`, `${name}.code`]),
+    ...SCRIPTS.flatMap((name) => [`${name}.cjs`, `${name}.code`]),
   ];
   const expected = [
     ...['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json', 'dist/mapram.1'],
@@ -103,7 +105,7 @@ test('it needs no script to be installed', () => {
 test('the command has its code compiled, and runs where that is of another V8', () => {
   const bin = path.join(copy, 'dist', 'bin');
   const text = (name: string) => readFileSync(path.join(bin, name), 'latin1');
-  for (const name of ['command-line', 'save', 'restore', 'resume', 'fork']) {
+  for (const name of SCRIPTS) {
     const cachedData = readFileSync(path.join(bin, `${name}.code`));
     const script = new Script(asFunction(text(`${name}.cjs`)), { cachedData });
     assert.equal(script.cachedDataRejected, false, name);

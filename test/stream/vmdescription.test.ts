@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { type JsonEntry, JsonObject, parseDescriptionJson } from '../../src/stream/description-json.js';
 import { describedBytes, descriptionKey, parseVmDescription } from '../../src/stream/vmdescription.js';
 import { appendDescriptionKey } from '../../src/stream/vmdescription-text.js';
+import { goldenBytes, goldenNames } from '../golden/golden-file.js';
 
 /** The value as plain JavaScript, for texts without repeated keys. */
 function plain(value: unknown): unknown {
@@ -102,3 +103,36 @@ test('a key appended to a description can be read, and the rest is as it was', (
   }
   assert.throws(() => appendDescriptionKey('[]', 'mapram', value), RangeError);
 });
+
+test('a description is the same, whichever of the two readers has read it', () => {
+  const texts = goldenNames('').flatMap((name) => descriptionIn(goldenBytes(name)) ?? []);
+  assert.ok(texts.length > 10, `${texts.length} descriptions`);
+  for (const text of texts) {
+    const { text: _, ...quick } = parseVmDescription(text);
+    // JSON.parse takes no NUL.
+    const { text: __, ...careful } = parseVmDescription(`${text}\0`);
+    assert.deepEqual(quick, careful);
+  }
+});
+
+test('of keys that are there twice the first one counts, however they are written', () => {
+  for (const second of ['"mapram": 2', '"\\u006dapram": 2', '"mapram" :2', '"other": "mapram"']) {
+    const description = parseVmDescription(`{"devices": [], "mapram": 1, ${second}}`);
+    assert.equal(descriptionKey(description, 'mapram'), 1, second);
+  }
+  const twice = '{"devices": [], "mapram": {"mapram": 1}, "mapram": {"mapram": 2}}';
+  assert.deepEqual(descriptionKey(parseVmDescription(twice), 'mapram'), { mapram: 1 });
+});
+
+test('endless nesting of devices is refused instead of overflowing the stack', () => {
+  const open = '{"vmsd_name": "x", "fields": [{"name": "a", "struct": ';
+  const text = `{"devices": [${open.repeat(5000)}{}${'}]}'.repeat(5000)}]}`;
+  assert.throws(() => parseVmDescription(text), SyntaxError);
+});
+
+/** The vmdescription at the end of a golden file, if it has one that is not compressed. */
+function descriptionIn(bytes: Uint8Array): string | undefined {
+  const text = Buffer.from(bytes).toString('latin1');
+  const start = Math.max(text.lastIndexOf('{"configuration":'), text.lastIndexOf('{"page_size":'));
+  return start === -1 ? undefined : text.slice(start, text.lastIndexOf('}') + 1);
+}

@@ -38,6 +38,8 @@ interface WaitOptions {
   onInfo?: (info: QemuMigrationInfo) => void;
   /** An incoming migration that QEMU waits for: until all connections are there its status is `none`. */
   announced?: boolean;
+  /** An incoming migration through one connection: QEMU tells of its end when all is done, so nothing more is asked. */
+  settles?: boolean;
 }
 
 /** The largest `downtime-limit` that QEMU takes: any remainder is small enough. */
@@ -192,7 +194,7 @@ export class QemuVm implements AsyncDisposable {
    */
   async waitForMigration(
     wanted: readonly MigrationStatus[],
-    { signal, onInfo, announced = false }: WaitOptions = {},
+    { signal, onInfo, announced = false, settles = false }: WaitOptions = {},
   ): Promise<QemuMigrationInfo> {
     const events = this.client.events({ names: ['MIGRATION'] });
     let event = events.next();
@@ -202,7 +204,7 @@ export class QemuVm implements AsyncDisposable {
         // QEMU may be stuck in the migration and not answer at all.
         const info = await this.migrationInfo(signal ? { signal } : {});
         onInfo?.(info);
-        if (!isMigrationRunning(info.status)) await this.migrationThreadsEnded();
+        if (!(settles || isMigrationRunning(info.status))) await this.migrationThreadsEnded();
         if (wanted.includes(info.status)) return info;
         if (!isMigrationRunning(info.status) && !(announced && info.status === 'none')) {
           throw new MapramError(

@@ -7,8 +7,6 @@ import type { MemoryPicture, PictureRegion } from '../memory-picture.js';
 import { PAGE_KINDS } from '../page-kind.js';
 import type { ReportKind, ReportMap } from './report-data.js';
 
-const deflate = promisify(deflateRaw);
-
 /** The picture as the page wants it, with the cells marked that a comparison found different. */
 export async function reportMap(picture: MemoryPicture, comparison?: Comparison): Promise<ReportMap> {
   const { cellBytes, regions } = picture;
@@ -41,7 +39,7 @@ function changedCells(
 }
 
 async function packed(bytes: Uint8Array): Promise<string> {
-  return (await deflate(bytes)).toString('base64');
+  return (await promisify(deflateRaw)(bytes)).toString('base64');
 }
 
 /** The legend, with sizes. */
