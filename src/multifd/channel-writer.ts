@@ -114,6 +114,7 @@ export class ChannelWriter {
     const { pageSize } = memory.region;
     states.fill(HOLE);
     for (const { start, end } of memory.extents(chunk.start, chunk.end)) {
+      memory.prepare(start, end - start);
       const bytes = memory.read(start, end - start);
       const words = wordsOf(bytes);
       let page = (start - chunk.start) / pageSize;

@@ -46,6 +46,11 @@ export class RegionMemory<Region extends WorkerMemory = WorkerRegion> {
     }
   }
 
+  /** Said of a range that holds data before much of it is read. */
+  prepare(start: number, length: number): void {
+    this.#windows?.populate(start, length);
+  }
+
   /** The bytes of a range that holds data. A copy is good until the next call. */
   read(start: number, length: number): Buffer {
     if (this.#windows !== undefined) return this.#windows.view(start, length);
