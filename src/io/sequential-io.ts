@@ -2,7 +2,8 @@
 import { readSync, writeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { admit } from './faults.js';
-import { hasErrno, systemError } from './system-error.js';
+import { retryOrThrow } from './retry.js';
+import { systemError } from './system-error.js';
 
 /** Reads what is there, waiting for at least one byte. Returns 0 only when the other side has closed. */
 export function readSome(fd: number, data: Uint8Array): number {
@@ -59,7 +60,7 @@ function retried(call: () => number): number {
     try {
       return call();
     } catch (error) {
-      if (!hasErrno(error, 'EINTR')) throw error;
+      retryOrThrow(error);
     }
   }
 }
