@@ -1,10 +1,8 @@
 import { readSync, writeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { admit } from './faults.js';
+import { retryOrThrow } from './retry.js';
 import { hasErrno, systemError } from './system-error.js';
-
-/** Pause before a call that gave EAGAIN is made again. */
-const RETRY_MS = 1;
 
 /**
  * Writes all of `data` at `position`, however short the single writes are.
@@ -68,9 +66,4 @@ function readSome(fd: number, data: Uint8Array, offset: number, position: number
       retryOrThrow(error);
     }
   }
-}
-
-function retryOrThrow(error: unknown): void {
-  if (hasErrno(error, 'EAGAIN')) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, RETRY_MS);
-  else if (!hasErrno(error, 'EINTR')) throw error;
 }

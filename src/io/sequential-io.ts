@@ -3,6 +3,7 @@ import { readSync, writeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { admit } from './faults.js';
 import { pollReadable, pollWritable } from './poll.js';
+import { retryOrThrow } from './retry.js';
 import { hasErrno, systemError } from './system-error.js';
 
 /** How long a wait takes before somebody is asked whether it still makes sense. */
@@ -15,20 +16,22 @@ const PATIENCE_MS = 100;
  */
 export function readSome(fd: number, data: Uint8Array, giveUp: () => void = () => {}): number {
   for (;;) {
-    try {
-      return retried(() =>
-        readSync(
+    const read = retried(() => {
+      try {
+        return readSync(
           fd,
           data,
           0,
           admit('read', data.length, () => ({ fd })),
           null,
-        ),
-      );
-    } catch (error) {
-      if (!hasErrno(error, 'EAGAIN')) throw error;
-      while (pollReadable([fd], PATIENCE_MS).length === 0) giveUp();
-    }
+        );
+      } catch (error) {
+        if (!hasErrno(error, 'EAGAIN')) throw error;
+        while (pollReadable([fd], PATIENCE_MS).length === 0) giveUp();
+        return undefined;
+      }
+    });
+    if (read !== undefined) return read;
   }
 }
 
@@ -84,7 +87,7 @@ function retried<T>(call: () => T): T {
     try {
       return call();
     } catch (error) {
-      if (!hasErrno(error, 'EINTR')) throw error;
+      retryOrThrow(error);
     }
   }
 }

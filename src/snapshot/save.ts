@@ -8,7 +8,7 @@ import { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { probeDirectIo } from '../io/direct-io-probe.js';
 import { allocatedBytes, freeSpace } from '../io/file-space.js';
 import type { DirectIoMode } from '../io/open-direct.js';
-import type { Manifest } from '../manifest/manifest.js';
+import { type Manifest, parseManifest } from '../manifest/manifest.js';
 import { type SealOptions, sealImage } from '../manifest/seal.js';
 import { readSigningKey } from '../manifest/signature.js';
 import { BaseSnapshot } from '../migration/base-snapshot.js';
@@ -255,6 +255,8 @@ async function saveQemu(run: SaveRun, vm: QemuVm, guard: SaveGuard, startedAt: n
   const facts = await factsOfQemu(vm, runStateBefore);
   await guard.watch(vm, runStateBefore);
   const copied = method === 'incremental' && base ? new QemuCopiedSource(vm, base) : undefined;
+  // Chunks that have not changed keep the digests of the base, if it has them by the same hash.
+  if (copied && run.checksums === 'xxh64' && hashOf(base) === 'xxh64-pages') run.checksums = 'xxh64-pages';
   const settle = async (resume: () => Promise<void>) => {
     const then = options.afterwards ?? (runStateBefore === 'running' ? 'cont' : 'stop');
     if (then === 'cont') await (runStateBefore === 'running' ? resume() : vm.cont());
@@ -287,6 +289,11 @@ async function saveQemu(run: SaveRun, vm: QemuVm, guard: SaveGuard, startedAt: n
     qemuVersion: vm.versionText,
     ...(copied ? { base: copied.figures } : {}),
   };
+}
+
+function hashOf(base: BaseSnapshot | undefined): DigestAlgorithm | undefined {
+  const manifest = parseManifest(base?.image.manifest);
+  return 'problem' in manifest ? undefined : manifest.checksums?.algorithm;
 }
 
 function methodWishes({ options, choice }: SaveRun): MethodWishes {

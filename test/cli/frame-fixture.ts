@@ -19,9 +19,13 @@ const echo: CommandDescription = {
   },
   async run([vm, size], { directIo, channels }, context) {
     context.print('at once');
+    // The second at the same moment, however busy the machine is: too soon to be told.
+    const { now } = performance;
+    const moment = performance.now();
+    performance.now = () => moment;
     context.progress({ phase: 'ram', bytes: 1, totalBytes: 2, pages: 0, rate: 10 });
-    // Right behind the first, before anything slow: too soon to be told.
     context.progress({ phase: 'ram', bytes: 1, totalBytes: 2, pages: 0, rate: 11 });
+    performance.now = now;
     // A bar is drawn once this is loaded.
     await import('log-update');
     await setImmediate();

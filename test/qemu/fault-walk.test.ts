@@ -34,7 +34,9 @@ describe('system calls that fail', needs({ qemu: '10.0', guest: 'tiny' }), () =>
   }
   for (const method of ['native', 'stream'] as const) {
     test(`in a load by ${method}`, async (context) => {
-      const counts = await walkRestores(file(), { memory: 'shared-file' }, method, { most: 2 });
+      const counts = await walkRestores(file(), { memory: 'shared-file' }, method, vm.console.bootChecksum, {
+        most: 2,
+      });
       context.diagnostic(JSON.stringify(counts));
       assert.ok(counts.failures > 2, JSON.stringify(counts));
     });

@@ -73,9 +73,9 @@ const soaks = {
       shared: () => walkSaves(vm, own('shared'), { method: 'shared' }, all),
       native: () => walkSaves(vm, own('native'), { method: 'native' }, all),
       stream: () => walkSaves(vm, own('stream'), { method: 'stream' }, all),
-      'load-shared': () => walkRestores(sound, loaded, 'shared', all),
-      'load-native': () => walkRestores(sound, loaded, 'native', all),
-      'load-stream': () => walkRestores(sound, loaded, 'stream', all),
+      'load-shared': () => walkRestores(sound, loaded, 'shared', vm.console.bootChecksum, all),
+      'load-native': () => walkRestores(sound, loaded, 'native', vm.console.bootChecksum, all),
+      'load-stream': () => walkRestores(sound, loaded, 'stream', vm.console.bootChecksum, all),
       resume: () => walkResumes(sound, vm, path.dirname(own('sockets')), all),
     };
     for (const [name, walk] of partsOf(walks, part))
