@@ -81,11 +81,8 @@ export class MemoryWindows {
    * matter of speed: kernels before 5.14 do not know it.
    */
   populate(start: number, length: number): void {
-    const { pageSize } = native();
-    const address = this.#address + BigInt(start);
-    const skip = Number(address % BigInt(pageSize));
     try {
-      native().madvise(address - BigInt(skip), length + skip, MADV_POPULATE_READ);
+      this.#advise(start, length, MADV_POPULATE_READ);
     } catch {
       // Whatever is wrong with a page shows when it is touched.
     }
@@ -96,15 +93,19 @@ export class MemoryWindows {
    * over a guest's memory would count all of it as resident here, and need 2 MiB of page tables for each GiB.
    */
   release(start: number, length: number): void {
-    const { pageSize } = native();
-    const address = this.#address + BigInt(start);
-    const skip = Number(address % BigInt(pageSize));
     try {
-      native().madvise(address - BigInt(skip), length + skip, MADV_DONTNEED);
+      this.#advise(start, length, MADV_DONTNEED);
     } catch (error) {
       // Kernels before 5.18 refuse it for huge pages, whose tables are small anyway.
       if (!hasErrno(error, 'EINVAL')) throw error;
     }
+  }
+
+  #advise(start: number, length: number, advice: number): void {
+    const { pageSize } = native();
+    const address = this.#address + BigInt(start);
+    const skip = Number(address % BigInt(pageSize));
+    native().madvise(address - BigInt(skip), length + skip, advice);
   }
 }
 

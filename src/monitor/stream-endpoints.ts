@@ -36,40 +36,20 @@ type InetAddress = Extract<MigrationSocket, { type: 'inet' }>;
  * @throws CommandError or MapramError with the text for the client
  */
 export async function openStreamTarget(request: MigrationRequest, count: number): Promise<StreamEndpoint> {
-  return withoutTls(request, await openTarget(request, count));
-}
-
-async function openTarget(request: MigrationRequest, count: number): Promise<StreamEndpoint> {
-  const { address, descriptors } = request;
-  switch (address.transport) {
-    case 'file':
-      return opened(`file:${address.filename}`, outgoingFile({ ...request, address }));
-    case 'exec':
-      return opened('exec:', await startCommand(address.args, 'out'));
-    case 'rdma':
-      throw notServed('RDMA');
-    case 'socket':
-      break;
-  }
-  switch (address.type) {
-    case 'fd':
-      return opened(`fd:${address.str}`, passedConnection(descriptors.takeForMigration(address.str), 'out'));
-    case 'vsock':
-      throw notServed('VSOCK');
-    default: {
-      const target = address.type === 'unix' ? unixPath(address) : inetTarget(address);
-      return {
-        name: nameOf(address),
-        connect: (signal) => connectAll(target, count, signal),
-        dispose: async () => {},
-      };
-    }
-  }
+  const endpoint = await open(request, 'out', (address) => {
+    const target = address.type === 'unix' ? unixPath(address) : inetTarget(address);
+    return {
+      name: nameOf(address),
+      connect: (signal) => connectAll(target, count, signal),
+      dispose: async () => {},
+    };
+  });
+  return withoutTls(request, endpoint);
 }
 
 /** The way in; listens where others are to connect. As `openStreamTarget`. */
 export async function openStreamSource(request: MigrationRequest, count: number): Promise<StreamSource> {
-  return withoutTls(request, await openSource(request, count));
+  return withoutTls(request, await open(request, 'in', (address) => listen(address, count)));
 }
 
 /** What is to go out encrypted does not go out in the clear: the builtin guest has no credentials. */
@@ -89,13 +69,19 @@ function withoutTls<Endpoint extends StreamEndpoint>(
   };
 }
 
-async function openSource(request: MigrationRequest, count: number): Promise<StreamSource> {
+async function open(
+  request: MigrationRequest,
+  way: 'out' | 'in',
+  openSocket: (address: UnixAddress | InetAddress) => StreamSource | Promise<StreamSource>,
+): Promise<StreamSource> {
   const { address, descriptors } = request;
   switch (address.transport) {
-    case 'file':
-      return opened(`file:${address.filename}`, incomingFile({ ...request, address }));
+    case 'file': {
+      const openFile = way === 'out' ? outgoingFile : incomingFile;
+      return opened(`file:${address.filename}`, openFile({ ...request, address }));
+    }
     case 'exec':
-      return opened('exec:', await startCommand(address.args, 'in'));
+      return opened('exec:', await startCommand(address.args, way));
     case 'rdma':
       throw notServed('RDMA');
     case 'socket':
@@ -103,11 +89,11 @@ async function openSource(request: MigrationRequest, count: number): Promise<Str
   }
   switch (address.type) {
     case 'fd':
-      return opened(`fd:${address.str}`, passedConnection(descriptors.takeForMigration(address.str), 'in'));
+      return opened(`fd:${address.str}`, passedConnection(descriptors.takeForMigration(address.str), way));
     case 'vsock':
       throw notServed('VSOCK');
     default:
-      return await listen(address, count);
+      return await openSocket(address);
   }
 }
 
