@@ -2,7 +2,7 @@
  * The long form of tests that are short in CI, for nights:
  * `npm run soak -- [fuzz|flips|walk|kills|saves|replies …] [--seed=N] [--count=N]`.
  * A piece of a soak has the name of its part behind a colon: `walk:load-native`, `kills:stream`; a tenth of a walk is
- * `walk:native --slice=1/10`.
+ * `walk:native --slice=1/10`, one with at most 100 calls of each kind `walk:native --most=100`.
  *
  *     fuzz    2,000,000 changed inputs for the readers
  *     flips   10,000 single-bit flips of a sealed file, verified one by one
@@ -41,6 +41,8 @@ interface Wanted {
   count?: number | undefined;
   /** Of a walk. */
   slice?: { part: number; of: number };
+  /** Of the calls of one kind in a walk; all by default. A save makes thousands of reads and writes. */
+  most?: number | undefined;
 }
 
 const soaks = {
@@ -58,7 +60,7 @@ const soaks = {
     await writeSealedImage(file, { stale: [130, 150, 200, 201, 202] });
     console.log(JSON.stringify(await flipBits(file, count, seed)));
   },
-  async walk({ part, slice }: Wanted): Promise<void> {
+  async walk({ part, slice, most = Number.POSITIVE_INFINITY }: Wanted): Promise<void> {
     using folder = new Folder();
     await using vm = await startVm({ memory: 'shared-file', guest: 'tiny' });
     const own = (name: string) => {
@@ -67,7 +69,7 @@ const soaks = {
     };
     const sound = own('sound');
     await save({ vm: vm.qmpPath, file: sound, method: 'shared' });
-    const all = { most: Number.POSITIVE_INFINITY, ...slice };
+    const all = { most, ...slice };
     const loaded = { memory: 'shared-file' } as const;
     const walks: Record<string, () => Promise<WalkCounts>> = {
       shared: () => walkSaves(vm, own('shared'), { method: 'shared' }, all),
@@ -132,6 +134,7 @@ function numberFrom(option: string): number | undefined {
 
 const seed = numberFrom('seed') ?? Date.now() % 2 ** 31;
 const count = numberFrom('count');
+const most = numberFrom('most');
 const [, slicePart = '1', sliceOf = '1'] =
   words.map((word) => /^--slice=(\d+)\/(\d+)$/.exec(word)).find((found) => found !== null) ?? [];
 const slice = { part: Number(slicePart), of: Number(sliceOf) };
@@ -140,6 +143,6 @@ for (const [name = ''] of pieces) assert.ok(name in soaks, `there is no soak ${n
 console.log(`seed ${seed}`);
 for (const [name, part] of pieces.length > 0 ? pieces : Object.keys(soaks).map((name) => [name])) {
   const startedAt = performance.now();
-  await soaks[name as keyof typeof soaks]({ seed, part, count, slice });
+  await soaks[name as keyof typeof soaks]({ seed, part, count, slice, most });
   console.log(`${name}: ${Math.round((performance.now() - startedAt) / 1000)} s`);
 }
