@@ -253,6 +253,9 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
     // QEMU counts the first synchronisation of the dirty log before it is active.
     if (!source.background) this.#beginPass();
     this.#state.moveTo('active');
+    // A small guest is through before the first tick: whoever watches hears of it all the same, and may cancel.
+    this.emit('progress', this.progress());
+    signal.throwIfAborted();
     await output.writeStart();
     if (source.dirtyLog) await this.#copyWhileRunning();
     else await this.#copyStopped();

@@ -431,7 +431,7 @@ async function seal(
 }
 
 async function publish(
-  { options, target }: SaveRun,
+  { options, target, signal }: SaveRun,
   saved: Saved,
 ): Promise<{ allocatedBytes: number; fileBytes: number }> {
   options.onProgress?.({
@@ -441,6 +441,7 @@ async function publish(
     pages: saved.normalPages,
     rate: 0,
   });
+  signal.throwIfAborted();
   const { blocks, size } = fstatSync(target.fd);
   await target.publish();
   return { allocatedBytes: blocks * 512, fileBytes: size };
