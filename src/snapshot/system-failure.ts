@@ -2,16 +2,21 @@ import { errorReason, MapramError } from '../errors.js';
 import { hasErrno } from '../io/system-error.js';
 
 /**
- * Runs `work`; a system call that fails inside, wherever that is, becomes one sentence about the file.
+ * Runs `work`; a system call that fails inside, wherever that is, becomes one sentence about the file, and so does the error of an
+ * `AbortController` that nobody gave a reason.
  *
  * @param doing what the user asked for, with the file in it: `saving to vm.mapram`
- * @throws MapramError `NO_SPACE` or `IO` instead of a plain system error; everything else as it is
+ * @throws MapramError `NO_SPACE` or `IO` instead of a plain system error, `CANCELLED` instead of an AbortError; everything else as it is
  */
 export async function inOneSentence<T>(doing: string, path: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
-    if (error instanceof MapramError || !(error instanceof Error) || !('syscall' in error)) throw error;
+    if (error instanceof MapramError || !(error instanceof Error)) throw error;
+    if (error.name === 'AbortError') {
+      throw new MapramError('CANCELLED', `${doing}: cancelled`, { path, cause: error });
+    }
+    if (!('syscall' in error)) throw error;
     const full = hasErrno(error, 'ENOSPC', 'EDQUOT');
     const advice = full ? '; free some space or choose another directory' : '';
     throw new MapramError(full ? 'NO_SPACE' : 'IO', `${doing}: ${errorReason(error)}${advice}`, {
@@ -29,7 +34,7 @@ const FULL = /\b(?:ENOSPC|EDQUOT)\b|No space left on device|Disk quota exceeded/
  * `NO_SPACE`, whoever has met it first.
  */
 export function failureToWrite(error: unknown, file: string, partPath: string): unknown {
-  if (!(error instanceof MapramError) || !['IO', 'NO_SPACE', 'MIGRATION'].includes(error.code)) return error;
+  if (!(error instanceof MapramError) || !['IO', 'NO_SPACE', 'MIGRATION', 'CANCELLED'].includes(error.code)) return error;
   const told = error.message.replaceAll(partPath, file);
   const full = FULL.test(told);
   const code = full ? 'NO_SPACE' : error.code;
