@@ -34,7 +34,8 @@ const FULL = /\b(?:ENOSPC|EDQUOT)\b|No space left on device|Disk quota exceeded/
  * `NO_SPACE`, whoever has met it first.
  */
 export function failureToWrite(error: unknown, file: string, partPath: string): unknown {
-  if (!(error instanceof MapramError) || !['IO', 'NO_SPACE', 'MIGRATION', 'CANCELLED'].includes(error.code)) return error;
+  if (!(error instanceof MapramError) || !['IO', 'NO_SPACE', 'MIGRATION', 'CANCELLED'].includes(error.code))
+    return error;
   const told = error.message.replaceAll(partPath, file);
   const full = FULL.test(told);
   const code = full ? 'NO_SPACE' : error.code;
