@@ -30,18 +30,18 @@ export interface ArrivingBlock {
  * @param connections by which pages come, each with a digester of its own
  * @returns undefined where pages cannot be digested as they arrive
  */
-export async function arrivalDigester(
+export function arrivalDigester(
   blocks: readonly ArrivingBlock[],
   connections: number,
-): Promise<ArrivalDigester | undefined> {
+): ArrivalDigester | undefined {
   const shapes = new Map(blocks.flatMap(({ idstr, digests }) => (digests ? [[idstr, digests]] : [])));
   const [first] = shapes.values();
   const [block] = blocks;
   if (first === undefined || block === undefined) return undefined;
   const { algorithm } = first;
-  if (algorithm === 'xxh64-pages') return new SummedArrivals(await createPageSum(block.pageSize), shapes);
+  if (algorithm === 'xxh64-pages') return new SummedArrivals(createPageSum(block.pageSize), shapes);
   return connections === 1
-    ? new OrderedArrivals(await createChunkHasher(algorithm, block.pageSize), shapes)
+    ? new OrderedArrivals(createChunkHasher(algorithm, block.pageSize), shapes)
     : undefined;
 }
 

@@ -1,6 +1,6 @@
 /** The hashes that chunks of pages are given, for damage (`xxh64`, `xxh64-pages`) or against forgery (`sha256-128`). */
 import { createHash } from 'node:crypto';
-import createXxhash from 'xxhash-wasm';
+import { createRequire } from 'node:module';
 
 /**
  * - `xxh64`: XXH64, seed 0, big-endian, over all pages one behind the other. 5 GB/s a core and a chance of 2^-64 to miss damage,
@@ -22,39 +22,37 @@ export interface ChunkHasher {
   finish(target: Uint8Array): void;
 }
 
-/** What goes into the hash at once: copied to the WebAssembly memory, it is still in the processor's cache when read. */
-const SLICE_BYTES = 128 * 1024;
-
-export async function createChunkHasher(algorithm: DigestAlgorithm, pageSize: number): Promise<ChunkHasher> {
+export function createChunkHasher(algorithm: DigestAlgorithm, pageSize: number): ChunkHasher {
   if (algorithm === 'sha256-128') return sha256Hasher();
-  return algorithm === 'xxh64'
-    ? xxh64Hasher(await createXxhash())
-    : pageSumHasher(await createPageSum(pageSize));
+  return algorithm === 'xxh64' ? xxh64Hasher() : pageSumHasher(createPageSum(pageSize));
 }
 
 /** What whole pages, from `offset` of their block on, add to the digest `xxh64-pages` of their chunk. */
 export type PageSum = (bytes: Uint8Array, offset: number) => bigint;
 
-export async function createPageSum(pageSize: number): Promise<PageSum> {
-  const { h64Raw } = await createXxhash();
+export function createPageSum(pageSize: number): PageSum {
+  const { xxh64 } = xxhash();
   return (bytes, offset) => {
     let sum = 0n;
     for (let at = 0; at < bytes.length; at += pageSize)
-      sum += h64Raw(bytes.subarray(at, at + pageSize), BigInt((offset + at) / pageSize));
+      sum += xxh64(bytes.subarray(at, at + pageSize), BigInt((offset + at) / pageSize));
     return BigInt.asUintN(64, sum);
   };
 }
 
-function xxh64Hasher({ create64 }: Awaited<ReturnType<typeof createXxhash>>): ChunkHasher {
-  let hash = create64();
+/** Loaded by those who hash. Compiled code, since WebAssembly would have each page copied into its own memory first. */
+function xxhash(): typeof import('@node-rs/xxhash') {
+  return createRequire(import.meta.url)('@node-rs/xxhash');
+}
+
+function xxh64Hasher(): ChunkHasher {
+  const { Xxh64 } = xxhash();
+  let hash = new Xxh64();
   return {
-    update(bytes) {
-      for (let at = 0; at < bytes.length; at += SLICE_BYTES)
-        hash.update(bytes.subarray(at, at + SLICE_BYTES));
-    },
+    update: (bytes) => void hash.update(bytes),
     finish(target) {
       new DataView(target.buffer, target.byteOffset).setBigUint64(0, hash.digest());
-      hash = create64();
+      hash = new Xxh64();
     },
   };
 }

@@ -175,7 +175,7 @@ test('a write that fails is told at the latest when everything is to be in the f
 
 /** The digest of a chunk of pages with a value each, 0 for those that are zero. */
 async function digestOf(algorithm: DigestAlgorithm, model: Uint8Array, chunk: number): Promise<Buffer> {
-  const hasher = await createChunkHasher(algorithm, pageSize);
+  const hasher = createChunkHasher(algorithm, pageSize);
   const first = (chunk * chunkBytes) / pageSize;
   for (const [index, value] of model.subarray(first, first + chunkBytes / pageSize).entries())
     if (value !== 0) hasher.update(pageOf(value), (first + index) * pageSize);
