@@ -28,7 +28,7 @@ const bin = path.join(dist, 'bin');
 const { version } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'));
 
 /**
- * Modules that name files beside themselves go on doing so in the bundle, which lies one folder deep like them. The version is known by now.
+ * Modules that name files beside themselves go on doing so in a bundle, wherever that lies. The version is known by now.
  */
 const asInPlace = {
   name: 'as-in-place',
@@ -39,13 +39,13 @@ const asInPlace = {
         return { contents: `export const packageVersion = () => ${JSON.stringify(version)};` };
       }
       const text = await readFile(file, 'utf8');
-      const place = JSON.stringify(`../${path.relative(dist, file)}`);
+      const place = JSON.stringify(path.relative(dist, file));
       return {
         contents: text
-          .replaceAll('import.meta.url', `new URL(${place}, bundleUrl).href`)
+          .replaceAll('import.meta.url', `new URL(${place}, distUrl).href`)
           .replaceAll(
             'import.meta.dirname',
-            `decodeURI(new URL(${place.replace(/[^/]*$/, '"')}, bundleUrl).pathname)`,
+            `decodeURI(new URL(${place.replace(/[^/"]*"$/, '"')}, distUrl).pathname)`,
           ),
       };
     });
@@ -64,6 +64,30 @@ const LAZY = [
   'worker_threads',
   'zlib',
 ];
+/** Packages with compiled code, which are loaded as they are. */
+const NATIVE = ['koffi', '@node-rs/xxhash'];
+const asOneScript = {
+  bundle: true,
+  minifySyntax: true,
+  minifyWhitespace: true,
+  external: NATIVE,
+  platform: 'node',
+  format: 'cjs',
+  target: 'node20',
+  charset: 'ascii',
+  logLevel: 'warning',
+  plugins: [asInPlace],
+};
+/** What the modules of a bundle in `folder` find instead of `import.meta`. */
+const banner = (folder) => ({
+  js: [
+    `"use strict";const distUrl=new URL(${JSON.stringify(path.join(path.relative(folder, dist), '/'))},`,
+    'require("node:url").pathToFileURL(__filename)).href;',
+  ].join(''),
+});
+/** How a part of Node is loaded when it is used. */
+const LAZILY =
+  'const lazily=(name)=>{let module;return new Proxy({},{get:(_,key)=>(module??=require(name))[key]})};';
 /** Commands that get a script of their own, which is read faster than that of all: those that a VM waits for, or a person many times. */
 const QUICK = ['save', 'restore', 'resume', 'fork', 'inspect', 'verify'];
 
@@ -84,28 +108,25 @@ function run(script, ...args) {
 
 /**
  * Node finds, reads and compiles every module on its own, which takes longer than a thread's work on a small VM, and than a guest
- * whose save was killed should wait for its guard. So each thread, and the guard, is one file.
+ * whose save was killed should wait for its guard. So each thread, and the guard, is one file, see src/worker-script.ts.
  */
 async function bundleWorkers() {
-  const beginnings = readdirSync(dist, { recursive: true }).filter((name) =>
-    /(-worker|guard-process)\.js$/.test(name),
-  );
-  await build({
-    entryPoints: beginnings.map((name) => path.join(dist, name)),
-    outdir: dist,
-    outbase: dist,
-    allowOverwrite: true,
-    bundle: true,
-    packages: 'external',
-    platform: 'node',
-    format: 'esm',
-    target: 'node20',
-    logLevel: 'warning',
-  });
+  const beginnings = readdirSync(dist, { recursive: true })
+    .filter((name) => /(-worker|-thread|guard-process)\.js$/.test(name))
+    .map((name) => path.join(dist, name));
+  for (const beginning of beginnings) {
+    await build({
+      ...asOneScript,
+      entryPoints: [beginning],
+      outfile: beginning.replace(/js$/, 'cjs'),
+      banner: banner(path.dirname(beginning)),
+    });
+  }
+  for (const beginning of beginnings) rmSync(beginning);
 }
 
 /**
- * The command line in one script, and some commands in one each, with the packages that they use but for koffi, which is no
+ * The command line in one script, and some commands in one each, with the packages that they use but for those that are no
  * JavaScript. Modules are initialized when they are first imported, so a command pays for what it needs. The library stays as
  * tsc wrote it.
  */
@@ -128,24 +149,10 @@ async function bundleCommandLine() {
 async function bundle(name, entry) {
   const { outputFiles, metafile } = await build({
     stdin: { contents: entry, resolveDir: path.join(dist, 'cli') },
-    bundle: true,
-    minifySyntax: true,
-    minifyWhitespace: true,
-    external: ['koffi'],
-    platform: 'node',
-    format: 'cjs',
-    target: 'node20',
-    charset: 'ascii',
+    ...asOneScript,
     metafile: true,
     write: false,
-    logLevel: 'warning',
-    plugins: [asInPlace],
-    banner: {
-      js: [
-        '"use strict";const bundleUrl=require("node:url").pathToFileURL(__filename).href;',
-        'const lazily=(name)=>{let module;return new Proxy({},{get:(_,key)=>(module??=require(name))[key]})};',
-      ].join(''),
-    },
+    banner: { js: banner(bin).js + LAZILY },
   });
   const text = outputFiles[0].text.replaceAll(
     /([^(\w$])require\("(?:node:)?([\w/]+)"\)/g,

@@ -15,6 +15,7 @@ import type { SuppliedMemory } from '../multifd/memory-supply.js';
 import { setBits } from '../multifd/page-bits.js';
 import type { StreamCompression } from '../multifd/payload-decoder.js';
 import { StreamWriter } from '../stream/stream-writer.js';
+import { workerScript } from '../worker-script.js';
 import type { MigrationOutput, OutputBlock, OutputCounters } from './migration-output.js';
 import type { SourceDevices, SourceSetup } from './source.js';
 import type { StreamConnections, StreamEndpoint } from './stream-connections.js';
@@ -87,7 +88,7 @@ export class StreamOutput implements MigrationOutput {
     this.#connections = connections;
     const blocks = this.#mapMemory(setup);
     const packets = new SharedArrayBuffer(8);
-    const script = new URL('./stream-output-worker.js', import.meta.url);
+    const script = workerScript('stream-output-worker', import.meta.url);
     for (const _ of connections.fds) this.#threads.push(new ChannelThread(script));
     await this.#all((_, connection) => ({
       kind: 'setup',

@@ -7,6 +7,7 @@ import { errorReason, MapramError, type MapramErrorCode } from '../errors.js';
 import { shutdownSocket } from '../io/unix-socket.js';
 import type { MappedRamImage } from '../mapped-ram/image.js';
 import type { PlacedBlock } from '../multifd/page-placer.js';
+import { workerScript } from '../worker-script.js';
 import { SenderState } from './sender-state.js';
 import { type SyncMarks, streamPartsOf } from './stream-of-image.js';
 import type { FromSender, SenderWorkerData } from './stream-sender-protocol.js';
@@ -95,7 +96,7 @@ export class StreamSender {
             }
           : { kind: 'channel', channel: connection - 1, uuid, marks },
     };
-    const worker = new Worker(new URL('./stream-sender-worker.js', import.meta.url), { workerData });
+    const worker = new Worker(workerScript('stream-sender-worker', import.meta.url), { workerData });
     let finished = false;
     worker.on('message', (message: FromSender) => {
       finished = true;

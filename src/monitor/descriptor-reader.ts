@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import { Worker } from 'node:worker_threads';
 import { duplicateDescriptor } from '../io/descriptor.js';
 import { descriptorOf, socketPair } from '../io/unix-socket.js';
+import { workerScript } from '../worker-script.js';
 import type { ClientInput } from './client-channel.js';
 import type { ReaderReply, ReaderRequest } from './descriptor-reader-worker.js';
 
@@ -26,7 +27,7 @@ export class DescriptorReader {
 
   constructor() {
     this.#wakeFds = socketPair();
-    this.#worker = new Worker(new URL('./descriptor-reader-worker.js', import.meta.url), {
+    this.#worker = new Worker(workerScript('descriptor-reader-worker', import.meta.url), {
       workerData: { wakeFd: this.#wakeFds[1] },
     });
     this.#worker.on('message', (reply: ReaderReply) => this.#take(reply));

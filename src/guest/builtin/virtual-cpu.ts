@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import { MapramError } from '../../errors.js';
+import { workerScript } from '../../worker-script.js';
 import type { BuiltinGuestSettings } from './options.js';
 import type { BlockExtent, WorkloadBlock, WorkloadState } from './workload.js';
 
@@ -48,7 +49,7 @@ export class VirtualCpu {
     this.#control = new Int32Array(control);
     this.#counter = new BigInt64Array(counter);
     const workerData: CpuData = { ...data, control, counter };
-    this.#worker = new Worker(new URL('./workload-thread.js', import.meta.url), { workerData });
+    this.#worker = new Worker(workerScript('workload-thread', import.meta.url), { workerData });
     this.#worker.on('message', (reply: CpuReply) => this.#waiting.shift()?.resolve(reply));
     this.#worker.on('error', (error) => this.#fail(error));
     this.#ended = new Promise((resolve) => {

@@ -24,6 +24,7 @@ import { MapramError } from '../../errors.js';
 import { MigrationSettings } from '../../guest/qemu/migration-settings.js';
 import type { QemuVm } from '../../guest/qemu/qemu-vm.js';
 import { parseSocketAddress } from '../../qmp/socket-address.js';
+import { workerScript } from '../../worker-script.js';
 import { STOPPED_FOR_SAVE } from './rescue-vm.js';
 import { HeldRecord, takeAbandonedRecords } from './save-record.js';
 
@@ -47,7 +48,7 @@ export class SaveGuard implements AsyncDisposable {
    */
   static start({ file, partPath }: { file: string; partPath: string }): SaveGuard {
     const record = HeldRecord.newPath();
-    const rescue = [process.execPath, fileURLToPath(new URL('./guard-process.js', import.meta.url)), record];
+    const rescue = [process.execPath, fileURLToPath(workerScript('guard-process', import.meta.url)), record];
     const guard = spawn('/bin/sh', ['-c', WAIT, 'mapram-guard', ...rescue], {
       detached: true,
       stdio: ['pipe', 'ignore', 'ignore'],
