@@ -29,6 +29,7 @@ export const saveStopped: Benchmark = {
     const [own, stock] = guest.vms as [TestVm, TestVm];
     const file = path.join(folder, 'save-stopped');
     const contenders: Contender[] = [
+      { name: 'mapram shared, 1 channel', group: 'mapram', run: () => mapramSave(own, file, 'shared', 1) },
       { name: 'mapram shared, 2 channels', group: 'mapram', run: () => mapramSave(own, file, 'shared', 2) },
       { name: 'mapram shared, 4 channels', group: 'mapram', run: () => mapramSave(own, file, 'shared', 4) },
       { name: 'QEMU native, 2 channels', group: 'QEMU', run: () => nativeSave(stock, file, 2) },

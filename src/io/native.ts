@@ -56,6 +56,15 @@ export interface Native {
   shutdown(fd: number, how: number): void;
   poll(fds: Uint8Array, count: number, timeoutMs: number): number;
   pidfdSendSignal(pidfd: number, signal: number): void;
+  /** Where the bytes of a buffer lie; it must not be one that V8 may move. */
+  address(bytes: Uint8Array): bigint;
+  /** An `aio_context_t` for `depth` requests. */
+  ioSetup(depth: number): bigint;
+  ioDestroy(context: bigint): void;
+  /** @param requests addresses of `struct iocb`, 8 bytes each */
+  ioSubmit(context: bigint, count: number, requests: Uint8Array): number;
+  /** Waits for at least `count` events, and as many at most. */
+  ioGetevents(context: bigint, count: number, events: Uint8Array): number;
 }
 
 /** The two buffers of a socket message: ordinary bytes and ancillary data (`struct cmsghdr` records). */
@@ -66,6 +75,13 @@ export interface MessageBuffers {
 
 /** Numbers of system calls that are the same on every Linux architecture (all calls added since 5.1 are). */
 const SYS = { pidfdSendSignal: 424, pidfdOpen: 434, pidfdGetfd: 438, cachestat: 451 } as const;
+
+/** Of the calls that libc has no functions for, where they are known: setup, destroy, getevents, submit. */
+const AIO_CALLS: Partial<Record<NodeJS.Architecture, readonly [number, number, number, number]>> = {
+  x64: [206, 207, 208, 209],
+  arm64: [0, 1, 4, 2],
+  riscv64: [0, 1, 4, 2],
+};
 
 /** _SC_PAGESIZE of glibc and musl. */
 const SC_PAGESIZE = 30;
@@ -173,6 +189,21 @@ function loadNative(): Native {
     'pidfd_send_signal',
   );
 
+  const ioSetup = declare('syscall', 'long', ['long', 'uint', 'void *'], 'io_setup');
+  const ioDestroy = declare('syscall', 'long', ['long', 'ulong'], 'io_destroy');
+  const ioGetevents = declare(
+    'syscall',
+    'long',
+    ['long', 'ulong', 'long', 'long', 'void *', 'void *'],
+    'io_getevents',
+  );
+  const ioSubmit = declare('syscall', 'long', ['long', 'ulong', 'long', 'void *'], 'io_submit');
+  const aioCalls = () => {
+    const calls = AIO_CALLS[process.arch];
+    if (calls === undefined) throw systemError(constants.errno.ENOSYS, 'io_setup');
+    return calls;
+  };
+
   /** A `struct msghdr` with one iovec; `keep` must stay referenced as long as the header is used. */
   const messageHeader = ({ data, control }: MessageBuffers): { header: Buffer; keep: Buffer } => {
     const vector = Buffer.alloc(16);
@@ -235,6 +266,15 @@ function loadNative(): Native {
     shutdown: (fd, how) => void shutdown(fd, how),
     poll: (fds, count, timeoutMs) => poll(fds, count, timeoutMs),
     pidfdSendSignal: (pidfd, signal) => void pidfdSendSignal(SYS.pidfdSendSignal, pidfd, signal, null, 0),
+    address: (bytes) => koffi.address(bytes),
+    ioSetup(depth) {
+      const context = Buffer.alloc(8);
+      ioSetup(aioCalls()[0], depth, context);
+      return context.readBigUInt64LE();
+    },
+    ioDestroy: (context) => void ioDestroy(aioCalls()[1], context),
+    ioGetevents: (context, count, events) => ioGetevents(aioCalls()[2], context, count, count, events, null),
+    ioSubmit: (context, count, requests) => ioSubmit(aioCalls()[3], context, count, requests),
   };
 }
 

@@ -48,6 +48,9 @@ export class FileOutput implements MigrationOutput {
   readonly #digests = new Map<number, DigestTable>();
   /** Where pages go, whoever brings them. */
   #places: PlacedBlock[] = [];
+  /** Those of them that no channel writes. */
+  #placedBySource: PlacedBlock[] = [];
+  #trimming: Promise<void> | undefined;
   #fileBytes = 0;
 
   constructor(options: FileOutputOptions) {
@@ -122,13 +125,20 @@ export class FileOutput implements MigrationOutput {
     await this.#writer?.writePart();
   }
 
+  pagesDone(): void {
+    this.#trimming = this.#trim();
+    // Whether it has failed is asked later.
+    this.#trimming.catch(() => {});
+  }
+
   async writeDevices(devices: SourceDevices, onPhase: (phase: string) => void): Promise<void> {
     const { file, sync = true } = this.#options;
     const writer = this.#writer as ImageWriter;
-    await releaseUnusedSlots(file.mainFd, this.#places);
     await writer.writeEnd({ switchoverStart: devices.switchoverStart });
     await writer.writeSections(devices.sections);
     this.#fileBytes = await writer.finish(devices.vmdescription);
+    await releaseUnusedSlots(file.mainFd, this.#placedBySource);
+    await this.#trimming;
     if (!sync) return;
     onPhase('syncing');
     await syncFileData(file.mainFd);
@@ -151,6 +161,12 @@ export class FileOutput implements MigrationOutput {
   }
 
   async close(): Promise<void> {
+    await this.#channels?.close();
+  }
+
+  /** In the channels' threads, which are free then. */
+  async #trim(): Promise<void> {
+    await this.#channels?.trim();
     await this.#channels?.close();
   }
 
@@ -195,6 +211,7 @@ export class FileOutput implements MigrationOutput {
         ...(digests ? { digests } : {}),
       };
     });
+    this.#placedBySource = this.#places.filter((_, index) => setup.blocks[index]?.memory === undefined);
     coverSlots(file.mainFd, this.#places);
     const regions = setup.blocks.flatMap(({ memory }, index) => {
       const block = writer.blocks[index] as ImageWriterBlock;

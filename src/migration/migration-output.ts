@@ -26,7 +26,7 @@ export interface OutputBlock {
 /**
  * Where a migration goes, and in which form: the engine (`OutgoingMigration`) says what comes when.
  *
- *     open → writeStart → (transfer → writePart)… → writeDevices → close
+ *     open → writeStart → (transfer → writePart)… → pagesDone → writeDevices → close
  */
 export interface MigrationOutput {
   /** For messages. */
@@ -46,6 +46,8 @@ export interface MigrationOutput {
   transfer(ranges?: readonly PageSelection[]): Promise<void>;
   /** The end of a pass, also of one in which the source placed the pages. */
   writePart(): Promise<void>;
+  /** No `transfer` comes any more: what is to be done then may go on behind the device state. */
+  pagesDone?(): void;
   /** Everything behind the last page; returns when all of it has gone out. */
   writeDevices(devices: SourceDevices, onPhase: (phase: string) => void): Promise<void>;
   counters(): OutputCounters;

@@ -266,6 +266,7 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
       this.#state.moveTo('device');
     }
     if (source.dirtyLog) await this.#copyDirty();
+    output.pagesDone?.();
     this.#phase = 'device state';
     const devices = await source.devices(signal);
     signal.throwIfAborted();

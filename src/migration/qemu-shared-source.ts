@@ -37,6 +37,10 @@ export class QemuSharedSource implements OutgoingSource {
     this.#stream = new QemuStream(vm, { capabilities: CAPABILITIES, parameters: PARAMETERS, channels: 0 });
   }
 
+  prepare(): void {
+    this.#stream.prepare();
+  }
+
   async setup(signal: AbortSignal): Promise<SourceSetup> {
     // QEMU stops the guest as soon as it migrates: whatever can be done before that is.
     const pid = this.#vm.peerPid();

@@ -62,6 +62,10 @@ export class QemuStreamSource implements OutgoingSource {
     });
   }
 
+  prepare(): void {
+    this.#stream.prepare();
+  }
+
   async setup(signal: AbortSignal): Promise<SourceSetup> {
     const { vm } = this.#stream;
     if (this.#mode.kind === 'background' && !vm.isAtLeast(...BACKGROUND_SINCE)) {

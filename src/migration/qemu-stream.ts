@@ -56,6 +56,7 @@ export class QemuStream {
   #bytesBeforeStop: number | undefined;
   #endEvents: (() => void) | undefined;
   #cancelling: Promise<void> | undefined;
+  #disposing: Promise<void> | undefined;
   #signal: AbortSignal | undefined;
   readonly #onAbort = () => void this.cancel();
 
@@ -79,18 +80,24 @@ export class QemuStream {
     return socket === undefined ? 0 : peerCredentials(socket).pid;
   }
 
+  /** Starts the threads, which take as long as a good many questions to QEMU. Then there must be a `dispose`. */
+  prepare(): void {
+    const { channels, silenceMs } = this.#options;
+    this.#receiver ??= new StreamReceiver({
+      connections: channels + 1,
+      name: this.#name,
+      ...(silenceMs === undefined ? {} : { silenceMs }),
+    });
+  }
+
   /** Has QEMU connect and reads up to the RAM block list. */
   async open(signal: AbortSignal): Promise<StreamStart> {
     const { vm } = this;
     const { capabilities, parameters, channels, stopFirst = false } = this.#options;
     this.#wasRunning = (await vm.assertCanMigrate()) === 'running';
-    const receiver = new StreamReceiver({
-      connections: channels + 1,
-      name: this.#name,
-      uuid: await vm.uuid(),
-      ...(this.#options.silenceMs === undefined ? {} : { silenceMs: this.#options.silenceMs }),
-    });
-    this.#receiver = receiver;
+    this.prepare();
+    const receiver = this.#receiver as StreamReceiver;
+    const uuid = await vm.uuid();
     this.#settings = await MigrationSettings.apply(
       vm,
       [...capabilities, 'events', ...(channels > 0 ? ['multifd'] : [])],
@@ -106,7 +113,7 @@ export class QemuStream {
     this.#migrating = true;
     await vm.client.execute('migrate', { uri: route.uri });
     this.#sockets.push(...(await route.connect(signal)));
-    receiver.connected(this.#sockets);
+    receiver.connected(this.#sockets, uuid);
     return await this.#orQemuReason(receiver.start());
   }
 
@@ -173,7 +180,12 @@ export class QemuStream {
     return this.#cancelling;
   }
 
-  async dispose(): Promise<void> {
+  dispose(): Promise<void> {
+    this.#disposing ??= this.#dispose();
+    return this.#disposing;
+  }
+
+  async #dispose(): Promise<void> {
     this.#signal?.removeEventListener('abort', this.#onAbort);
     this.#endEvents?.();
     await this.#receiver?.dispose();

@@ -63,6 +63,8 @@ export interface DirtyLog {
 }
 
 export interface OutgoingSource {
+  /** Starts what takes a while and does not touch the VM. Then there must be a `dispose`. */
+  prepare?(): void;
   /** Connects and reads up to the RAM block list. */
   setup(signal: AbortSignal): Promise<SourceSetup>;
   /** Told once the file is laid out; a source that brings pages itself places them there from now on. */
@@ -90,6 +92,6 @@ export interface OutgoingSource {
   cancel(): Promise<void>;
   /** Lets a guest that ran before run again. */
   resume(): Promise<void>;
-  /** Releases sockets, workers and descriptors. Never throws. */
+  /** Releases sockets, workers and descriptors; may be called again. Never throws. */
   dispose(): Promise<void>;
 }

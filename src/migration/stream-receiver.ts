@@ -13,6 +13,7 @@ import { shutdownIfSocket } from '../io/unix-socket.js';
 import { ConnectionState } from '../multifd/connection-state.js';
 import type { PagePlace } from '../multifd/page-placer.js';
 import { SyncBarrier } from '../multifd/sync-barrier.js';
+import { workerScript } from '../worker-script.js';
 import type { StreamStart, StreamTail } from './main-channel-receiver.js';
 import type { PlacedPages } from './source.js';
 import type { FromReceiver, ReceiverWorkerData, ToReceiver } from './stream-receiver-protocol.js';
@@ -27,8 +28,6 @@ export interface StreamReceiverOptions {
   connections: number;
   /** Of the stream, for errors. */
   name: string;
-  /** 16 raw bytes that the multifd channels must show; anything by default. */
-  uuid?: Uint8Array;
   /** After how many ms without a byte on any connection the stream counts as stuck; never by default. */
   silenceMs?: number;
 }
@@ -49,6 +48,7 @@ export class StreamReceiver {
   readonly #barrier: SyncBarrier;
   readonly #connections: Connection[];
   #sockets: readonly number[] = [];
+  #uuid: Uint8Array | undefined;
   readonly #start = deferred<StreamStart>();
   readonly #tail = deferred<StreamTail>();
   #received: { start?: StreamStart; tail?: StreamTail } = {};
@@ -67,9 +67,13 @@ export class StreamReceiver {
     this.#connections = Array.from({ length: connections }, (_, connection) => this.#startThread(connection));
   }
 
-  /** @param sockets descriptors, in any order; pipes non-blocking, since they cannot be shut down. They stay the caller's to close, after `dispose`. */
-  connected(sockets: readonly number[]): void {
+  /**
+   * @param sockets descriptors, in any order; pipes non-blocking, since they cannot be shut down. They stay the caller's to close, after `dispose`.
+   * @param uuid 16 raw bytes that the multifd channels must show; anything by default
+   */
+  connected(sockets: readonly number[], uuid?: Uint8Array): void {
     const { silenceMs } = this.#options;
+    this.#uuid = uuid;
     this.#sockets = sockets;
     if (this.#failed) return;
     for (const [connection, { worker }] of this.#connections.entries())
@@ -134,7 +138,7 @@ export class StreamReceiver {
       barrier: this.#barrier.buffer,
       connections,
     };
-    const worker = new Worker(new URL('./stream-receiver-worker.js', import.meta.url), { workerData });
+    const worker = new Worker(workerScript('stream-receiver-worker', import.meta.url), { workerData });
     const started: Connection = {
       worker,
       finished: false,
@@ -190,7 +194,8 @@ export class StreamReceiver {
   }
 
   #identify({ channel, uuid }: Extract<FromReceiver, { type: 'channel' }>, from: Connection): void {
-    const { name, connections, uuid: expected } = this.#options;
+    const { name, connections } = this.#options;
+    const expected = this.#uuid;
     const refuse = (problem: string) =>
       this.#fail(
         new MapramError('FORMAT', `receiving channel ${channel} of ${name}: ${problem}`, { offset: 0 }),

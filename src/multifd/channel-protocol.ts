@@ -60,10 +60,19 @@ export type PassRequest =
       found?: SharedArrayBuffer[];
     }
   | { kind: 'read'; selected?: Uint8Array[] }
-  | { kind: 'digest' };
+  | { kind: 'digest' }
+  /** Not over the regions: space that was reserved and not used is given back. */
+  | { kind: 'trim' };
 
-/** `setup` comes before the first pass, and again whenever other channels use the thread. */
-export type ChannelRequest = { kind: 'setup'; setup: ChannelSetup } | PassRequest | { kind: 'close' };
+/**
+ * `setup` comes before the first pass, and again whenever other channels use the thread; `rest` when these need it no more. `rest`
+ * and `close` are not answered.
+ */
+export type ChannelRequest =
+  | { kind: 'setup'; setup: ChannelSetup }
+  | PassRequest
+  | { kind: 'rest' }
+  | { kind: 'close' };
 
 /** An error in a form that survives the way to the main thread. */
 export interface ChannelFailure {

@@ -5,6 +5,7 @@
  */
 import { Worker } from 'node:worker_threads';
 import { errorReason } from '../errors.js';
+import { workerScript } from '../worker-script.js';
 import type { ChannelFailure, ChannelReply, ChannelRequest } from './channel-protocol.js';
 
 export class ChannelThreads implements AsyncDisposable {
@@ -26,6 +27,7 @@ export class ChannelThreads implements AsyncDisposable {
 
   /** Takes threads back that have nothing to do. */
   giveBack(threads: readonly ChannelThread[]): void {
+    for (const thread of threads) thread.rest();
     if (!this.#closed) this.#idle.push(...threads.filter(({ ended }) => !ended));
   }
 
@@ -40,7 +42,7 @@ export class ChannelThreads implements AsyncDisposable {
   }
 
   #startOne(): ChannelThread {
-    const thread = new ChannelThread<ChannelRequest>(new URL('./file-channel-worker.js', import.meta.url));
+    const thread = new ChannelThread<ChannelRequest>(workerScript('file-channel-worker', import.meta.url));
     this.#all.push(thread);
     return thread;
   }
@@ -87,7 +89,7 @@ export class ChannelThread<Request extends { kind: string } = ChannelRequest> {
   }
 
   /** Resolves when the worker has done what was asked; rejects with a `ChannelFailedError`. */
-  async request(request: Exclude<Request, { kind: 'close' }>): Promise<void> {
+  async request(request: Exclude<Request, { kind: 'close' | 'rest' }>): Promise<void> {
     await this.#loaded;
     await new Promise<void>((resolve, reject) => {
       if (this.#ended) {
@@ -97,6 +99,11 @@ export class ChannelThread<Request extends { kind: string } = ChannelRequest> {
       this.#settle = { resolve, reject };
       this.#worker.postMessage(request);
     });
+  }
+
+  /** Gives up what the last set of channels had. */
+  rest(): void {
+    if (!this.#ended) this.#worker.postMessage({ kind: 'rest' });
   }
 
   /**

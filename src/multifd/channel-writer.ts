@@ -13,6 +13,7 @@
  */
 import { alignedBuffer } from '../io/aligned-buffer.js';
 import { punchHole } from '../io/file-space.js';
+import { QueuedWriteError, type WriteQueue } from '../io/linux-aio.js';
 import { writeFully } from '../io/positional-io.js';
 import { ChannelIoError } from './channel-io-error.js';
 import type { ChannelSetup, PassRequest, WorkerRegion } from './channel-protocol.js';
@@ -22,7 +23,7 @@ import type { Chunk } from './chunk-grid.js';
 import { DropBehind } from './drop-behind.js';
 import { clearBits, findBit, setBits, testBit } from './page-bits.js';
 import type { RegionMemory } from './region-memory.js';
-import { SlotAllocator } from './slot-allocation.js';
+import { releasingUnusedSlots, SlotAllocator } from './slot-allocation.js';
 import { isZeroPage, wordsOf } from './zero-page.js';
 
 const SKIP = 0;
@@ -47,6 +48,8 @@ export class ChannelWriter {
     private readonly memories: RegionMemory[],
     private readonly state: ChannelState,
     private readonly digester?: ChunkDigester,
+    /** For what is written from mapped memory: the next pages are looked at and hashed meanwhile. */
+    private readonly queue?: WriteQueue,
   ) {
     const smallestPage = Math.min(...setup.regions.map(({ pageSize }) => pageSize));
     this.#states = new Uint8Array(Math.ceil(setup.chunkBytes / smallestPage));
@@ -75,9 +78,30 @@ export class ChannelWriter {
     return written;
   }
 
-  /** The end of a pass: buffered pages that are to leave the page cache have left it. */
+  /** The end of a pass: all is written, and buffered pages that are to leave the page cache have left it. */
   finish(): void {
+    try {
+      this.queue?.drain();
+    } catch (error) {
+      throw channelIoError(error);
+    }
     this.#behind.finish();
+  }
+
+  /** The end of a pass that has failed: nothing is under way any more. */
+  abandon(): void {
+    try {
+      this.queue?.drain();
+    } catch {
+      // The pass has failed already.
+    }
+  }
+
+  /** Behind the last pass: the space of slots without a page is given back. */
+  trim(): void {
+    const { fd, regions } = this.setup;
+    const blocks = regions.map((region) => ({ ...region, usedLength: region.length }));
+    for (const _ of releasingUnusedSlots(fd, blocks)) if (this.state.stopped) return;
   }
 
   /** Only looks: sets the bits of pages that hold data in `found`. */
@@ -155,14 +179,15 @@ export class ChannelWriter {
   }
 
   /** @param start in bytes from the start of the region */
-  #store(bytes: Buffer, { length, pagesOffset, allocated }: WorkerRegion, start: number): void {
+  #store(bytes: Buffer, { length, pagesOffset, allocated, map }: WorkerRegion, start: number): void {
     const { fd, direct } = this.setup;
     const slot = pagesOffset + start;
     try {
       this.#allocator.prepare({ usedLength: length, pagesOffset, allocated }, start, bytes.length);
-      writeFully(fd, bytes, slot);
+      if (this.queue && map) this.queue.write(fd, bytes, slot);
+      else writeFully(fd, bytes, slot);
     } catch (error) {
-      throw new ChannelIoError(slot, error);
+      throw channelIoError(error, slot);
     }
     if (!direct) this.#behind.wrote(slot, bytes.length);
   }
@@ -197,6 +222,13 @@ export class ChannelWriter {
     if (bitmap === undefined) throw new RangeError(`no region ${chunk.regionIndex}`);
     return bitmap;
   }
+}
+
+/** @param slot where it was written, if the error is not of a write that was begun earlier */
+function channelIoError(error: unknown, slot = 0): ChannelIoError {
+  return error instanceof QueuedWriteError
+    ? new ChannelIoError(error.position, error.cause)
+    : new ChannelIoError(slot, error);
 }
 
 /**

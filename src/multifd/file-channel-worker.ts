@@ -1,6 +1,7 @@
 /** Entry point of a channel's thread: is set up, waits for passes, takes chunks until none is left or it is told to stop. */
 import { parentPort } from 'node:worker_threads';
 import { admit } from '../io/faults.js';
+import { WriteQueue } from '../io/linux-aio.js';
 import { native } from '../io/native.js';
 import { ChannelIoError } from './channel-io-error.js';
 import type {
@@ -18,6 +19,9 @@ import { ChunkGrid } from './chunk-grid.js';
 import { type ChunkHasher, createChunkHasher } from './chunk-hash.js';
 import { CopyBuffer, RegionMemory } from './region-memory.js';
 
+/** Direct writes under way at once: while the disk has these the next pages are looked at and hashed. */
+const WRITES_AT_ONCE = 4;
+
 /** One channel of a set: what the thread works on until it is set up anew. */
 class FileChannel {
   readonly #setup: ChannelSetup;
@@ -25,6 +29,7 @@ class FileChannel {
   readonly #grid: ChunkGrid;
   readonly #memories: RegionMemory[];
   readonly #digester: ChunkDigester | undefined;
+  readonly #queue: WriteQueue | undefined;
   readonly #writer: ChannelWriter;
   readonly #reader: ChannelReader;
 
@@ -35,15 +40,15 @@ class FileChannel {
     this.#grid = new ChunkGrid(setup.regions, setup.chunkBytes);
     this.#memories = setup.regions.map((region) => new RegionMemory(region, copies));
     this.#digester = hasher && new ChunkDigester(setup, this.#memories, this.#state, hasher);
-    this.#writer = new ChannelWriter(setup, this.#memories, this.#state, this.#digester);
+    this.#queue = setup.access === 'write' && setup.direct ? WriteQueue.open(WRITES_AT_ONCE) : undefined;
+    this.#writer = new ChannelWriter(setup, this.#memories, this.#state, this.#digester, this.#queue);
     this.#reader = new ChannelReader(setup, this.#memories, this.#state);
   }
 
-  static async open(setup: ChannelSetup): Promise<FileChannel> {
+  static open(setup: ChannelSetup): FileChannel {
     admit('worker');
     const digested = setup.regions.find(({ digests }) => digests !== undefined);
-    const hasher =
-      digested?.digests && (await createChunkHasher(digested.digests.algorithm, digested.pageSize));
+    const hasher = digested?.digests && createChunkHasher(digested.digests.algorithm, digested.pageSize);
     return new FileChannel(setup, hasher);
   }
 
@@ -52,24 +57,34 @@ class FileChannel {
     const { channel } = this.#setup;
     this.#state.add(channel, 'busy', 1);
     try {
-      while (!this.#state.stopped) {
-        const chunk = this.#grid.at(this.#state.takeChunk());
-        if (chunk === undefined) break;
-        let written = 0;
-        if (request.kind === 'write') written = this.#writer.write(chunk, request);
-        else if (request.kind === 'scan') this.#writer.scan(chunk, request);
-        else if (request.kind === 'digest') this.#digester?.fromImage(chunk);
-        else this.#reader.read(chunk, request);
-        this.#memories[chunk.regionIndex]?.release(chunk.start, chunk.end);
-        this.#state.spend(written);
-      }
-      if (request.kind === 'write') this.#writer.finish();
+      if (request.kind === 'trim') this.#writer.trim();
+      else this.#pass(request);
     } catch (error) {
       this.#state.stopped = true;
+      this.#writer.abandon();
       throw error;
     } finally {
       this.#state.add(channel, 'busy', -1);
     }
+  }
+
+  close(): void {
+    this.#queue?.close();
+  }
+
+  #pass(request: Exclude<PassRequest, { kind: 'trim' }>): void {
+    while (!this.#state.stopped) {
+      const chunk = this.#grid.at(this.#state.takeChunk());
+      if (chunk === undefined) break;
+      let written = 0;
+      if (request.kind === 'write') written = this.#writer.write(chunk, request);
+      else if (request.kind === 'scan') this.#writer.scan(chunk, request);
+      else if (request.kind === 'digest') this.#digester?.fromImage(chunk);
+      else this.#reader.read(chunk, request);
+      this.#memories[chunk.regionIndex]?.release(chunk.start, chunk.end);
+      this.#state.spend(written);
+    }
+    if (request.kind === 'write') this.#writer.finish();
   }
 }
 
@@ -91,20 +106,34 @@ function reply(message: ChannelReply): void {
 
 let channel: FileChannel | undefined;
 
-async function carryOut(request: Exclude<ChannelRequest, { kind: 'close' }>): Promise<void> {
-  if (request.kind === 'setup') channel = await FileChannel.open(request.setup);
-  else channel?.run(request);
+/** What the kernel needs to forget a queue is time, which nobody waits for. */
+function rest(): void {
+  channel?.close();
+  channel = undefined;
 }
 
+function carryOut(request: Exclude<ChannelRequest, { kind: 'rest' | 'close' }>): void {
+  if (request.kind === 'setup') {
+    rest();
+    channel = FileChannel.open(request.setup);
+  } else channel?.run(request);
+}
+
+// A thread that dies with writes under way would leave them to the process.
+process.once('exit', rest);
+
 parentPort?.on('message', (request: ChannelRequest) => {
-  if (request.kind === 'close') {
-    parentPort?.close();
+  if (request.kind === 'rest' || request.kind === 'close') {
+    rest();
+    if (request.kind === 'close') parentPort?.close();
     return;
   }
-  carryOut(request).then(
-    () => reply({ kind: 'done' }),
-    (error: unknown) => reply({ kind: 'failed', failure: failureOf(error) }),
-  );
+  try {
+    carryOut(request);
+    reply({ kind: 'done' });
+  } catch (error) {
+    reply({ kind: 'failed', failure: failureOf(error) });
+  }
 });
 
 native();

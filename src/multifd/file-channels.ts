@@ -219,6 +219,24 @@ export class FileChannels implements AsyncDisposable {
     };
   }
 
+  /**
+   * Behind the last pass of a save: gives the reserved space of slots without a page back, in a thread. Then no pass is possible.
+   *
+   * @throws as `transfer` does
+   */
+  async trim(): Promise<void> {
+    if (this.#closing !== undefined) throw this.#refusal('they are closed');
+    if (this.#pass !== undefined) throw this.#refusal('a transfer is running');
+    this.#throwIfStopped();
+    this.#pass = this.#broadcast({ kind: 'trim' }, this.#threads.slice(0, 1));
+    try {
+      await this.#pass;
+    } finally {
+      this.#pass = undefined;
+    }
+    this.#throwIfStopped();
+  }
+
   /** Bytes a second that all channels may write together; 0, as at first, for as many as the disk takes. May be set at any time. */
   get maxBandwidth(): number {
     return this.#state.bandwidth.limit;

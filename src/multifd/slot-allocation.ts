@@ -137,20 +137,25 @@ export class SlotAllocator {
   }
 }
 
-/** Gives back the reserved space of slots that have no page. Nothing may be placing pages any more. */
+/** Gives back the reserved space of slots that have no page. Nothing may be placing pages of these blocks any more. */
 export async function releaseUnusedSlots(fd: number, blocks: readonly AllocatedBlock[]): Promise<void> {
-  for (const block of blocks) {
-    const { usedLength, pageSize, pagesOffset, allocated } = block;
+  // Whoever else has something to do in this thread comes in between.
+  for (const _ of releasingUnusedSlots(fd, blocks))
+    await new Promise<void>((resolve) => setImmediate(resolve));
+}
+
+/** The same step by step. */
+export function* releasingUnusedSlots(fd: number, blocks: readonly AllocatedBlock[]): Generator<void> {
+  for (const { usedLength, pageSize, pagesOffset, bitmap, allocated } of blocks) {
     for (const [piece, isReserved] of new Uint8Array(allocated ?? new SharedArrayBuffer(0)).entries()) {
       if (isReserved === 0) continue;
       const start = piece * PIECE_BYTES;
       const end = Math.min(start + PIECE_BYTES, usedLength);
-      for (const run of clearRuns(new Uint8Array(block.bitmap), start / pageSize, end / pageSize)) {
+      for (const run of clearRuns(new Uint8Array(bitmap), start / pageSize, end / pageSize)) {
         const length = (run.end - run.first) * pageSize;
         if (length >= SMALLEST_RELEASE) punchHole(fd, pagesOffset + run.first * pageSize, length);
       }
-      // Whoever else has something to do in this thread comes in between.
-      await new Promise<void>((resolve) => setImmediate(resolve));
+      yield;
     }
   }
 }

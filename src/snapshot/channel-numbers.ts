@@ -1,2 +1,22 @@
-/** File channels where nobody says how many: enough to keep a disk busy. */
+import { MAXIMUM_FILE_CHANNELS } from '../multifd/file-channels.js';
+import type { DiskTrial } from './target-speed.js';
+
+/** Channels where nobody says how many, each with one read or write under way: enough to keep a disk busy. */
 export const DEFAULT_CHANNELS = 4;
+
+/** The same for channels that queue direct writes, several each: what one of them looks at and hashes the other has under way. */
+export const DEFAULT_QUEUING_CHANNELS = 2;
+
+/** What a processor looks through for zero pages and hashes, in bytes a second. */
+const CHANNEL_RATE = 1.5 * 2 ** 30;
+
+/**
+ * How many channels a disk wants that was tried.
+ *
+ * @param queuing whether they queue their writes
+ */
+export function channelsFor({ writesAtOnce, rate }: DiskTrial, queuing: boolean): number {
+  // A channel that looks for zero pages or computes checksums does not write.
+  if (!queuing) return writesAtOnce + 1;
+  return Math.min(MAXIMUM_FILE_CHANNELS, Math.max(DEFAULT_QUEUING_CHANNELS, Math.ceil(rate / CHANNEL_RATE)));
+}

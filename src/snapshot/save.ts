@@ -32,7 +32,7 @@ import { defaultCapabilities } from '../options/migration-capabilities.js';
 import { defaultParameters } from '../options/migration-parameters.js';
 import { qemuProfile } from '../options/qemu-profile.js';
 import type { ProgressEvent } from '../progress.js';
-import { DEFAULT_CHANNELS } from './default-channels.js';
+import { channelsFor, DEFAULT_CHANNELS, DEFAULT_QUEUING_CHANNELS } from './channel-numbers.js';
 import { chooseDirectIo, type DirectIoChoice, unlessSlow } from './direct-io-choice.js';
 import { assertNotAbandoned, SaveGuard } from './guard/save-guard.js';
 import { recordRunState } from './recorded-run-state.js';
@@ -41,7 +41,7 @@ import { memoryInUse } from './space-needed.js';
 import { streamChannels } from './stream-channels.js';
 import { failureToWrite, inOneSentence } from './system-failure.js';
 import { partPathOf, TargetFile } from './target-file.js';
-import { tuneChannels } from './target-speed.js';
+import { tryDisk } from './target-speed.js';
 
 export interface SaveOptions {
   /** A QMP socket (`PATH`, `unix:PATH`, `tcp:HOST:PORT`), or a guest of this process. */
@@ -153,7 +153,7 @@ async function saveChecked(options: SaveOptions): Promise<SaveResult> {
   const choice = directIo === 'auto' ? await unlessSlow(file, possible, target.fd) : possible;
   if (choice.warning !== undefined) options.onWarning?.(choice.warning);
   const algorithm = signingKey ? 'sha256-128' : 'xxh64';
-  const channels = typeof options.channels === 'number' ? options.channels : DEFAULT_CHANNELS;
+  const channels = typeof options.channels === 'number' ? options.channels : DEFAULT_QUEUING_CHANNELS;
   // They load while this process talks to the VM. QEMU's own writing, and streams, need none but for the checksums afterwards.
   await using threads = ChannelThreads.start(
     options.method === 'native' || options.method === 'stream'
@@ -251,25 +251,30 @@ async function saveQemu(run: SaveRun, vm: QemuVm, guard: SaveGuard, startedAt: n
   const { method, reason } = await chooseMethod(vm, methodWishes(run), base);
   const memoryBytes = await memoryInUse(vm);
   await assertSpace(target, memoryBytes);
-  await tune(run, memoryBytes);
-  const facts = await factsOfQemu(vm, runStateBefore);
-  await guard.watch(vm, runStateBefore);
+  await tune(run, memoryBytes, method === 'shared' && choice.directIo);
   const copied = method === 'incremental' && base ? new QemuCopiedSource(vm, base) : undefined;
-  // Chunks that have not changed keep the digests of the base, if it has them by the same hash.
-  if (copied && run.checksums === 'xxh64' && hashOf(base) === 'xxh64-pages') run.checksums = 'xxh64-pages';
+  const source: OutgoingSource | undefined =
+    method === 'native'
+      ? undefined
+      : (copied ?? (method === 'shared' ? new QemuSharedSource(vm) : streamSource(run, vm)));
   const settle = async (resume: () => Promise<void>) => {
     const then = options.afterwards ?? (runStateBefore === 'running' ? 'cont' : 'stop');
     if (then === 'cont') await (runStateBefore === 'running' ? resume() : vm.cont());
     return vm.runState();
   };
-  const saved =
-    method === 'native'
-      ? await saveQemuNatively(run, vm, settle)
-      : await saveThroughEngine(
-          run,
-          copied ?? (method === 'shared' ? new QemuSharedSource(vm) : streamSource(run, vm)),
-          settle,
-        );
+  let facts: Facts;
+  let saved: Saved;
+  try {
+    source?.prepare?.();
+    facts = await factsOfQemu(vm, runStateBefore);
+    await guard.watch(vm, runStateBefore);
+    // Chunks that have not changed keep the digests of the base, if it has them by the same hash.
+    if (copied && run.checksums === 'xxh64' && hashOf(base) === 'xxh64-pages') run.checksums = 'xxh64-pages';
+    saved = source ? await saveThroughEngine(run, source, settle) : await saveQemuNatively(run, vm, settle);
+  } catch (error) {
+    await source?.dispose();
+    throw error;
+  }
   const result = await finish(run, saved, facts);
   if (options.afterwards === 'quit') {
     await vm.client.execute('quit').catch(() => {});
@@ -335,7 +340,7 @@ async function saveBuiltin(run: SaveRun, guest: BuiltinGuest, startedAt: number)
   const wasRunning = runStateBefore === 'running';
   const memoryBytes = guest.blocks.reduce((total, { fd }) => total + allocatedBytes(fd), 0);
   await assertSpace(target, memoryBytes);
-  await tune(run, memoryBytes);
+  await tune(run, memoryBytes, choice.directIo);
   if (!options.live && wasRunning) await guest.stop();
   const settle = async () => {
     const then = options.afterwards ?? (wasRunning ? 'cont' : 'stop');
@@ -366,16 +371,23 @@ async function saveBuiltin(run: SaveRun, guest: BuiltinGuest, startedAt: number)
 /** Less is written before a trial of the disk has paid. */
 const WORTH_A_TRIAL = 2 ** 30;
 
-/** Settles how many channels there are where that was left open. */
-async function tune(run: SaveRun, memoryBytes: number): Promise<void> {
+/**
+ * Settles how many channels there are where that was left open.
+ *
+ * @param queuing whether they queue their writes
+ */
+async function tune(run: SaveRun, memoryBytes: number, queuing: boolean): Promise<void> {
   const { options, target, choice, signal } = run;
   if (typeof options.channels === 'number') return;
   if (memoryBytes < WORTH_A_TRIAL) {
+    run.channels = queuing ? DEFAULT_QUEUING_CHANNELS : DEFAULT_CHANNELS;
     run.channelsReason = 'fast on most disks; too little memory for a trial';
     return;
   }
-  const { channels, ioSize, reason } = await tuneChannels(target.fd, choice.directIo, signal);
-  Object.assign(run, { channels, ioSize, channelsReason: reason });
+  const trial = await tryDisk(target.fd, choice.directIo, signal);
+  run.channels = channelsFor(trial, queuing);
+  run.ioSize = trial.ioSize;
+  run.channelsReason = trial.reason;
 }
 
 /** What the kinds of VM know that goes into the manifest. */

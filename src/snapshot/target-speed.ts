@@ -68,10 +68,13 @@ function directRate(fd: number, bytes: Buffer): number {
   }
 }
 
-/** What to write with: how many channels, and how many bytes at once. */
-export interface ChannelTuning {
-  channels: number;
+/** What the disk wants. */
+export interface DiskTrial {
+  writesAtOnce: number;
+  /** Bytes of one. */
   ioSize: number;
+  /** Bytes a second that it then took. */
+  rate: number;
   /** Half a sentence for the result. */
   reason: string;
 }
@@ -88,11 +91,9 @@ const writeAsync = promisify(write);
 /**
  * Tries how many writes at once the disk wants, and of which size, with 128 MiB in all. The file is empty again afterwards.
  *
- * One channel more than that number is chosen, since a channel that looks for zero pages or computes checksums does not write.
- *
  * @throws the system error of a write that fails
  */
-export async function tuneChannels(fd: number, direct: boolean, signal: AbortSignal): Promise<ChannelTuning> {
+export async function tryDisk(fd: number, direct: boolean, signal: AbortSignal): Promise<DiskTrial> {
   const target = direct ? reopenFile(fd, constants.O_WRONLY | O_DIRECT) : fd;
   const buffer = alignedBuffer(IO_SIZES[0]).fill(0x5a);
   let end = 0;
@@ -117,8 +118,9 @@ export async function tuneChannels(fd: number, direct: boolean, signal: AbortSig
     }
     const { depth, ioSize, rate } = best;
     return {
-      channels: depth + 1,
+      writesAtOnce: depth,
       ioSize,
+      rate,
       reason: `the disk took ${formatSize(rate)}/s with ${depth} ${depth === 1 ? 'write' : 'writes'} of ${formatSize(ioSize)} at once`,
     };
   } finally {

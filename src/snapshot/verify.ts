@@ -12,7 +12,7 @@ import { DIGEST_BYTES } from '../multifd/chunk-hash.js';
 import { CHUNK_STATE, type DigestTable } from '../multifd/digest-table.js';
 import { MAXIMUM_FILE_CHANNELS } from '../multifd/file-channels.js';
 import type { ProgressEvent } from '../progress.js';
-import { DEFAULT_CHANNELS } from './default-channels.js';
+import { DEFAULT_CHANNELS } from './channel-numbers.js';
 import { chooseDirectIo } from './direct-io-choice.js';
 import { inOneSentence } from './system-failure.js';
 

@@ -33,7 +33,7 @@ class Receiving implements AsyncDisposable {
   readonly #senders: Socket[] = [];
   readonly #sockets: number[] = [];
 
-  constructor(connections: number, options: Partial<StreamReceiverOptions> = {}) {
+  constructor(connections: number, options: Partial<StreamReceiverOptions> = {}, uuid?: Uint8Array) {
     for (let connection = 0; connection < connections; connection++) {
       const [ours, theirs] = socketPair();
       this.#sockets.push(ours);
@@ -42,7 +42,7 @@ class Receiving implements AsyncDisposable {
       this.#senders.push(sender);
     }
     this.receiver = new StreamReceiver({ connections: this.#sockets.length, name: 'made', ...options });
-    this.receiver.connected(this.#sockets);
+    this.receiver.connected(this.#sockets, uuid);
   }
 
   get file(): string {
@@ -323,7 +323,7 @@ describe('a stream that lies', () => {
       [[main.opening], /a second main channel connected/],
     ];
     for (const [opening, message] of openings) {
-      await using receiving = new Receiving(3, { uuid: noUuid });
+      await using receiving = new Receiving(3, {}, noUuid);
       await receiving.send(0, main.opening);
       for (const [index, bytes] of opening.entries()) await receiving.send(index + 1, bytes);
       const { code, message: text } = await receiving.failure();

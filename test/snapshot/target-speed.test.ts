@@ -5,9 +5,10 @@ import path from 'node:path';
 import { after, test } from 'node:test';
 import { probeDirectIo } from '../../src/io/direct-io-probe.js';
 import { installFaults } from '../../src/io/faults.js';
+import { channelsFor } from '../../src/snapshot/channel-numbers.js';
 import { chooseDirectIo, unlessSlow } from '../../src/snapshot/direct-io-choice.js';
 import { TargetFile } from '../../src/snapshot/target-file.js';
-import { tuneChannels, whyDirectIsSlow } from '../../src/snapshot/target-speed.js';
+import { tryDisk, whyDirectIsSlow } from '../../src/snapshot/target-speed.js';
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-speed-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
@@ -45,19 +46,33 @@ test('auto falls back with one warning; the reason is kept', async () => {
 });
 
 for (const direct of [true, false]) {
-  test(`channels are chosen by trying, ${direct ? 'direct' : 'buffered'}`, {
+  test(`a disk is tried, ${direct ? 'direct' : 'buffered'}`, {
     skip: direct && skip,
   }, async () => {
     using target = TargetFile.create(path.join(folder, `tune-${direct}`));
-    const { channels, ioSize, reason } = await tuneChannels(target.fd, direct, never);
-    assert.ok([2, 3, 5].includes(channels), `${channels} channels`);
+    const { writesAtOnce, ioSize, rate, reason } = await tryDisk(target.fd, direct, never);
+    assert.ok([1, 2, 4].includes(writesAtOnce), `${writesAtOnce} writes`);
     assert.ok([2 ** 20, 2 ** 22].includes(ioSize), `${ioSize} bytes`);
+    assert.ok(rate > 0);
     assert.match(reason, /^the disk took [\d.]+ [MG]iB\/s with \d writes? of [14] MiB at once$/);
     assert.equal(fstatSync(target.fd).size, 0);
   });
 }
 
+test('a fast disk gets more channels', () => {
+  const GIB = 2 ** 30;
+  const trial = (writesAtOnce: number, rate: number) => ({ writesAtOnce, rate, ioSize: 2 ** 22, reason: '' });
+  assert.deepEqual(
+    [1, 2, 4].map((writes) => channelsFor(trial(writes, 9 * GIB), false)),
+    [2, 3, 5],
+  );
+  assert.deepEqual(
+    [0.1, 2.9, 3.1, 9, 99].map((rate) => channelsFor(trial(4, rate * GIB), true)),
+    [2, 2, 3, 6, 16],
+  );
+});
+
 test('a trial can be cancelled', async () => {
   using target = TargetFile.create(path.join(folder, 'cancelled'));
-  await assert.rejects(tuneChannels(target.fd, false, AbortSignal.abort()));
+  await assert.rejects(tryDisk(target.fd, false, AbortSignal.abort()));
 });

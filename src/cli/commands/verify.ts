@@ -1,5 +1,5 @@
 import { formatSize } from '../../size.js';
-import { DEFAULT_CHANNELS } from '../../snapshot/default-channels.js';
+import { DEFAULT_CHANNELS } from '../../snapshot/channel-numbers.js';
 import { type VerifyResult, verify as verifyFile } from '../../snapshot/verify.js';
 import { channelsOption, directIoOption, parseOffset } from '../arguments.js';
 import type { CommandDescription } from '../command.js';
