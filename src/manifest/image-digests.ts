@@ -12,8 +12,10 @@ import { transferWithProgress } from '../multifd/transfer-with-progress.js';
 import type { ProgressEvent } from '../progress.js';
 import type { ManifestChecksums } from './manifest.js';
 
-/** A thread takes as long to start as these take to be read. */
+/** Less is not worth another channel. */
 const WORTH_A_CHANNEL = 64 * 1024 ** 2;
+/** A thread takes as long to start as these take to be read. */
+const WORTH_A_THREAD = 256 * 1024 ** 2;
 
 export interface DigestOptions extends ManifestChecksums {
   /** The file behind the image. */
@@ -61,7 +63,7 @@ export async function digestMissing(
     (total, ranges, index) => total + presentIn(blocks[index] as ImageBlock, ranges),
     0,
   );
-  const count = Math.min(options.channels, Math.ceil(totalBytes / WORTH_A_CHANNEL) || 1);
+  const count = channelsWorth(totalBytes, options);
   using descriptors = OwnDescriptors.of({ ...options, channels: count });
   await using channels = await FileChannels.open({
     path,
@@ -79,6 +81,11 @@ export async function digestMissing(
     everyMs: options.progressMs,
     onProgress,
   });
+}
+
+function channelsWorth(bytes: number, { channels, threads }: DigestOptions): number {
+  const withThreadsThere = Math.min(threads?.idle ?? 0, Math.ceil(bytes / WORTH_A_CHANNEL));
+  return Math.min(channels, Math.max(1, withThreadsThere, Math.ceil(bytes / WORTH_A_THREAD)));
 }
 
 /** In bytes from the start of the block. */

@@ -42,12 +42,8 @@ export class QemuSharedSource implements OutgoingSource {
   }
 
   async setup(signal: AbortSignal): Promise<SourceSetup> {
-    // QEMU stops the guest as soon as it migrates: whatever can be done before that is.
-    const pid = this.#vm.peerPid();
-    if (pid !== undefined) this.#shared = await openSharedRam(this.#vm, pid);
-    const start = await this.#stream.open(signal);
+    const start = await this.#openBoth(signal);
     this.#start = start;
-    if (pid === undefined) this.#shared = await openSharedRam(this.#vm, this.#stream.peerPid);
     this.#matchMemory(start);
     const setup = streamSetup(start);
     return {
@@ -57,6 +53,31 @@ export class QemuSharedSource implements OutgoingSource {
         return memory ? { ...block, memory: { fd: memory.fd, offset: memory.offset } } : block;
       }),
     };
+  }
+
+  /**
+   * The memory and the stream. QEMU stops a running guest as soon as it migrates, so whatever can be done before that is; with one
+   * that stands still it is done while QEMU makes ready.
+   */
+  async #openBoth(signal: AbortSignal): Promise<StreamStart> {
+    const pid = this.#vm.peerPid();
+    const openMemory = async (of: number) => {
+      this.#shared = await openSharedRam(this.#vm, of);
+    };
+    if (pid === undefined) {
+      const start = await this.#stream.open(signal);
+      await openMemory(this.#stream.peerPid);
+      return start;
+    }
+    if ((await this.#vm.runState()) === 'running') {
+      await openMemory(pid);
+      return await this.#stream.open(signal);
+    }
+    // Both must have ended before anything is given back.
+    const [memory, start] = await Promise.allSettled([openMemory(pid), this.#stream.open(signal)]);
+    if (memory.status === 'rejected') throw memory.reason;
+    if (start.status === 'rejected') throw start.reason;
+    return start.value;
   }
 
   place(where: PagePlace): void {

@@ -1,5 +1,6 @@
 /** What a set of file channels and its workers say to each other. */
 import type { MemoryMapAddress } from '../io/memory-map.js';
+import type { DigestAlgorithm } from './chunk-hash.js';
 import type { DigestTableShape } from './digest-table.js';
 
 /**
@@ -63,6 +64,12 @@ export type PassRequest =
   | { kind: 'digest' }
   /** Not over the regions: space that was reserved and not used is given back. */
   | { kind: 'trim' };
+
+/** What a thread is told when it starts. */
+export interface ChannelThreadData {
+  /** It will have to hash: what that takes is loaded at once. */
+  algorithm?: DigestAlgorithm;
+}
 
 /**
  * `setup` comes before the first pass, and again whenever other channels use the thread; `rest` when these need it no more. `rest`

@@ -6,18 +6,25 @@
 import { Worker } from 'node:worker_threads';
 import { errorReason } from '../errors.js';
 import { workerScript } from '../worker-script.js';
-import type { ChannelFailure, ChannelReply, ChannelRequest } from './channel-protocol.js';
+import type { ChannelFailure, ChannelReply, ChannelRequest, ChannelThreadData } from './channel-protocol.js';
 
 export class ChannelThreads implements AsyncDisposable {
   readonly #idle: ChannelThread[] = [];
   readonly #all: ChannelThread[] = [];
   #closed = false;
 
+  private constructor(private readonly data: ChannelThreadData) {}
+
   /** Starts `count` threads and does not wait for them. */
-  static start(count: number): ChannelThreads {
-    const threads = new ChannelThreads();
+  static start(count: number, data: ChannelThreadData = {}): ChannelThreads {
+    const threads = new ChannelThreads(data);
     for (let index = 0; index < count; index++) threads.#idle.push(threads.#startOne());
     return threads;
+  }
+
+  /** Threads that are there and have nothing to do. */
+  get idle(): number {
+    return this.#idle.length;
   }
 
   /** `count` threads for one set of channels; those that are not there yet are started. */
@@ -42,7 +49,8 @@ export class ChannelThreads implements AsyncDisposable {
   }
 
   #startOne(): ChannelThread {
-    const thread = new ChannelThread<ChannelRequest>(workerScript('file-channel-worker', import.meta.url));
+    const script = workerScript('file-channel-worker', import.meta.url);
+    const thread = new ChannelThread<ChannelRequest>(script, this.data);
     this.#all.push(thread);
     return thread;
   }
@@ -65,12 +73,12 @@ export class ChannelThread<Request extends { kind: string } = ChannelRequest> {
   #ended = false;
   #settle: { resolve(): void; reject(error: ChannelFailedError): void } | undefined;
 
-  constructor(script: URL) {
+  constructor(script: URL, workerData: object = {}) {
     this.#loaded = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject };
     });
     this.#loaded.catch(() => {});
-    this.#worker = new Worker(script, { name: 'mapram-channel' });
+    this.#worker = new Worker(script, { name: 'mapram-channel', workerData });
     this.#exited = new Promise((resolve) => {
       this.#worker.once('exit', () => {
         this.#ended = true;

@@ -1,5 +1,5 @@
 /** Entry point of a channel's thread: is set up, waits for passes, takes chunks until none is left or it is told to stop. */
-import { parentPort } from 'node:worker_threads';
+import { parentPort, workerData } from 'node:worker_threads';
 import { admit } from '../io/faults.js';
 import { WriteQueue } from '../io/linux-aio.js';
 import { native } from '../io/native.js';
@@ -9,6 +9,7 @@ import type {
   ChannelReply,
   ChannelRequest,
   ChannelSetup,
+  ChannelThreadData,
   PassRequest,
 } from './channel-protocol.js';
 import { ChannelReader } from './channel-reader.js';
@@ -137,4 +138,6 @@ parentPort?.on('message', (request: ChannelRequest) => {
 });
 
 native();
+const { algorithm } = workerData as ChannelThreadData;
+if (algorithm !== undefined) createChunkHasher(algorithm, 4096);
 reply({ kind: 'done' });

@@ -228,7 +228,9 @@ export class FileChannels implements AsyncDisposable {
     if (this.#closing !== undefined) throw this.#refusal('they are closed');
     if (this.#pass !== undefined) throw this.#refusal('a transfer is running');
     this.#throwIfStopped();
-    this.#pass = this.#broadcast({ kind: 'trim' }, this.#threads.slice(0, 1));
+    const [first, ...others] = this.#threads;
+    for (const thread of others) thread.rest();
+    this.#pass = this.#broadcast({ kind: 'trim' }, first ? [first] : []);
     try {
       await this.#pass;
     } finally {

@@ -159,6 +159,7 @@ async function saveChecked(options: SaveOptions): Promise<SaveResult> {
     options.method === 'native' || options.method === 'stream'
       ? 0
       : Math.min(channels, MAXIMUM_FILE_CHANNELS),
+    options.checksums === false ? {} : { algorithm },
   );
   const run: SaveRun = {
     options,
@@ -251,7 +252,7 @@ async function saveQemu(run: SaveRun, vm: QemuVm, guard: SaveGuard, startedAt: n
   const { method, reason } = await chooseMethod(vm, methodWishes(run), base);
   const memoryBytes = await memoryInUse(vm);
   await assertSpace(target, memoryBytes);
-  await tune(run, memoryBytes, method === 'shared' && choice.directIo);
+  await tune(run, memoryBytes, (method === 'shared' || method === 'incremental') && choice.directIo);
   const copied = method === 'incremental' && base ? new QemuCopiedSource(vm, base) : undefined;
   const source: OutgoingSource | undefined =
     method === 'native'
