@@ -108,7 +108,7 @@ function run(script, ...args) {
 
 /**
  * Node finds, reads and compiles every module on its own, which takes longer than a thread's work on a small VM, and than a guest
- * whose save was killed should wait for its guard. So each thread, and the guard, is one file, see src/worker-script.ts.
+ * whose save was killed should wait for its guard. So each thread, and the guard, is one file, see src/io/worker-script.ts.
  */
 async function bundleWorkers() {
   const beginnings = readdirSync(dist, { recursive: true })

@@ -8,6 +8,7 @@
 import { MapramError } from '../errors.js';
 import { MemoryMap } from '../io/memory-map.js';
 import { systemErrorText } from '../io/system-error-text.js';
+import { workerScript } from '../io/worker-script.js';
 import { ChannelState } from '../multifd/channel-state.js';
 import { ChannelFailedError, ChannelThread } from '../multifd/channel-threads.js';
 import type { PageSelection } from '../multifd/file-channels.js';
@@ -15,7 +16,6 @@ import type { SuppliedMemory } from '../multifd/memory-supply.js';
 import { setBits } from '../multifd/page-bits.js';
 import type { StreamCompression } from '../multifd/payload-decoder.js';
 import { StreamWriter } from '../stream/stream-writer.js';
-import { workerScript } from '../worker-script.js';
 import type { MigrationOutput, OutputBlock, OutputCounters } from './migration-output.js';
 import type { SourceDevices, SourceSetup } from './source.js';
 import type { StreamConnections, StreamEndpoint } from './stream-connections.js';

@@ -10,10 +10,10 @@
 import { Worker } from 'node:worker_threads';
 import { errorReason, MapramError, type MapramErrorCode } from '../errors.js';
 import { shutdownIfSocket } from '../io/unix-socket.js';
+import { workerScript } from '../io/worker-script.js';
 import { ConnectionState } from '../multifd/connection-state.js';
 import type { PagePlace } from '../multifd/page-placer.js';
 import { SyncBarrier } from '../multifd/sync-barrier.js';
-import { workerScript } from '../worker-script.js';
 import type { StreamStart, StreamTail } from './main-channel-receiver.js';
 import type { PlacedPages } from './source.js';
 import type { FromReceiver, ReceiverWorkerData, ToReceiver } from './stream-receiver-protocol.js';

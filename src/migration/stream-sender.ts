@@ -5,9 +5,9 @@
 import { Worker } from 'node:worker_threads';
 import { errorReason, MapramError, type MapramErrorCode } from '../errors.js';
 import { shutdownSocket } from '../io/unix-socket.js';
+import { workerScript } from '../io/worker-script.js';
 import type { MappedRamImage } from '../mapped-ram/image.js';
 import type { PlacedBlock } from '../multifd/page-placer.js';
-import { workerScript } from '../worker-script.js';
 import { SenderState } from './sender-state.js';
 import { type SyncMarks, streamPartsOf } from './stream-of-image.js';
 import type { FromSender, SenderWorkerData } from './stream-sender-protocol.js';

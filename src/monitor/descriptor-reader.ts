@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import { Worker } from 'node:worker_threads';
 import { duplicateDescriptor } from '../io/descriptor.js';
 import { descriptorOf, socketPair } from '../io/unix-socket.js';
-import { workerScript } from '../worker-script.js';
+import { workerScript } from '../io/worker-script.js';
 import type { ClientInput } from './client-channel.js';
 import type { ReaderReply, ReaderRequest } from './descriptor-reader-worker.js';
 

@@ -5,7 +5,7 @@
  */
 import { Worker } from 'node:worker_threads';
 import { errorReason } from '../errors.js';
-import { workerScript } from '../worker-script.js';
+import { workerScript } from '../io/worker-script.js';
 import type { ChannelFailure, ChannelReply, ChannelRequest, ChannelThreadData } from './channel-protocol.js';
 
 export class ChannelThreads implements AsyncDisposable {

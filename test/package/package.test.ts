@@ -53,13 +53,18 @@ function npm(cwd: string, ...args: string[]): string {
 /** The command line, and commands that have a script of their own. */
 const SCRIPTS = ['command-line', 'save', 'restore', 'resume', 'fork', 'inspect', 'verify'];
 
+/** Threads and the guard, each of them one script. */
+const STARTS_BY_ITSELF = /(-worker|-thread|guard-process)\.ts$/;
+
 test('the package holds what runs, and nothing else', () => {
   const sources = (readdirSync(path.join(repositoryRoot, 'src'), { recursive: true }) as string[])
     .filter((name) => path.extname(name) !== '')
     // What a browser loads lies in the package as it is here.
     .flatMap((name) =>
       name.endsWith('.ts')
-        ? ['.js', '.d.ts'].map((ending) => `dist/${name.replace(/\.ts$/, ending)}`)
+        ? [STARTS_BY_ITSELF.test(name) ? '.cjs' : '.js', '.d.ts'].map(
+            (ending) => `dist/${name.replace(/\.ts$/, ending)}`,
+          )
         : [`src/${name}`],
     );
   const commandLine = [

@@ -1,6 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import { MapramError } from '../../errors.js';
-import { workerScript } from '../../worker-script.js';
+import { workerScript } from '../../io/worker-script.js';
 import type { BuiltinGuestSettings } from './options.js';
 import type { BlockExtent, WorkloadBlock, WorkloadState } from './workload.js';
 

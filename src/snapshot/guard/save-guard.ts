@@ -23,8 +23,8 @@ import { fileURLToPath } from 'node:url';
 import { MapramError } from '../../errors.js';
 import { MigrationSettings } from '../../guest/qemu/migration-settings.js';
 import type { QemuVm } from '../../guest/qemu/qemu-vm.js';
+import { workerScript } from '../../io/worker-script.js';
 import { parseSocketAddress } from '../../qmp/socket-address.js';
-import { workerScript } from '../../worker-script.js';
 import { STOPPED_FOR_SAVE } from './rescue-vm.js';
 import { HeldRecord, takeAbandonedRecords } from './save-record.js';
 
