@@ -12,7 +12,10 @@ import { MIB, type StripedMemory } from './striped-memory.js';
 const PAGE = 4096;
 
 export interface ChannelSave
-  extends Pick<FileChannelsOptions, 'ioSize' | 'copy' | 'zeroPageDetection' | 'bridgeBytes'> {
+  extends Pick<
+    FileChannelsOptions,
+    'ioSize' | 'copy' | 'zeroPageDetection' | 'bridgeBytes' | 'writesAtOnce'
+  > {
   memory: StripedMemory;
   /** Where the file goes; it is removed again. */
   folder: string;

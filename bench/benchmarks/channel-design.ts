@@ -2,9 +2,17 @@ import type { Benchmark, Sample } from '../benchmark.js';
 import { type ChannelSave, saveByChannels } from '../channel-save.js';
 import { StripedMemory } from '../striped-memory.js';
 
+const CHANNELS = 2;
+
 /** Each differs from what `mapram save` does in one thing. */
 const variants: readonly { name: string; differs: Partial<ChannelSave> }[] = [
   { name: 'as it is', differs: {} },
+  { name: 'one channel', differs: { channels: 1 } },
+  { name: 'four channels', differs: { channels: 4 } },
+  { name: 'each write waited for', differs: { writesAtOnce: 0 } },
+  { name: 'each write waited for, four channels', differs: { writesAtOnce: 0, channels: 4 } },
+  { name: 'two writes under way in each channel', differs: { writesAtOnce: 2 } },
+  { name: 'eight', differs: { writesAtOnce: 8 } },
   { name: 'RAM copied into a buffer, not mapped', differs: { copy: true } },
   { name: 'size set at the end', differs: { sized: false } },
   { name: 'blocks reserved in pieces, between writes', differs: { reserve: 'pieces' } },
@@ -22,7 +30,7 @@ export const channelDesign: Benchmark = {
   name: 'channel-design',
   title: 'What the design of the channels is worth',
   description:
-    'Channels alone, 4 of them, 2 GiB of memory (quick: 512 MiB), a quarter of it zero, from the first page to the end of the sync; each line differs from the first in one thing.',
+    'Channels alone, 2 of them, 2 GiB of memory (quick: 512 MiB), a quarter of it zero, from the first page to the end of the sync; each line differs from the first in one thing.',
   async prepare({ folder, quick }) {
     const memory = StripedMemory.make(quick ? 512 : 2048, 25);
     return {
@@ -31,7 +39,7 @@ export const channelDesign: Benchmark = {
         group: name,
         async run(): Promise<Sample> {
           const before = process.cpuUsage();
-          const seconds = await saveByChannels({ memory, folder, channels: 4, ...differs });
+          const seconds = await saveByChannels({ memory, folder, channels: CHANNELS, ...differs });
           const { user, system } = process.cpuUsage(before);
           return { seconds, cpuSeconds: (user + system) / 1e6 };
         },

@@ -26,7 +26,7 @@ const { values, positionals } = parseArgs({
   },
 });
 
-const CHANNELS = 4;
+const CHANNELS = 2;
 const MEMORY_MIB = values.quick ? 512 : 2048;
 const ZERO_PERCENT = 25;
 

@@ -41,8 +41,9 @@ export interface ChannelSetup {
   access: ChannelAccess;
   direct: boolean;
   chunkBytes: number;
-  bridgeBytes: number;
   /** See `FileChannelsOptions`. */
+  bridgeBytes: number;
+  writesAtOnce: number;
   dropBehind: boolean;
   /** Memory of a `ChannelState`. */
   state: SharedArrayBuffer;

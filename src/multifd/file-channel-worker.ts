@@ -20,9 +20,6 @@ import { ChunkGrid } from './chunk-grid.js';
 import { type ChunkHasher, createChunkHasher } from './chunk-hash.js';
 import { CopyBuffer, RegionMemory } from './region-memory.js';
 
-/** Direct writes under way at once: while the disk has these the next pages are looked at and hashed. */
-const WRITES_AT_ONCE = 4;
-
 /** One channel of a set: what the thread works on until it is set up anew. */
 class FileChannel {
   readonly #setup: ChannelSetup;
@@ -41,7 +38,8 @@ class FileChannel {
     this.#grid = new ChunkGrid(setup.regions, setup.chunkBytes);
     this.#memories = setup.regions.map((region) => new RegionMemory(region, copies));
     this.#digester = hasher && new ChunkDigester(setup, this.#memories, this.#state, hasher);
-    this.#queue = setup.access === 'write' && setup.direct ? WriteQueue.open(WRITES_AT_ONCE) : undefined;
+    const queues = setup.access === 'write' && setup.direct && setup.writesAtOnce > 0;
+    this.#queue = queues ? WriteQueue.open(setup.writesAtOnce) : undefined;
     this.#writer = new ChannelWriter(setup, this.#memories, this.#state, this.#digester, this.#queue);
     this.#reader = new ChannelReader(setup, this.#memories, this.#state);
   }

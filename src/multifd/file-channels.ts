@@ -31,6 +31,7 @@ export type { ChannelCounters } from './channel-state.js';
 export const MAXIMUM_FILE_CHANNELS = 16;
 const DEFAULT_IO_SIZE = 4 * 1024 ** 2;
 const DEFAULT_BRIDGE = 32 * 1024;
+const DEFAULT_WRITES_AT_ONCE = 4;
 
 export interface FileChannelsOptions {
   /** The image. It must exist; channels never create or truncate it. */
@@ -55,6 +56,11 @@ export interface FileChannelsOptions {
    * them than of data: one large write instead of many small ones. Default 32 KiB; 0 never writes a zero page.
    */
   bridgeBytes?: number;
+  /**
+   * Direct writes that each channel has under way while it looks at and hashes the next pages; default 4, 0 for none. Only from
+   * memory that is mapped, on Linux.
+   */
+  writesAtOnce?: number;
   /** Buffered writes leave the page cache once they are on the disk; default false. */
   dropBehind?: boolean;
   /** Copy pages through a buffer instead of mapping the memory; default: only where it cannot be mapped. */
@@ -166,6 +172,7 @@ export class FileChannels implements AsyncDisposable {
               direct,
               chunkBytes,
               bridgeBytes: options.bridgeBytes ?? DEFAULT_BRIDGE,
+              writesAtOnce: options.writesAtOnce ?? DEFAULT_WRITES_AT_ONCE,
               dropBehind: options.dropBehind ?? false,
               state: state.buffer,
               channels: count,
