@@ -12,10 +12,7 @@ import { MIB, type StripedMemory } from './striped-memory.js';
 const PAGE = 4096;
 
 export interface ChannelSave
-  extends Pick<
-    FileChannelsOptions,
-    'ioSize' | 'copy' | 'zeroPageDetection' | 'bridgeBytes' | 'writesAtOnce'
-  > {
+  extends Pick<FileChannelsOptions, 'ioSize' | 'copy' | 'zeroPageDetection' | 'bridgeBytes' | 'ioDepth'> {
   memory: StripedMemory;
   /** Where the file goes; it is removed again. */
   folder: string;

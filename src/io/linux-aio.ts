@@ -1,14 +1,14 @@
 /**
- * Linux's own asynchronous I/O (`io_submit`): a direct write runs in the kernel while the thread goes on. It is older than
- * io_uring and, unlike that, allowed in most containers. Only direct I/O is asynchronous by it; other writes are made before the
- * call returns.
+ * Linux's own asynchronous I/O (`io_submit`): a direct read or write runs in the kernel while the thread goes on. It is older than
+ * io_uring and, unlike that, allowed in most containers. Only direct I/O is asynchronous by it; other calls are made before it
+ * returns.
  *
  * ```
  * struct iocb                                   struct io_event
  *  0  u64  data        returned in the event     0  u64  data
  *  8  u32  key                                   8  u64  address of the iocb
  * 12  u32  flags                                16  s64  result: bytes, or -errno
- * 16  u16  opcode      1: pwrite                24  s64  -
+ * 16  u16  opcode      0: pread, 1: pwrite      24  s64  -
  * 18  s16  priority
  * 20  u32  descriptor
  * 24  u64  address of the bytes
@@ -20,26 +20,29 @@
 import { constants } from 'node:os';
 import { admit } from './faults.js';
 import { native } from './native.js';
-import { writeFully } from './positional-io.js';
+import { readFully, writeFully } from './positional-io.js';
 import { retryOrThrow } from './retry.js';
 import { hasErrno, systemError } from './system-error.js';
 
 const IOCB_BYTES = 64;
 const EVENT_BYTES = 32;
-const OPCODE_PWRITE = 1;
+const OPCODES = { read: 0, write: 1 } as const;
 
-/** A write that has failed, perhaps long after it was begun. */
-export class QueuedWriteError extends Error {
+/** A read or write that has failed, perhaps long after it was begun. */
+export class QueuedIoError extends Error {
   constructor(
     /** Where in the file. */
     readonly position: number,
     override readonly cause: unknown,
+    /** The file ends there, within what was to be read. */
+    readonly truncated = false,
   ) {
     super(cause instanceof Error ? cause.message : String(cause));
   }
 }
 
-interface Write {
+interface Request {
+  call: keyof typeof OPCODES;
   fd: number;
   /** Kept, and with it its memory, until the kernel has done with it. */
   bytes: Uint8Array;
@@ -48,13 +51,13 @@ interface Write {
   length: number;
 }
 
-/** Direct writes under way, a few at once. Belongs to one thread, and is good for one set of channels after the other. */
-export class WriteQueue {
+/** Direct reads and writes under way, a few at once. Belongs to one thread. */
+export class IoQueue {
   readonly #context: bigint;
   readonly #requests: Buffer;
   readonly #pointer = Buffer.alloc(8);
   readonly #event = Buffer.alloc(EVENT_BYTES);
-  readonly #writes: (Write | undefined)[];
+  readonly #underWay: (Request | undefined)[];
   readonly #address: bigint;
 
   private constructor(context: bigint, depth: number) {
@@ -62,13 +65,13 @@ export class WriteQueue {
     // Of an ArrayBuffer, which stays where it is; V8 may move a small Buffer.
     this.#requests = Buffer.from(new ArrayBuffer(depth * IOCB_BYTES));
     this.#address = native().address(this.#requests);
-    this.#writes = new Array(depth).fill(undefined);
+    this.#underWay = new Array(depth).fill(undefined);
   }
 
-  /** For `depth` writes at once; undefined where the system gives none: not Linux, or all that there may be are in use. */
-  static open(depth: number): WriteQueue | undefined {
+  /** For `depth` requests at once; undefined where the system gives none: not Linux, or all that there may be are in use. */
+  static open(depth: number): IoQueue | undefined {
     try {
-      return new WriteQueue(native().ioSetup(depth), depth);
+      return new IoQueue(native().ioSetup(depth), depth);
     } catch (error) {
       if (hasErrno(error, 'ENOSYS', 'EPERM', 'EACCES', 'EAGAIN', 'ENOMEM', 'EINVAL')) return undefined;
       throw error;
@@ -78,30 +81,33 @@ export class WriteQueue {
   /**
    * Begins a write of all of `bytes`, once there is room for one more. They must not change until `drain` returns.
    *
-   * @throws QueuedWriteError of this write, or of one that was begun before
+   * @throws QueuedIoError of this write, or of what was begun before
    */
   write(fd: number, bytes: Uint8Array, position: number): void {
-    const slot = this.#freeSlot();
-    try {
-      const length = admitted(fd, bytes.length, position);
-      if (!this.#submit(slot, { fd, bytes, position, length })) writeFully(fd, bytes, position);
-    } catch (error) {
-      throw new QueuedWriteError(position, error);
-    }
+    this.#begin('write', fd, bytes, position);
   }
 
   /**
-   * Waits for all writes that are under way.
+   * Begins to read all of `bytes`, which are there when `drain` returns.
    *
-   * @throws QueuedWriteError of the first that failed, when all have ended
+   * @throws QueuedIoError of this read, or of what was begun before
+   */
+  read(fd: number, bytes: Uint8Array, position: number): void {
+    this.#begin('read', fd, bytes, position);
+  }
+
+  /**
+   * Waits for all that is under way.
+   *
+   * @throws QueuedIoError of the first that failed, when all have ended
    */
   drain(): void {
-    let failure: QueuedWriteError | undefined;
-    while (this.#writes.some((write) => write !== undefined)) {
+    let failure: QueuedIoError | undefined;
+    while (this.#underWay.some((request) => request !== undefined)) {
       try {
         this.#finishOne();
       } catch (error) {
-        if (!(error instanceof QueuedWriteError)) throw error;
+        if (!(error instanceof QueuedIoError)) throw error;
         failure ??= error;
       }
     }
@@ -113,21 +119,31 @@ export class WriteQueue {
     native().ioDestroy(this.#context);
   }
 
+  #begin(call: Request['call'], fd: number, bytes: Uint8Array, position: number): void {
+    const slot = this.#freeSlot();
+    try {
+      const request = { call, fd, bytes, position, length: admitted(call, fd, bytes.length, position) };
+      if (!this.#submit(slot, request)) finish(request, 0);
+    } catch (error) {
+      throw queuedIoError(error, position);
+    }
+  }
+
   #freeSlot(): number {
-    const free = this.#writes.indexOf(undefined);
+    const free = this.#underWay.indexOf(undefined);
     return free >= 0 ? free : this.#finishOne();
   }
 
-  /** Returns false where the kernel takes no write just now. */
-  #submit(slot: number, write: Write): boolean {
-    const { fd, bytes, position, length } = write;
-    const request = this.#requests.subarray(slot * IOCB_BYTES, (slot + 1) * IOCB_BYTES).fill(0);
-    request.writeBigUInt64LE(BigInt(slot), 0);
-    request.writeUInt16LE(OPCODE_PWRITE, 16);
-    request.writeUInt32LE(fd, 20);
-    request.writeBigUInt64LE(native().address(bytes), 24);
-    request.writeBigUInt64LE(BigInt(length), 32);
-    request.writeBigInt64LE(BigInt(position), 40);
+  /** Returns false where the kernel takes no more just now. */
+  #submit(slot: number, request: Request): boolean {
+    const { call, fd, bytes, position, length } = request;
+    const control = this.#requests.subarray(slot * IOCB_BYTES, (slot + 1) * IOCB_BYTES).fill(0);
+    control.writeBigUInt64LE(BigInt(slot), 0);
+    control.writeUInt16LE(OPCODES[call], 16);
+    control.writeUInt32LE(fd, 20);
+    control.writeBigUInt64LE(native().address(bytes), 24);
+    control.writeBigUInt64LE(BigInt(length), 32);
+    control.writeBigInt64LE(BigInt(position), 40);
     this.#pointer.writeBigUInt64LE(this.#address + BigInt(slot * IOCB_BYTES));
     try {
       native().ioSubmit(this.#context, 1, this.#pointer);
@@ -135,39 +151,57 @@ export class WriteQueue {
       if (hasErrno(error, 'EAGAIN')) return false;
       throw error;
     }
-    this.#writes[slot] = write;
+    this.#underWay[slot] = request;
     return true;
   }
 
-  /** Waits for whichever write ends first. Returns its slot. */
+  /** Waits for whichever ends first. Returns its slot. */
   #finishOne(): number {
     native().ioGetevents(this.#context, 1, this.#event);
     const slot = Number(this.#event.readBigUInt64LE(0));
-    const { fd, bytes, position } = this.#writes[slot] as Write;
-    this.#writes[slot] = undefined;
+    const request = this.#underWay[slot] as Request;
+    this.#underWay[slot] = undefined;
     try {
-      const done = writtenOf(Number(this.#event.readBigInt64LE(16)));
-      if (done < bytes.length) writeFully(fd, bytes.subarray(done), position + done);
+      finish(request, doneOf(request, Number(this.#event.readBigInt64LE(16))));
     } catch (error) {
-      throw new QueuedWriteError(position, error);
+      throw queuedIoError(error, request.position);
     }
     return slot;
   }
 }
 
-function admitted(fd: number, length: number, position: number): number {
+/** What is missing of a request after `done` bytes, by waiting for it. */
+function finish({ call, fd, bytes, position }: Request, done: number): void {
+  if (done === bytes.length) return;
+  const rest = bytes.subarray(done);
+  if (call === 'write') {
+    writeFully(fd, rest, position + done);
+    return;
+  }
+  // A direct read that ends at an odd place has met the end of the file.
+  const more = done > 0 && (position + done) % 512 !== 0 ? 0 : readFully(fd, rest, position + done);
+  if (more === rest.length) return;
+  const end = position + done + more;
+  throw new QueuedIoError(end, new Error(`the file ends at ${end}`), true);
+}
+
+function queuedIoError(error: unknown, position: number): QueuedIoError {
+  return error instanceof QueuedIoError ? error : new QueuedIoError(position, error);
+}
+
+function admitted(call: Request['call'], fd: number, length: number, position: number): number {
   for (;;) {
     try {
-      return admit('write', length, () => ({ fd, position }));
+      return admit(call, length, () => ({ fd, position }));
     } catch (error) {
       retryOrThrow(error);
     }
   }
 }
 
-/** Bytes of a write that has ended; none of one that is only to be made again. */
-function writtenOf(result: number): number {
-  if (result > 0) return result;
+/** Bytes of a request that has ended; none of one that is only to be made again, or of a read at the end of the file. */
+function doneOf({ call }: Request, result: number): number {
+  if (result > 0 || (result === 0 && call === 'read')) return result;
   if (result === -constants.errno.EINTR || result === -constants.errno.EAGAIN) return 0;
-  throw systemError(result === 0 ? constants.errno.EIO : -result, 'write');
+  throw systemError(result === 0 ? constants.errno.EIO : -result, call);
 }

@@ -43,7 +43,7 @@ export interface ChannelSetup {
   chunkBytes: number;
   /** See `FileChannelsOptions`. */
   bridgeBytes: number;
-  writesAtOnce: number;
+  ioDepth: number;
   dropBehind: boolean;
   /** Memory of a `ChannelState`. */
   state: SharedArrayBuffer;

@@ -2,8 +2,9 @@
  * The loading half of a channel: pages of one chunk come from their slots into memory. Pages whose bit is clear are made zero
  * there, whatever the memory held (QEMU before 10.2 leaves them alone and relies on fresh memory).
  */
+import type { IoQueue } from '../io/linux-aio.js';
 import { readFully } from '../io/positional-io.js';
-import { ChannelIoError } from './channel-io-error.js';
+import { channelIoError, endOfImage } from './channel-io-error.js';
 import type { ChannelSetup, PassRequest } from './channel-protocol.js';
 import type { ChannelState } from './channel-state.js';
 import type { Chunk } from './chunk-grid.js';
@@ -19,6 +20,8 @@ export class ChannelReader {
     private readonly setup: ChannelSetup,
     private readonly memories: RegionMemory[],
     private readonly state: ChannelState,
+    /** For what is read into mapped memory: it is made ready for the next pages meanwhile. */
+    private readonly queue?: IoQueue,
   ) {
     this.#bitmaps = setup.regions.map(({ bitmap }) => new Uint8Array(bitmap));
   }
@@ -43,20 +46,14 @@ export class ChannelReader {
     const bitmap = this.#bitmaps[chunk.regionIndex];
     if (memory === undefined || bitmap === undefined) throw new RangeError(`no region ${chunk.regionIndex}`);
     const { pageSize, pagesOffset } = memory.region;
-    const { fd, channel } = this.setup;
+    const { channel } = this.setup;
     for (let page = first; page < end; ) {
       const present = findBit(bitmap, page, page + 1, true) === page;
       const next = findBit(bitmap, page, end, !present);
       if (present) {
         const length = (next - page) * pageSize;
         const slot = pagesOffset + page * pageSize;
-        memory.write(page * pageSize, length, (target) => {
-          const read = readFrom(fd, target, slot);
-          if (read < length) {
-            const end = slot + read;
-            throw new ChannelIoError(end, `the file ends at ${end}, inside a page area`, true);
-          }
-        });
+        memory.write(page * pageSize, length, (target) => this.#fill(target, slot, memory));
         this.state.add(channel, 'normalPages', next - page);
         this.state.add(channel, 'bytes', length);
       } else {
@@ -66,12 +63,26 @@ export class ChannelReader {
       page = next;
     }
   }
-}
 
-function readFrom(fd: number, target: Buffer, slot: number): number {
-  try {
-    return readFully(fd, target, slot);
-  } catch (error) {
-    throw new ChannelIoError(slot, error);
+  /** The end of a pass: all pages are there. */
+  finish(): void {
+    try {
+      this.queue?.drain();
+    } catch (error) {
+      throw channelIoError(error);
+    }
+  }
+
+  #fill(target: Buffer, slot: number, { region }: RegionMemory): void {
+    const { fd } = this.setup;
+    try {
+      if (this.queue && region.map) this.queue.read(fd, target, slot);
+      else {
+        const read = readFully(fd, target, slot);
+        if (read < target.length) throw endOfImage(slot + read);
+      }
+    } catch (error) {
+      throw channelIoError(error, slot);
+    }
   }
 }

@@ -13,9 +13,9 @@
  */
 import { alignedBuffer } from '../io/aligned-buffer.js';
 import { punchHole } from '../io/file-space.js';
-import { QueuedWriteError, type WriteQueue } from '../io/linux-aio.js';
+import type { IoQueue } from '../io/linux-aio.js';
 import { writeFully } from '../io/positional-io.js';
-import { ChannelIoError } from './channel-io-error.js';
+import { channelIoError } from './channel-io-error.js';
 import type { ChannelSetup, PassRequest, WorkerRegion } from './channel-protocol.js';
 import type { ChannelState } from './channel-state.js';
 import type { ChunkDigester } from './chunk-digester.js';
@@ -49,7 +49,7 @@ export class ChannelWriter {
     private readonly state: ChannelState,
     private readonly digester?: ChunkDigester,
     /** For what is written from mapped memory: the next pages are looked at and hashed meanwhile. */
-    private readonly queue?: WriteQueue,
+    private readonly queue?: IoQueue,
   ) {
     const smallestPage = Math.min(...setup.regions.map(({ pageSize }) => pageSize));
     this.#states = new Uint8Array(Math.ceil(setup.chunkBytes / smallestPage));
@@ -86,15 +86,6 @@ export class ChannelWriter {
       throw channelIoError(error);
     }
     this.#behind.finish();
-  }
-
-  /** The end of a pass that has failed: nothing is under way any more. */
-  abandon(): void {
-    try {
-      this.queue?.drain();
-    } catch {
-      // The pass has failed already.
-    }
   }
 
   /** Behind the last pass: the space of slots without a page is given back. */
@@ -222,13 +213,6 @@ export class ChannelWriter {
     if (bitmap === undefined) throw new RangeError(`no region ${chunk.regionIndex}`);
     return bitmap;
   }
-}
-
-/** @param slot where it was written, if the error is not of a write that was begun earlier */
-function channelIoError(error: unknown, slot = 0): ChannelIoError {
-  return error instanceof QueuedWriteError
-    ? new ChannelIoError(error.position, error.cause)
-    : new ChannelIoError(slot, error);
 }
 
 /**

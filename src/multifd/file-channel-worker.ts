@@ -1,7 +1,7 @@
 /** Entry point of a channel's thread: is set up, waits for passes, takes chunks until none is left or it is told to stop. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { admit } from '../io/faults.js';
-import { WriteQueue } from '../io/linux-aio.js';
+import { IoQueue } from '../io/linux-aio.js';
 import { native } from '../io/native.js';
 import { ChannelIoError } from './channel-io-error.js';
 import type {
@@ -27,7 +27,7 @@ class FileChannel {
   readonly #grid: ChunkGrid;
   readonly #memories: RegionMemory[];
   readonly #digester: ChunkDigester | undefined;
-  readonly #queue: WriteQueue | undefined;
+  readonly #queue: IoQueue | undefined;
   readonly #writer: ChannelWriter;
   readonly #reader: ChannelReader;
 
@@ -38,10 +38,10 @@ class FileChannel {
     this.#grid = new ChunkGrid(setup.regions, setup.chunkBytes);
     this.#memories = setup.regions.map((region) => new RegionMemory(region, copies));
     this.#digester = hasher && new ChunkDigester(setup, this.#memories, this.#state, hasher);
-    const queues = setup.access === 'write' && setup.direct && setup.writesAtOnce > 0;
-    this.#queue = queues ? WriteQueue.open(setup.writesAtOnce) : undefined;
+    const queues = setup.access !== 'digest' && setup.direct && setup.ioDepth > 0;
+    this.#queue = queues ? IoQueue.open(setup.ioDepth) : undefined;
     this.#writer = new ChannelWriter(setup, this.#memories, this.#state, this.#digester, this.#queue);
-    this.#reader = new ChannelReader(setup, this.#memories, this.#state);
+    this.#reader = new ChannelReader(setup, this.#memories, this.#state, this.#queue);
   }
 
   static open(setup: ChannelSetup): FileChannel {
@@ -60,7 +60,7 @@ class FileChannel {
       else this.#pass(request);
     } catch (error) {
       this.#state.stopped = true;
-      this.#writer.abandon();
+      this.#abandon();
       throw error;
     } finally {
       this.#state.add(channel, 'busy', -1);
@@ -84,6 +84,16 @@ class FileChannel {
       this.#state.spend(written);
     }
     if (request.kind === 'write') this.#writer.finish();
+    else if (request.kind === 'read') this.#reader.finish();
+  }
+
+  /** The end of a pass that has failed: nothing is under way any more. */
+  #abandon(): void {
+    try {
+      this.#queue?.drain();
+    } catch {
+      // The pass has failed already.
+    }
   }
 }
 

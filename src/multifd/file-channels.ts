@@ -31,7 +31,7 @@ export type { ChannelCounters } from './channel-state.js';
 export const MAXIMUM_FILE_CHANNELS = 16;
 const DEFAULT_IO_SIZE = 4 * 1024 ** 2;
 const DEFAULT_BRIDGE = 32 * 1024;
-const DEFAULT_WRITES_AT_ONCE = 4;
+const DEFAULT_IO_DEPTH = 4;
 
 export interface FileChannelsOptions {
   /** The image. It must exist; channels never create or truncate it. */
@@ -57,10 +57,10 @@ export interface FileChannelsOptions {
    */
   bridgeBytes?: number;
   /**
-   * Direct writes that each channel has under way while it looks at and hashes the next pages; default 4, 0 for none. Only from
-   * memory that is mapped, on Linux.
+   * Direct reads or writes that each channel has under way while it sees to the next pages; default 4, 0 for none. Only where memory
+   * is mapped, on Linux.
    */
-  writesAtOnce?: number;
+  ioDepth?: number;
   /** Buffered writes leave the page cache once they are on the disk; default false. */
   dropBehind?: boolean;
   /** Copy pages through a buffer instead of mapping the memory; default: only where it cannot be mapped. */
@@ -172,7 +172,7 @@ export class FileChannels implements AsyncDisposable {
               direct,
               chunkBytes,
               bridgeBytes: options.bridgeBytes ?? DEFAULT_BRIDGE,
-              writesAtOnce: options.writesAtOnce ?? DEFAULT_WRITES_AT_ONCE,
+              ioDepth: options.ioDepth ?? DEFAULT_IO_DEPTH,
               dropBehind: options.dropBehind ?? false,
               state: state.buffer,
               channels: count,

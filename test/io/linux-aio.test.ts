@@ -1,7 +1,7 @@
 /** Writes that are under way while the thread goes on. */
 import assert from 'node:assert/strict';
 import { randomFillSync } from 'node:crypto';
-import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, describe, test } from 'node:test';
@@ -9,7 +9,7 @@ import { alignedBuffer } from '../../src/io/aligned-buffer.js';
 import { probeDirectIo } from '../../src/io/direct-io-probe.js';
 import { O_DIRECT } from '../../src/io/direct-io-support.js';
 import { type Fault, installFaults } from '../../src/io/faults.js';
-import { QueuedWriteError, WriteQueue } from '../../src/io/linux-aio.js';
+import { IoQueue, QueuedIoError } from '../../src/io/linux-aio.js';
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-aio-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
@@ -26,7 +26,7 @@ function writeAll({ direct = true, faults = [] }: { direct?: boolean; faults?: F
     file,
     constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC | (direct ? O_DIRECT : 0),
   );
-  const queue = WriteQueue.open(3);
+  const queue = IoQueue.open(3);
   assert.ok(queue);
   const problems: unknown[] = [];
   const attempt = (work: () => void) => {
@@ -73,7 +73,7 @@ describe('a queue of writes', { skip: process.platform === 'linux' ? skip : 'onl
     const { problems, bytes } = writeAll({ faults: [{ call: 'write', nth: 6, errno: 'ENOSPC' }] });
     assert.equal(problems.length, 1);
     const [problem] = problems;
-    assert.ok(problem instanceof QueuedWriteError);
+    assert.ok(problem instanceof QueuedIoError);
     assert.equal(problem.position, 5 * PIECE);
     assert.equal((problem.cause as NodeJS.ErrnoException).code, 'ENOSPC');
     assert.deepEqual(bytes.subarray(0, 5 * PIECE), memory.subarray(0, 5 * PIECE));
@@ -83,7 +83,7 @@ describe('a queue of writes', { skip: process.platform === 'linux' ? skip : 'onl
   test('what the kernel itself refuses is told, too', () => {
     const file = path.join(folder, 'refused');
     const fd = openSync(file, constants.O_RDWR | constants.O_CREAT | O_DIRECT);
-    const queue = WriteQueue.open(2);
+    const queue = IoQueue.open(2);
     assert.ok(queue);
     try {
       for (const bad of [
@@ -96,7 +96,7 @@ describe('a queue of writes', { skip: process.platform === 'linux' ? skip : 'onl
             queue.drain();
           },
           (error) =>
-            error instanceof QueuedWriteError &&
+            error instanceof QueuedIoError &&
             error.position === bad.at &&
             (error.cause as NodeJS.ErrnoException).code === bad.code,
         );
@@ -108,5 +108,39 @@ describe('a queue of writes', { skip: process.platform === 'linux' ? skip : 'onl
       closeSync(fd);
     }
     assert.deepEqual(readFileSync(file), Buffer.from(piece(1)));
+  });
+
+  test('reads: whole, short and late ones, and one at the end of the file', () => {
+    const file = path.join(folder, 'read');
+    const ODD_END = 5 * PIECE + 700;
+    writeFileSync(file, memory.subarray(0, ODD_END));
+    const fd = openSync(file, constants.O_RDONLY | O_DIRECT);
+    const into = alignedBuffer(PIECE * 6);
+    const queue = IoQueue.open(3);
+    assert.ok(queue);
+    try {
+      using _ = installFaults([
+        { call: 'read', nth: 1, maximumBytes: 4096 },
+        { call: 'read', nth: 2, errno: 'EAGAIN' },
+        { call: 'read', nth: 4, delayMs: 20 },
+      ]);
+      for (let index = 0; index < 5; index++)
+        queue.read(fd, into.subarray(index * PIECE, (index + 1) * PIECE), index * PIECE);
+      queue.drain();
+      assert.deepEqual(into.subarray(0, 5 * PIECE), memory.subarray(0, 5 * PIECE));
+      queue.read(fd, into.subarray(5 * PIECE), 5 * PIECE);
+      assert.throws(
+        () => queue.drain(),
+        (error) => error instanceof QueuedIoError && error.truncated && error.position === ODD_END,
+      );
+      queue.read(fd, into.subarray(5 * PIECE), 8 * PIECE);
+      assert.throws(
+        () => queue.drain(),
+        (error) => error instanceof QueuedIoError && error.truncated && error.position === 8 * PIECE,
+      );
+    } finally {
+      queue.close();
+      closeSync(fd);
+    }
   });
 });
