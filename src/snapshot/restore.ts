@@ -23,7 +23,7 @@ import { defaultParameters } from '../options/migration-parameters.js';
 import { qemuProfile } from '../options/qemu-profile.js';
 import type { ProgressEvent } from '../progress.js';
 import { ProgressMeter } from '../progress-meter.js';
-import { DEFAULT_CHANNELS } from './channel-numbers.js';
+import { DEFAULT_CHANNELS, defaultChannels } from './channel-numbers.js';
 import { CheckedFile } from './checked-file.js';
 import { chooseDirectIo, type DirectIoChoice } from './direct-io-choice.js';
 import { assertFitsVm } from './fits-vm.js';
@@ -109,7 +109,11 @@ async function restoreChecked(options: RestoreOptions): Promise<RestoreResult> {
   const checked = CheckedFile.of(image);
   // They load while the file is checked and the VM is asked. Into memory that is not shared QEMU loads itself, or gets a stream.
   const mayBeShared = typeof vmOption === 'string' && ['auto', 'shared'].includes(options.method ?? 'auto');
-  await using threads = ChannelThreads.start(mayBeShared ? Math.min(channels, MAXIMUM_FILE_CHANNELS) : 0);
+  const memoryChannels = Math.min(
+    options.channels ?? defaultChannels(choice.directIo),
+    MAXIMUM_FILE_CHANNELS,
+  );
+  await using threads = ChannelThreads.start(mayBeShared ? memoryChannels : 0);
   await assertVerified(image, {
     contents: options.verify === true,
     ...(requiredKey ? { requiredKey } : {}),
@@ -118,7 +122,7 @@ async function restoreChecked(options: RestoreOptions): Promise<RestoreResult> {
     signal,
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),
   });
-  const run: RestoreRun = { options, image, checked, choice, signal, channels, threads };
+  const run: RestoreRun = { options, image, checked, choice, signal, channels, memoryChannels, threads };
   const result =
     typeof vmOption === 'string' ? await restoreQemu(run, vmOption) : await restoreBuiltin(run, vmOption);
   checked.assertUnchanged('loading');
@@ -137,21 +141,24 @@ interface RestoreRun {
   checked: CheckedFile;
   choice: DirectIoChoice;
   signal: AbortSignal;
+  /** Of QEMU, or of a stream to it. */
   channels: number;
-  /** For its channels into shared memory. */
+  /** Into shared memory. */
+  memoryChannels: number;
+  /** For those. */
   threads: ChannelThreads;
 }
 
 type Loaded = Pick<RestoreResult, 'method' | 'methodReason' | 'channels' | 'normalPages' | 'runState'>;
 
 async function restoreBuiltin(
-  { options, choice, channels, signal, image, checked }: RestoreRun,
+  { options, choice, memoryChannels, signal, image, checked }: RestoreRun,
   guest: BuiltinGuest,
 ): Promise<Loaded> {
   const parameters = {
     ...defaultParameters(qemuProfile('10.0')),
     'direct-io': choice.directIo,
-    'multifd-channels': channels,
+    'multifd-channels': memoryChannels,
   };
   const capabilities = { ...defaultCapabilities(), 'mapped-ram': true, multifd: true };
   using channelFile = checked.open(choice.directIo);
@@ -285,21 +292,20 @@ async function loadStream(
 
 /** mapram reads the file into the VM's memory. Returns the number of channels. */
 async function loadShared(
-  { options, image, checked, choice, signal, channels, threads }: RestoreRun,
+  { options, image, checked, choice, signal, memoryChannels, threads }: RestoreRun,
   vm: QemuVm,
   ram: SharedRam,
 ): Promise<number> {
-  const used = Math.min(channels, MAXIMUM_FILE_CHANNELS);
   await loadIntoSharedRam(vm, ram, {
     image,
     checked,
     direct: choice.directIo,
-    channels: used,
+    channels: memoryChannels,
     threads,
     signal,
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),
   });
-  return used;
+  return memoryChannels;
 }
 
 /** Closes what it opened when it is disposed of. */

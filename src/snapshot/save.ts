@@ -32,7 +32,7 @@ import { defaultCapabilities } from '../options/migration-capabilities.js';
 import { defaultParameters } from '../options/migration-parameters.js';
 import { qemuProfile } from '../options/qemu-profile.js';
 import type { ProgressEvent } from '../progress.js';
-import { channelsFor, DEFAULT_CHANNELS, DEFAULT_QUEUING_CHANNELS } from './channel-numbers.js';
+import { channelsFor, defaultChannels } from './channel-numbers.js';
 import { chooseDirectIo, type DirectIoChoice, unlessSlow } from './direct-io-choice.js';
 import { assertNotAbandoned, SaveGuard } from './guard/save-guard.js';
 import { recordRunState } from './recorded-run-state.js';
@@ -153,7 +153,7 @@ async function saveChecked(options: SaveOptions): Promise<SaveResult> {
   const choice = directIo === 'auto' ? await unlessSlow(file, possible, target.fd) : possible;
   if (choice.warning !== undefined) options.onWarning?.(choice.warning);
   const algorithm = signingKey ? 'sha256-128' : 'xxh64';
-  const channels = typeof options.channels === 'number' ? options.channels : DEFAULT_QUEUING_CHANNELS;
+  const channels = typeof options.channels === 'number' ? options.channels : defaultChannels(choice.directIo);
   // They load while this process talks to the VM. QEMU's own writing, and streams, need none but for the checksums afterwards.
   await using threads = ChannelThreads.start(
     options.method === 'native' || options.method === 'stream'
@@ -381,7 +381,7 @@ async function tune(run: SaveRun, memoryBytes: number, queuing: boolean): Promis
   const { options, target, choice, signal } = run;
   if (typeof options.channels === 'number') return;
   if (memoryBytes < WORTH_A_TRIAL) {
-    run.channels = queuing ? DEFAULT_QUEUING_CHANNELS : DEFAULT_CHANNELS;
+    run.channels = defaultChannels(queuing);
     run.channelsReason = 'fast on most disks; too little memory for a trial';
     return;
   }
