@@ -248,7 +248,10 @@ export class QemuStream {
       if (this.#signal?.aborted) throw this.#signal.reason;
       const reason = await this.vm.migrationInfo().then(
         (info) => info['error-desc'],
-        () => (this.vm.client.closed ? 'QEMU has ended' : undefined),
+        (lost: unknown) => {
+          if (this.vm.client.closed) throw lost;
+          return undefined;
+        },
       );
       if (reason === undefined) throw error;
       throw new MapramError('MIGRATION', `${(error as Error).message}; QEMU gave up: ${reason}`, {

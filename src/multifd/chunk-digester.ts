@@ -11,6 +11,8 @@ import type { RegionMemory } from './region-memory.js';
 
 /** Read from the image at once. */
 const READ_BYTES = 4 * 1024 ** 2;
+/** Slots without a page are read along where they are no more than these between two with one: a read costs as much as 64 KiB of one. */
+const BRIDGE_BYTES = 64 * 1024;
 
 interface DigestedRegion {
   table: DigestTable;
@@ -67,10 +69,14 @@ export class ChunkDigester {
     for (const chunk of digestChunks(work, table, pageSize)) {
       if (table.state(chunk.index) === CHUNK_STATE.done) continue;
       let pages = 0;
-      let failure: typeof CHUNK_STATE.truncated | typeof CHUNK_STATE.unreadable | undefined;
-      for (const run of presentRuns(bitmap, chunk)) {
-        pages += run.end - run.first;
-        failure ??= this.#hashImage(region, run.first, run.end);
+      let failure: ReadFailure | undefined;
+      for (const runs of neighbours(
+        presentRuns(bitmap, chunk),
+        BRIDGE_BYTES / pageSize,
+        READ_BYTES / pageSize,
+      )) {
+        for (const { first, end } of runs) pages += end - first;
+        failure ??= this.#hashImage(region, runs);
       }
       this.#finish(table, chunk.index, pages === 0);
       if (failure !== undefined) table.setState(chunk.index, failure);
@@ -103,25 +109,51 @@ export class ChunkDigester {
     this.hasher.update(this.#zeros.subarray(0, length), offset);
   }
 
-  #hashImage(
-    { pagesOffset, pageSize }: DigestedRegion,
-    first: number,
-    end: number,
-  ): typeof CHUNK_STATE.truncated | typeof CHUNK_STATE.unreadable | undefined {
-    this.#buffer ??= alignedBuffer(Math.min(READ_BYTES, this.setup.chunkBytes));
-    const stop = pagesOffset + end * pageSize;
-    for (let at = pagesOffset + first * pageSize; at < stop; at += this.#buffer.length) {
-      const target = this.#buffer.subarray(0, Math.min(this.#buffer.length, stop - at));
-      try {
-        if (readFully(this.setup.fd, target, at) < target.length) return CHUNK_STATE.truncated;
-      } catch {
-        return CHUNK_STATE.unreadable;
+  /** Runs that lie close together, read as one. What is wrong with a slot between them is no fault of theirs. */
+  #hashImage(region: DigestedRegion, runs: readonly PageRun[]): ReadFailure | undefined {
+    const first = (runs[0] as PageRun).first;
+    const end = (runs.at(-1) as PageRun).end;
+    const { pagesOffset, pageSize } = region;
+    if (runs.length > 1) {
+      const bytes = this.#readImage(pagesOffset + first * pageSize, (end - first) * pageSize);
+      if (typeof bytes !== 'number') {
+        for (const run of runs) {
+          const part = bytes.subarray((run.first - first) * pageSize, (run.end - first) * pageSize);
+          this.hasher.update(part, run.first * pageSize);
+        }
+        return undefined;
       }
-      this.hasher.update(target, at - pagesOffset);
+    }
+    for (const run of runs) {
+      const failure = this.#hashRun(region, run);
+      if (failure !== undefined) return failure;
     }
     return undefined;
   }
+
+  #hashRun({ pagesOffset, pageSize }: DigestedRegion, { first, end }: PageRun): ReadFailure | undefined {
+    const stop = pagesOffset + end * pageSize;
+    for (let at = pagesOffset + first * pageSize; at < stop; at += READ_BYTES) {
+      const bytes = this.#readImage(at, Math.min(READ_BYTES, stop - at));
+      if (typeof bytes === 'number') return bytes;
+      this.hasher.update(bytes, at - pagesOffset);
+    }
+    return undefined;
+  }
+
+  /** At most `READ_BYTES`; good until the next call. */
+  #readImage(position: number, length: number): Buffer | ReadFailure {
+    this.#buffer ??= alignedBuffer(Math.min(READ_BYTES, this.setup.chunkBytes));
+    const target = this.#buffer.subarray(0, length);
+    try {
+      return readFully(this.setup.fd, target, position) < length ? CHUNK_STATE.truncated : target;
+    } catch {
+      return CHUNK_STATE.unreadable;
+    }
+  }
 }
+
+type ReadFailure = typeof CHUNK_STATE.truncated | typeof CHUNK_STATE.unreadable;
 
 interface DigestChunk {
   index: number;
@@ -139,14 +171,31 @@ function* digestChunks(work: Chunk, table: DigestTable, pageSize: number): Gener
   }
 }
 
-function* presentRuns(
-  bitmap: Uint8Array,
-  { firstPage, endPage }: DigestChunk,
-): Generator<{ first: number; end: number }> {
+interface PageRun {
+  first: number;
+  end: number;
+}
+
+function* presentRuns(bitmap: Uint8Array, { firstPage, endPage }: DigestChunk): Generator<PageRun> {
   let first = findBit(bitmap, firstPage, endPage, true);
   while (first < endPage) {
     const end = findBit(bitmap, first, endPage, false);
     yield { first, end };
     first = findBit(bitmap, end, endPage, true);
   }
+}
+
+/** Runs with gaps of at most `gap` pages between them, as long as they span at most `most`; a longer run is alone. */
+function* neighbours(runs: Iterable<PageRun>, gap: number, most: number): Generator<PageRun[]> {
+  let together: PageRun[] = [];
+  for (const run of runs) {
+    const [first] = together;
+    const last = together.at(-1);
+    if (first && last && (run.first - last.end > gap || run.end - first.first > most)) {
+      yield together;
+      together = [];
+    }
+    together.push(run);
+  }
+  if (together.length > 0) yield together;
 }

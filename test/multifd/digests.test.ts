@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { truncateSync } from 'node:fs';
 import { test } from 'node:test';
 import createXxhash from 'xxhash-wasm';
-import { installFaults } from '../../src/io/faults.js';
+import { type Fault, installFaults } from '../../src/io/faults.js';
 import { createChunkHasher, DIGEST_BYTES, type DigestAlgorithm } from '../../src/multifd/chunk-hash.js';
 import { digestChunkBytes } from '../../src/multifd/digest-chunk-bytes.js';
 import { CHUNK_STATE, DigestTable } from '../../src/multifd/digest-table.js';
@@ -166,6 +166,36 @@ test('chunks that cannot be read are marked, and the others digested', async () 
     Array.from({ length: digests.count }, (_, chunk) => digests.state(chunk)),
     [unreadable, done, done, done, truncated, truncated],
   );
+});
+
+test('pages that lie close together are read as one, and one by one where that fails', async () => {
+  using scratch = new Scratch();
+  const fd = scratch.memory(LENGTH);
+  for (let page = 0; page < LENGTH / PAGE; page += 12) pokePage(fd, page, pageOf(page));
+  const image = scratch.image(MIB + LENGTH);
+  const saved = region(fd, LENGTH);
+  const common = { path: image, direct: false, count: 1 };
+  {
+    await using channels = await FileChannels.open({ ...common, access: 'write', regions: [saved] });
+    await channels.transfer();
+  }
+  const expected = plainDigests('xxh64', naiveLoad(image, saved), saved.bitmap);
+  const read = async (...faults: Fault[]) => {
+    using counting = installFaults(faults);
+    const digests = tableOf('xxh64');
+    await using channels = await FileChannels.open({
+      ...common,
+      access: 'digest',
+      regions: [{ ...saved, digests }],
+    });
+    await channels.transfer();
+    assert.deepEqual(hexOf(digests), expected);
+    return counting.counts().read;
+  };
+  assert.equal(await read(), Math.ceil(LENGTH / CHUNK));
+  const pagesOfFirstChunk = Math.ceil(CHUNK / PAGE / 12);
+  const once = await read({ call: 'read', nth: 1, errno: 'EIO' });
+  assert.equal(once, Math.ceil(LENGTH / CHUNK) + pagesOfFirstChunk);
 });
 
 test('chunks grow with the memory, so that all digests fit into a megabyte', () => {
