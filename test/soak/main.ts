@@ -2,7 +2,7 @@
  * The long form of tests that are short in CI, for nights:
  * `npm run soak -- [fuzz|flips|walk|kills|saves|replies …] [--seed=N] [--count=N]`.
  * A piece of a soak has the name of its part behind a colon: `walk:load-native`, `kills:stream`; a tenth of a walk is
- * `walk:native --slice=1/10`, one with at most 100 calls of each kind `walk:native --most=100`.
+ * `walk:native --slice=1/10`, one with at most 100 calls of each kind `walk:native --most=100`, what is left of one `--from=read:1033`.
  *
  *     fuzz    2,000,000 changed inputs for the readers
  *     flips   10,000 single-bit flips of a sealed file, verified one by one
@@ -17,12 +17,14 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
+import { IO_CALLS, type IoCall } from '../../src/io/faults.js';
 import { save } from '../../src/snapshot/save.js';
 import { fuzz } from '../fuzz/fuzz.js';
 import { fuzzTargets } from '../fuzz/targets.js';
 import { Folder, writeSealedImage } from '../manifest/sample.js';
 import { startVm } from '../support/qemu.js';
 import { flipBits } from '../trust/bit-flips.js';
+import type { FaultChoice } from '../trust/fault-walk.js';
 import { killSaves } from '../trust/kill-save.js';
 import { saveAgainAndAgain } from '../trust/repeated-saves.js';
 import { type WalkCounts, walkRestores, walkResumes, walkSaves } from '../trust/vm-fault-walk.js';
@@ -41,6 +43,8 @@ interface Wanted {
   count?: number | undefined;
   /** Of a walk. */
   slice?: { part: number; of: number };
+  /** Where a walk begins. */
+  from?: FaultChoice['from'];
   /** Of the calls of one kind in a walk; all by default. A save makes thousands of reads and writes. */
   most?: number | undefined;
 }
@@ -60,7 +64,7 @@ const soaks = {
     await writeSealedImage(file, { stale: [130, 150, 200, 201, 202] });
     console.log(JSON.stringify(await flipBits(file, count, seed)));
   },
-  async walk({ part, slice, most = Number.POSITIVE_INFINITY }: Wanted): Promise<void> {
+  async walk({ part, slice, from, most = Number.POSITIVE_INFINITY }: Wanted): Promise<void> {
     using folder = new Folder();
     await using vm = await startVm({ memory: 'shared-file', guest: 'tiny' });
     const own = (name: string) => {
@@ -69,7 +73,7 @@ const soaks = {
     };
     const sound = own('sound');
     await save({ vm: vm.qmpPath, file: sound, method: 'shared' });
-    const all = { most, ...slice };
+    const all = { most, ...slice, ...(from ? { from } : {}) };
     const loaded = { memory: 'shared-file' } as const;
     const walks: Record<string, () => Promise<WalkCounts>> = {
       shared: () => walkSaves(vm, own('shared'), { method: 'shared' }, all),
@@ -137,12 +141,16 @@ const count = numberFrom('count');
 const most = numberFrom('most');
 const [, slicePart = '1', sliceOf = '1'] =
   words.map((word) => /^--slice=(\d+)\/(\d+)$/.exec(word)).find((found) => found !== null) ?? [];
+const [, fromCall, fromNth] =
+  words.map((word) => /^--from=(\w+):(\d+)$/.exec(word)).find((found) => found !== null) ?? [];
+const from = fromCall === undefined ? undefined : { call: fromCall as IoCall, nth: Number(fromNth) };
+if (from) assert.ok(IO_CALLS.includes(from.call), `there is no call ${from.call}: ${IO_CALLS.join(', ')}`);
 const slice = { part: Number(slicePart), of: Number(sliceOf) };
 const pieces = words.filter((word) => !word.startsWith('--')).map((word) => word.split(':'));
 for (const [name = ''] of pieces) assert.ok(name in soaks, `there is no soak ${name}`);
 console.log(`seed ${seed}`);
 for (const [name, part] of pieces.length > 0 ? pieces : Object.keys(soaks).map((name) => [name])) {
   const startedAt = performance.now();
-  await soaks[name as keyof typeof soaks]({ seed, part, count, slice, most });
+  await soaks[name as keyof typeof soaks]({ seed, part, count, slice, most, ...(from ? { from } : {}) });
   console.log(`${name}: ${Math.round((performance.now() - startedAt) / 1000)} s`);
 }

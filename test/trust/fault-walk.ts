@@ -23,6 +23,8 @@ const ERRNO: Record<IoCall, NonNullable<Fault['errno']>> = {
 /** Which of all faults: at most `most` of each kind of call, and of those every `of`-th, from number `part` on. */
 export interface FaultChoice {
   most: number;
+  /** Those before it are left out: where a walk that was interrupted goes on. */
+  from?: { call: IoCall; nth: number };
   part?: number;
   of?: number;
 }
@@ -30,20 +32,23 @@ export interface FaultChoice {
 /** Counts the calls of a run without faults, and gives a fault for each of them that is chosen. */
 export async function faultsOf(
   run: () => Promise<unknown>,
-  { most, part = 1, of = 1 }: FaultChoice,
+  { most, from, part = 1, of = 1 }: FaultChoice,
 ): Promise<Fault[]> {
   using counting = installFaults([]);
   await run();
   const counts = counting.counts();
-  return IO_CALLS.flatMap((call) => {
-    const count = counts[call];
-    const step = Math.max(1, Math.ceil(count / most));
-    return Array.from({ length: Math.ceil(count / step) }, (_, index) => ({
-      call,
-      nth: 1 + index * step,
-      errno: ERRNO[call],
-    }));
-  }).filter((_, index) => index % of === part - 1);
+  const calls = from ? IO_CALLS.slice(IO_CALLS.indexOf(from.call)) : IO_CALLS;
+  return calls
+    .flatMap((call) => {
+      const count = counts[call];
+      const step = Math.max(1, Math.ceil(count / most));
+      return Array.from({ length: Math.ceil(count / step) }, (_, index) => ({
+        call,
+        nth: 1 + index * step,
+        errno: ERRNO[call],
+      })).filter(({ nth }) => call !== from?.call || nth >= from.nth);
+    })
+    .filter((_, index) => index % of === part - 1);
 }
 
 /** Calls that move less than asked, or take their time, all through an operation: none of them is a failure. */

@@ -25,6 +25,8 @@ export interface WalkCounts {
 
 /** What was begun may need a moment to end behind an operation that has failed: QEMU's own threads, the guard's shell. */
 const SETTLING_MS = 10_000;
+/** A walk over thousands of calls says now and then where it is. */
+const TELL_EVERY = 100;
 
 /**
  * Saves `vm` over an existing file, with one call failing each time.
@@ -45,8 +47,9 @@ export async function walkSaves(
     const before = await resourcesInUse();
     const settings = await settingsOf(vm);
     let failures = 0;
-    for (const fault of faults) {
+    for (const [index, fault] of faults.entries()) {
       const where = `${options.method ?? 'auto'}, ${describeFault(fault)}`;
+      if (index > 0 && index % TELL_EVERY === 0) console.log(`${where} (${index} of ${faults.length})`);
       const old = identity(file);
       const failure = await failureOf(run, fault, where);
       if (failure !== undefined) failures++;
