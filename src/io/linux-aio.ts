@@ -19,6 +19,7 @@
  */
 import { constants } from 'node:os';
 import { admit } from './faults.js';
+import { fileSize } from './file-space.js';
 import { native } from './native.js';
 import { readFully, writeFully } from './positional-io.js';
 import { retryOrThrow } from './retry.js';
@@ -181,7 +182,8 @@ function finish({ call, fd, bytes, position }: Request, done: number): void {
   // A direct read that ends at an odd place has met the end of the file.
   const more = done > 0 && (position + done) % 512 !== 0 ? 0 : readFully(fd, rest, position + done);
   if (more === rest.length) return;
-  const end = position + done + more;
+  // Where the file ends is known from it alone: this may lie far behind.
+  const end = Math.min(position + done + more, fileSize(fd));
   throw new QueuedIoError(end, new Error(`the file ends at ${end}`), true);
 }
 

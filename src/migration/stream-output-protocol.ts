@@ -32,8 +32,12 @@ export type StreamOutputRequest =
   | { kind: 'setup'; setup: StreamOutputSetup }
   /** Main channel only. */
   | { kind: 'write'; bytes: Uint8Array }
-  /** A pass; absent `selected` means all pages. */
-  | { kind: 'pages'; selected?: Uint8Array[] }
+  /**
+   * A pass; absent `selected` means all pages. With `claims`, a bit for each page of each block, a page goes out by whoever sets its bit
+   * first: where zero pages and others have connections of their own, a running guest's page may be one for the one and the other for
+   * the other, and a receiver could take them in either order.
+   */
+  | { kind: 'pages'; selected?: Uint8Array[]; claims?: SharedArrayBuffer[] }
   /** Multifd channels only: a SYNC. */
   | { kind: 'synchronize' }
   | { kind: 'close' };

@@ -2,9 +2,10 @@
 import { parentPort } from 'node:worker_threads';
 import { native } from '../io/native.js';
 import { writeAll } from '../io/sequential-io.js';
+import { PageBitmap } from '../mapped-ram/bitmap.js';
 import type { ChannelReply } from '../multifd/channel-protocol.js';
 import { ChannelState } from '../multifd/channel-state.js';
-import { type MemoryPages, MemorySupply } from '../multifd/memory-supply.js';
+import { type MemoryPages, MemorySupply, type SuppliedMemory } from '../multifd/memory-supply.js';
 import { type PayloadEncoder, payloadEncoder } from '../multifd/payload-encoder.js';
 import { SocketChannelSender } from '../multifd/socket-channel-sender.js';
 import { multifdPagesAPacket } from '../stream/multifd-packet.js';
@@ -41,6 +42,28 @@ class Connection {
   }
 }
 
+/** See `StreamOutputRequest`. */
+class Claims {
+  readonly #bitmaps: ReadonlyMap<string, PageBitmap> | undefined;
+
+  constructor({ blocks }: StreamOutputSetup, claims: PassRequest['claims']) {
+    this.#bitmaps =
+      claims &&
+      new Map(
+        blocks.map(({ idstr, length, pageSize }, index) => [
+          idstr,
+          new PageBitmap(length / pageSize, claims[index] as SharedArrayBuffer),
+        ]),
+      );
+  }
+
+  /** Those of `offsets` that nobody else has sent in this pass. */
+  take({ idstr, pageSize }: SuppliedMemory, offsets: number[]): number[] {
+    const bitmap = this.#bitmaps?.get(idstr);
+    return bitmap ? offsets.filter((offset) => bitmap.claimRange(offset / pageSize, 1)) : offsets;
+  }
+}
+
 /** Records on the main channel: of all pages, or with multifd of the zero pages alone. */
 class MainChannel {
   /** A zero page's record is the longest in relation to what it stands for. */
@@ -52,14 +75,16 @@ class MainChannel {
     this.#records = Buffer.alloc(2 * BLOCK_NAME_BYTES + pages * (pageSize + ZERO_RECORD_BYTES));
   }
 
-  pass({ selected }: PassRequest): void {
+  pass({ selected, claims }: PassRequest): void {
     const { setup, supply } = this.connection;
+    const claimed = new Claims(setup, claims);
     const multifd = setup.connections > 1;
     const encoder = new RecordEncoder();
     for (let chunk = 0; chunk < supply.chunks; chunk++) {
       this.connection.throwIfStopped();
       const pages = supply.read(chunk, selected, setup.zeroPages !== 'pages') as MemoryPages;
-      const { block, offsets, data, zeroOffsets } = pages;
+      const { block, offsets, data } = pages;
+      const zeroOffsets = claimed.take(block, pages.zeroOffsets);
       let end = 0;
       for (const offset of zeroOffsets) {
         end = encoder.zeroPages(this.#records, end, block.idstr, offset, 1, block.pageSize);
@@ -99,14 +124,17 @@ class PacketChannel {
     connection.state.add(setup.connection, 'bytes', this.#takeWritten());
   }
 
-  async pass({ selected }: PassRequest): Promise<void> {
+  async pass({ selected, claims }: PassRequest): Promise<void> {
     const { setup, supply, state } = this.connection;
+    const claimed = new Claims(setup, claims);
     const { method } = setup.compression;
     for (;;) {
       this.connection.throwIfStopped();
       const pages = supply.read(state.takeChunk(), selected, setup.zeroPages !== 'pages');
       if (pages === undefined) return;
-      const { block, offsets: normalOffsets, data } = pages;
+      const { block } = pages;
+      const normalOffsets = claimed.take(block, pages.offsets);
+      const data = normalOffsets.length === pages.offsets.length ? pages.data : dataOf(pages, normalOffsets);
       const zeroOffsets = setup.zeroPages === 'packets' ? pages.zeroOffsets : [];
       if (normalOffsets.length + zeroOffsets.length > 0) {
         const payload = this.#encoder && data.length > 0 ? await this.#encoder.encode(data) : data;
@@ -130,6 +158,16 @@ class PacketChannel {
     this.#written = 0;
     return written;
   }
+}
+
+/** The data of some of the pages. */
+function dataOf({ block, offsets, data }: MemoryPages, wanted: readonly number[]): Buffer {
+  const kept = new Set(wanted);
+  return Buffer.concat(
+    offsets.flatMap((offset, index) =>
+      kept.has(offset) ? [data.subarray(index * block.pageSize, (index + 1) * block.pageSize)] : [],
+    ),
+  );
 }
 
 let connection: Connection;

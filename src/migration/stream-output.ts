@@ -5,10 +5,12 @@
  *     main channel       header, configuration, RAM START │ PART, pages, marks │ … │ END, devices, vmdescription
  *     multifd channel    initial packet │ [SYNC] packets, SYNC │ …
  */
+
 import { MapramError } from '../errors.js';
 import { MemoryMap } from '../io/memory-map.js';
 import { systemErrorText } from '../io/system-error-text.js';
 import { workerScript } from '../io/worker-script.js';
+import { PageBitmap } from '../mapped-ram/bitmap.js';
 import { ChannelState } from '../multifd/channel-state.js';
 import { ChannelFailedError, ChannelThread } from '../multifd/channel-threads.js';
 import type { PageSelection } from '../multifd/file-channels.js';
@@ -134,8 +136,16 @@ export class StreamOutput implements MigrationOutput {
     this.#state.rewind();
     const { blocks } = this;
     const selected = ranges?.map((range, index) => sharedBits(range, blocks[index] as OutputBlock));
-    const request: StreamOutputRequest = { kind: 'pages', ...(selected ? { selected } : {}) };
     const mainHasPages = channels === 0 || zeroPages === 'main';
+    const claims =
+      channels > 0 && mainHasPages
+        ? blocks.map(({ pageCount }) => PageBitmap.shared(pageCount).buffer as SharedArrayBuffer)
+        : undefined;
+    const request: StreamOutputRequest = {
+      kind: 'pages',
+      ...(selected ? { selected } : {}),
+      ...(claims ? { claims } : {}),
+    };
     await this.#all((_, connection) => (connection > 0 || mainHasPages ? request : undefined));
   }
 

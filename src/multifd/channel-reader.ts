@@ -2,6 +2,7 @@
  * The loading half of a channel: pages of one chunk come from their slots into memory. Pages whose bit is clear are made zero
  * there, whatever the memory held (QEMU before 10.2 leaves them alone and relies on fresh memory).
  */
+import { fileSize } from '../io/file-space.js';
 import type { IoQueue } from '../io/linux-aio.js';
 import { readFully } from '../io/positional-io.js';
 import { channelIoError, endOfImage } from './channel-io-error.js';
@@ -79,7 +80,7 @@ export class ChannelReader {
       if (this.queue && region.map) this.queue.read(fd, target, slot);
       else {
         const read = readFully(fd, target, slot);
-        if (read < target.length) throw endOfImage(slot + read);
+        if (read < target.length) throw endOfImage(Math.min(slot + read, fileSize(fd)));
       }
     } catch (error) {
       throw channelIoError(error, slot);
