@@ -1,10 +1,12 @@
 /**
  * The long form of tests that are short in CI, for nights:
- * `npm run soak -- [fuzz|flips|walk|kills|saves|replies …] [--seed=N] [--count=N]`.
+ * `npm run soak -- [fuzz|corpus|flips|walk|kills|saves|replies …] [--seed=N] [--count=N]`.
  * A piece of a soak has the name of its part behind a colon: `walk:load-native`, `kills:stream`; a tenth of a walk is
  * `walk:native --slice=1/10`, one with at most 100 calls of each kind `walk:native --most=100`, what is left of one `--from=read:1033`.
  *
  *     fuzz    2,000,000 changed inputs for the readers
+ *     corpus  20,000 changed inputs for each reader, of which those that reach new code are kept in test/fuzz/corpus, as small
+ *             as they can be; `corpus:QMP` for one reader. Only when it is asked for, since it changes files of the repository
  *     flips   10,000 single-bit flips of a sealed file, verified one by one
  *     walk    every system call of saves, loads and resumes of a real VM fails once
  *     kills   300 saves of a real VM that are killed at random moments (needs what `npm run test:setup` fetches)
@@ -19,6 +21,7 @@ import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { IO_CALLS, type IoCall } from '../../src/io/faults.js';
 import { save } from '../../src/snapshot/save.js';
+import { folderNameOf } from '../fuzz/corpus.js';
 import { fuzz } from '../fuzz/fuzz.js';
 import { fuzzTargets } from '../fuzz/targets.js';
 import { Folder, writeSealedImage } from '../manifest/sample.js';
@@ -30,6 +33,8 @@ import { saveAgainAndAgain } from '../trust/repeated-saves.js';
 import { type WalkCounts, walkRestores, walkResumes, walkSaves } from '../trust/vm-fault-walk.js';
 
 const FUZZ_INPUTS = 2_000_000;
+/** For each reader. */
+const CORPUS_INPUTS = 20_000;
 const FLIPS = 10_000;
 const KILLS = 300;
 const SAVES = 200;
@@ -56,6 +61,19 @@ const soaks = {
     for (const target of targets) {
       const report = await fuzz(target, Math.ceil((count * target.weight) / totalWeight), seed);
       console.log(`${target.name}: ${JSON.stringify(report)}`);
+    }
+  },
+  async corpus({ seed, part, count = CORPUS_INPUTS }: Wanted): Promise<void> {
+    const targets = Object.fromEntries((await fuzzTargets()).map((target) => [folderNameOf(target), target]));
+    for (const [folder] of partsOf(targets, part)) {
+      const script = path.join(import.meta.dirname, 'corpus.js');
+      const child = spawn(
+        process.execPath,
+        ['--enable-source-maps', script, folder, String(count), String(seed)],
+        { stdio: 'inherit' },
+      );
+      const [code] = await once(child, 'exit');
+      assert.equal(code, 0);
     }
   },
   async flips({ seed, count = FLIPS }: Wanted): Promise<void> {
@@ -149,7 +167,8 @@ const slice = { part: Number(slicePart), of: Number(sliceOf) };
 const pieces = words.filter((word) => !word.startsWith('--')).map((word) => word.split(':'));
 for (const [name = ''] of pieces) assert.ok(name in soaks, `there is no soak ${name}`);
 console.log(`seed ${seed}`);
-for (const [name, part] of pieces.length > 0 ? pieces : Object.keys(soaks).map((name) => [name])) {
+const unasked = Object.keys(soaks).filter((name) => name !== 'corpus');
+for (const [name, part] of pieces.length > 0 ? pieces : unasked.map((name) => [name])) {
   const startedAt = performance.now();
   await soaks[name as keyof typeof soaks]({ seed, part, count, slice, most, ...(from ? { from } : {}) });
   console.log(`${name}: ${Math.round((performance.now() - startedAt) / 1000)} s`);
