@@ -28,7 +28,6 @@ import type { ImageBlock } from '../mapped-ram/image.js';
 import { writeFully } from '../mapped-ram/positional-write.js';
 import { CHUNK_STATE, DigestTable } from '../multifd/digest-table.js';
 import type { PagePlace, PlacedBlock } from '../multifd/page-placer.js';
-import { WriteBehind } from '../multifd/write-behind.js';
 import { isZeroPage, wordsOf } from '../multifd/zero-page.js';
 import { splitTail } from '../stream/device-sections.js';
 import { encodeGlobalState, GLOBAL_STATE_SECTION } from '../stream/global-state.js';
@@ -60,8 +59,6 @@ export class QemuCopiedSource implements OutgoingSource {
   #wasRunning = false;
   #place: PagePlace | undefined;
   #target: number | undefined;
-  /** For what comes from the guest's memory: the next pages are read while these are written. */
-  #writes: WriteBehind | undefined;
   #basePages: Promise<void> | undefined;
   /** Pages, by block, that were private when the base was copied and therefore left out. */
   readonly #leftOut = new Map<string, Uint8Array>();
@@ -100,7 +97,6 @@ export class QemuCopiedSource implements OutgoingSource {
   place(where: PagePlace): void {
     this.#place = where;
     this.#target = openFile(where.path, constants.O_WRONLY | (where.direct ? O_DIRECT : 0));
-    this.#writes = new WriteBehind(this.#target, { direct: where.direct, prepare: () => {} });
     this.#basePages = this.#takeBasePages(where);
     this.#basePages.catch(() => {});
   }
@@ -113,7 +109,6 @@ export class QemuCopiedSource implements OutgoingSource {
       if (block.base === undefined) await this.#takeAll(block, placed, signal);
       else await this.#takeChanged(block, placed, signal);
     }
-    await this.#writes?.settle();
     return [];
   }
 
@@ -160,7 +155,6 @@ export class QemuCopiedSource implements OutgoingSource {
   async dispose(): Promise<void> {
     this.#cancelled = true;
     await this.#basePages?.catch(() => {});
-    await this.#writes?.close();
     if (this.#target !== undefined) closeFile(this.#target);
     this.#target = undefined;
   }
@@ -284,7 +278,7 @@ export class QemuCopiedSource implements OutgoingSource {
       }
       let end = index + 1;
       while (end < count && !zero(end)) end++;
-      await this.#writeBehind(
+      await this.#write(
         memory.subarray(index * pageSize, end * pageSize),
         pagesOffset + (first + index) * pageSize,
       );
@@ -298,13 +292,6 @@ export class QemuCopiedSource implements OutgoingSource {
     const normal = bitmap.count();
     this.#normalPages += normal;
     this.#zeroPages += bitmap.pageCount - normal;
-  }
-
-  async #writeBehind(bytes: Buffer, position: number): Promise<void> {
-    const writes = this.#writes as WriteBehind;
-    if (writes.room(bytes.length) === undefined) await writes.makeRoom();
-    writes.append(position, bytes.length).set(bytes);
-    this.#bytes += bytes.length;
   }
 
   async #write(bytes: Uint8Array, position: number): Promise<void> {
