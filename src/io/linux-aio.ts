@@ -19,28 +19,14 @@
  */
 import { constants } from 'node:os';
 import { admit } from './faults.js';
-import { fileSize } from './file-space.js';
+import { FileIoError } from './file-io-error.js';
 import { native } from './native.js';
-import { readFully, writeFully } from './positional-io.js';
-import { retryOrThrow } from './retry.js';
+import { readWhole, writeFully } from './positional-io.js';
 import { hasErrno, systemError } from './system-error.js';
 
 const IOCB_BYTES = 64;
 const EVENT_BYTES = 32;
 const OPCODES = { read: 0, write: 1 } as const;
-
-/** A read or write that has failed, perhaps long after it was begun. */
-export class QueuedIoError extends Error {
-  constructor(
-    /** Where in the file. */
-    readonly position: number,
-    override readonly cause: unknown,
-    /** The file ends there, within what was to be read. */
-    readonly truncated = false,
-  ) {
-    super(cause instanceof Error ? cause.message : String(cause));
-  }
-}
 
 interface Request {
   call: keyof typeof OPCODES;
@@ -48,8 +34,6 @@ interface Request {
   /** Kept, and with it its memory, until the kernel has done with it. */
   bytes: Uint8Array;
   position: number;
-  /** How many of the bytes were asked for. */
-  length: number;
 }
 
 /** Direct reads and writes under way, a few at once. Belongs to one thread. */
@@ -82,7 +66,7 @@ export class IoQueue {
   /**
    * Begins a write of all of `bytes`, once there is room for one more. They must not change until `drain` returns.
    *
-   * @throws QueuedIoError of this write, or of what was begun before
+   * @throws FileIoError of this write, or of what was begun before
    */
   write(fd: number, bytes: Uint8Array, position: number): void {
     this.#begin('write', fd, bytes, position);
@@ -91,7 +75,7 @@ export class IoQueue {
   /**
    * Begins to read all of `bytes`, which are there when `drain` returns.
    *
-   * @throws QueuedIoError of this read, or of what was begun before
+   * @throws FileIoError of this read, or of what was begun before
    */
   read(fd: number, bytes: Uint8Array, position: number): void {
     this.#begin('read', fd, bytes, position);
@@ -100,15 +84,15 @@ export class IoQueue {
   /**
    * Waits for all that is under way.
    *
-   * @throws QueuedIoError of the first that failed, when all have ended
+   * @throws FileIoError of the first that failed, when all have ended
    */
   drain(): void {
-    let failure: QueuedIoError | undefined;
+    let failure: FileIoError | undefined;
     while (this.#underWay.some((request) => request !== undefined)) {
       try {
         this.#finishOne();
       } catch (error) {
-        if (!(error instanceof QueuedIoError)) throw error;
+        if (!(error instanceof FileIoError)) throw error;
         failure ??= error;
       }
     }
@@ -122,11 +106,11 @@ export class IoQueue {
 
   #begin(call: Request['call'], fd: number, bytes: Uint8Array, position: number): void {
     const slot = this.#freeSlot();
+    const request = { call, fd, bytes, position };
     try {
-      const request = { call, fd, bytes, position, length: admitted(call, fd, bytes.length, position) };
       if (!this.#submit(slot, request)) finish(request, 0);
     } catch (error) {
-      throw queuedIoError(error, position);
+      throw FileIoError.at(position, error);
     }
   }
 
@@ -135,21 +119,22 @@ export class IoQueue {
     return free >= 0 ? free : this.#finishOne();
   }
 
-  /** Returns false where the kernel takes no more just now. */
+  /** Returns false where it is not taken just now. */
   #submit(slot: number, request: Request): boolean {
-    const { call, fd, bytes, position, length } = request;
+    const { call, fd, bytes, position } = request;
     const control = this.#requests.subarray(slot * IOCB_BYTES, (slot + 1) * IOCB_BYTES).fill(0);
     control.writeBigUInt64LE(BigInt(slot), 0);
     control.writeUInt16LE(OPCODES[call], 16);
     control.writeUInt32LE(fd, 20);
     control.writeBigUInt64LE(native().address(bytes), 24);
-    control.writeBigUInt64LE(BigInt(length), 32);
     control.writeBigInt64LE(BigInt(position), 40);
     this.#pointer.writeBigUInt64LE(this.#address + BigInt(slot * IOCB_BYTES));
     try {
+      const length = admit(call, bytes.length, () => ({ fd, position }));
+      control.writeBigUInt64LE(BigInt(length), 32);
       native().ioSubmit(this.#context, 1, this.#pointer);
     } catch (error) {
-      if (hasErrno(error, 'EAGAIN')) return false;
+      if (hasErrno(error, 'EAGAIN', 'EINTR')) return false;
       throw error;
     }
     this.#underWay[slot] = request;
@@ -165,7 +150,7 @@ export class IoQueue {
     try {
       finish(request, doneOf(request, Number(this.#event.readBigInt64LE(16))));
     } catch (error) {
-      throw queuedIoError(error, request.position);
+      throw FileIoError.at(request.position, error);
     }
     return slot;
   }
@@ -173,32 +158,8 @@ export class IoQueue {
 
 /** What is missing of a request after `done` bytes, by waiting for it. */
 function finish({ call, fd, bytes, position }: Request, done: number): void {
-  if (done === bytes.length) return;
-  const rest = bytes.subarray(done);
-  if (call === 'write') {
-    writeFully(fd, rest, position + done);
-    return;
-  }
-  // A direct read that ends at an odd place has met the end of the file.
-  const more = done > 0 && (position + done) % 512 !== 0 ? 0 : readFully(fd, rest, position + done);
-  if (more === rest.length) return;
-  // Where the file ends is known from it alone: this may lie far behind.
-  const end = Math.min(position + done + more, fileSize(fd));
-  throw new QueuedIoError(end, new Error(`the file ends at ${end}`), true);
-}
-
-function queuedIoError(error: unknown, position: number): QueuedIoError {
-  return error instanceof QueuedIoError ? error : new QueuedIoError(position, error);
-}
-
-function admitted(call: Request['call'], fd: number, length: number, position: number): number {
-  for (;;) {
-    try {
-      return admit(call, length, () => ({ fd, position }));
-    } catch (error) {
-      retryOrThrow(error);
-    }
-  }
+  if (call === 'write') writeFully(fd, bytes, position, done);
+  else readWhole(fd, bytes, position, done);
 }
 
 /** Bytes of a request that has ended; none of one that is only to be made again, or of a read at the end of the file. */

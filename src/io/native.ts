@@ -76,11 +76,13 @@ export interface MessageBuffers {
 /** Numbers of system calls that are the same on every Linux architecture (all calls added since 5.1 are). */
 const SYS = { pidfdSendSignal: 424, pidfdOpen: 434, pidfdGetfd: 438, cachestat: 451 } as const;
 
-/** Of the calls that libc has no functions for, where they are known: setup, destroy, getevents, submit. */
-const AIO_CALLS: Partial<Record<NodeJS.Architecture, readonly [number, number, number, number]>> = {
-  x64: [206, 207, 208, 209],
-  arm64: [0, 1, 4, 2],
-  riscv64: [0, 1, 4, 2],
+/** Those of the numbers of all architectures that were given anew since x86 had them. */
+const AIO_OF_NEW_ARCHITECTURES = { setup: 0, destroy: 1, getevents: 4, submit: 2 };
+/** Of the calls of asynchronous I/O, for which libc has no functions. */
+const AIO_CALLS: Partial<Record<NodeJS.Architecture, typeof AIO_OF_NEW_ARCHITECTURES>> = {
+  x64: { setup: 206, destroy: 207, getevents: 208, submit: 209 },
+  arm64: AIO_OF_NEW_ARCHITECTURES,
+  riscv64: AIO_OF_NEW_ARCHITECTURES,
 };
 
 /** _SC_PAGESIZE of glibc and musl. */
@@ -269,12 +271,13 @@ function loadNative(): Native {
     address: (bytes) => koffi.address(bytes),
     ioSetup(depth) {
       const context = Buffer.alloc(8);
-      ioSetup(aioCalls()[0], depth, context);
+      ioSetup(aioCalls().setup, depth, context);
       return context.readBigUInt64LE();
     },
-    ioDestroy: (context) => void ioDestroy(aioCalls()[1], context),
-    ioGetevents: (context, count, events) => ioGetevents(aioCalls()[2], context, count, count, events, null),
-    ioSubmit: (context, count, requests) => ioSubmit(aioCalls()[3], context, count, requests),
+    ioDestroy: (context) => void ioDestroy(aioCalls().destroy, context),
+    ioGetevents: (context, count, events) =>
+      ioGetevents(aioCalls().getevents, context, count, count, events, null),
+    ioSubmit: (context, count, requests) => ioSubmit(aioCalls().submit, context, count, requests),
   };
 }
 

@@ -2,14 +2,13 @@
  * The loading half of a channel: pages of one chunk come from their slots into memory. Pages whose bit is clear are made zero
  * there, whatever the memory held (QEMU before 10.2 leaves them alone and relies on fresh memory).
  */
-import { fileSize } from '../io/file-space.js';
+import { FileIoError } from '../io/file-io-error.js';
 import type { IoQueue } from '../io/linux-aio.js';
-import { readFully } from '../io/positional-io.js';
-import { channelIoError, endOfImage } from './channel-io-error.js';
+import { readWhole } from '../io/positional-io.js';
 import type { ChannelSetup, PassRequest } from './channel-protocol.js';
 import type { ChannelState } from './channel-state.js';
 import type { Chunk } from './chunk-grid.js';
-import { findBit } from './page-bits.js';
+import { bitRuns, findBit } from './page-bits.js';
 import type { RegionMemory } from './region-memory.js';
 
 type ReadRequest = Extract<PassRequest, { kind: 'read' }>;
@@ -34,12 +33,8 @@ export class ChannelReader {
       this.#readPages(chunk, chunk.firstPage, chunk.endPage);
       return;
     }
-    let page = findBit(selected, chunk.firstPage, chunk.endPage, true);
-    while (page < chunk.endPage) {
-      const end = findBit(selected, page, chunk.endPage, false);
-      this.#readPages(chunk, page, end);
-      page = findBit(selected, end, chunk.endPage, true);
-    }
+    for (const { first, end } of bitRuns(selected, chunk.firstPage, chunk.endPage, true))
+      this.#readPages(chunk, first, end);
   }
 
   #readPages(chunk: Chunk, first: number, end: number): void {
@@ -65,25 +60,13 @@ export class ChannelReader {
     }
   }
 
-  /** The end of a pass: all pages are there. */
-  finish(): void {
-    try {
-      this.queue?.drain();
-    } catch (error) {
-      throw channelIoError(error);
-    }
-  }
-
   #fill(target: Buffer, slot: number, { region }: RegionMemory): void {
     const { fd } = this.setup;
     try {
       if (this.queue && region.map) this.queue.read(fd, target, slot);
-      else {
-        const read = readFully(fd, target, slot);
-        if (read < target.length) throw endOfImage(Math.min(slot + read, fileSize(fd)));
-      }
+      else readWhole(fd, target, slot);
     } catch (error) {
-      throw channelIoError(error, slot);
+      throw FileIoError.at(slot, error);
     }
   }
 }

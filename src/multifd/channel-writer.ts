@@ -12,10 +12,10 @@
  * | FILL | in a hole, but zero pages are wanted too | zeros written from a buffer, the hole stays unread; bit set |
  */
 import { alignedBuffer } from '../io/aligned-buffer.js';
+import { FileIoError } from '../io/file-io-error.js';
 import { punchHole } from '../io/file-space.js';
 import type { IoQueue } from '../io/linux-aio.js';
 import { writeFully } from '../io/positional-io.js';
-import { channelIoError } from './channel-io-error.js';
 import type { ChannelSetup, PassRequest, WorkerRegion } from './channel-protocol.js';
 import type { ChannelState } from './channel-state.js';
 import type { ChunkDigester } from './chunk-digester.js';
@@ -78,13 +78,8 @@ export class ChannelWriter {
     return written;
   }
 
-  /** The end of a pass: all is written, and buffered pages that are to leave the page cache have left it. */
+  /** The end of a pass: buffered pages that are to leave the page cache have left it. */
   finish(): void {
-    try {
-      this.queue?.drain();
-    } catch (error) {
-      throw channelIoError(error);
-    }
     this.#behind.finish();
   }
 
@@ -178,7 +173,7 @@ export class ChannelWriter {
       if (this.queue && map) this.queue.write(fd, bytes, slot);
       else writeFully(fd, bytes, slot);
     } catch (error) {
-      throw channelIoError(error, slot);
+      throw FileIoError.at(slot, error);
     }
     if (!direct) this.#behind.wrote(slot, bytes.length);
   }

@@ -6,7 +6,7 @@ import type { ChannelState } from './channel-state.js';
 import type { Chunk } from './chunk-grid.js';
 import type { ChunkHasher } from './chunk-hash.js';
 import { CHUNK_STATE, DigestTable } from './digest-table.js';
-import { findBit } from './page-bits.js';
+import { type BitRun, bitRuns, findBit } from './page-bits.js';
 import type { RegionMemory } from './region-memory.js';
 
 /** Read from the image at once. */
@@ -110,9 +110,9 @@ export class ChunkDigester {
   }
 
   /** Runs that lie close together, read as one. What is wrong with a slot between them is no fault of theirs. */
-  #hashImage(region: DigestedRegion, runs: readonly PageRun[]): ReadFailure | undefined {
-    const first = (runs[0] as PageRun).first;
-    const end = (runs.at(-1) as PageRun).end;
+  #hashImage(region: DigestedRegion, runs: readonly BitRun[]): ReadFailure | undefined {
+    const first = (runs[0] as BitRun).first;
+    const end = (runs.at(-1) as BitRun).end;
     const { pagesOffset, pageSize } = region;
     if (runs.length > 1) {
       const bytes = this.#readImage(pagesOffset + first * pageSize, (end - first) * pageSize);
@@ -131,7 +131,7 @@ export class ChunkDigester {
     return undefined;
   }
 
-  #hashRun({ pagesOffset, pageSize }: DigestedRegion, { first, end }: PageRun): ReadFailure | undefined {
+  #hashRun({ pagesOffset, pageSize }: DigestedRegion, { first, end }: BitRun): ReadFailure | undefined {
     const stop = pagesOffset + end * pageSize;
     for (let at = pagesOffset + first * pageSize; at < stop; at += READ_BYTES) {
       const bytes = this.#readImage(at, Math.min(READ_BYTES, stop - at));
@@ -171,23 +171,13 @@ function* digestChunks(work: Chunk, table: DigestTable, pageSize: number): Gener
   }
 }
 
-interface PageRun {
-  first: number;
-  end: number;
-}
-
-function* presentRuns(bitmap: Uint8Array, { firstPage, endPage }: DigestChunk): Generator<PageRun> {
-  let first = findBit(bitmap, firstPage, endPage, true);
-  while (first < endPage) {
-    const end = findBit(bitmap, first, endPage, false);
-    yield { first, end };
-    first = findBit(bitmap, end, endPage, true);
-  }
+function presentRuns(bitmap: Uint8Array, { firstPage, endPage }: DigestChunk): Generator<BitRun> {
+  return bitRuns(bitmap, firstPage, endPage, true);
 }
 
 /** Runs with gaps of at most `gap` pages between them, as long as they span at most `most`; a longer run is alone. */
-function* neighbours(runs: Iterable<PageRun>, gap: number, most: number): Generator<PageRun[]> {
-  let together: PageRun[] = [];
+function* neighbours(runs: Iterable<BitRun>, gap: number, most: number): Generator<BitRun[]> {
+  let together: BitRun[] = [];
   for (const run of runs) {
     const [first] = together;
     const last = together.at(-1);

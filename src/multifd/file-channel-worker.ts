@@ -1,9 +1,9 @@
 /** Entry point of a channel's thread: is set up, waits for passes, takes chunks until none is left or it is told to stop. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { admit } from '../io/faults.js';
+import { FileIoError } from '../io/file-io-error.js';
 import { IoQueue } from '../io/linux-aio.js';
 import { native } from '../io/native.js';
-import { ChannelIoError } from './channel-io-error.js';
 import type {
   ChannelFailure,
   ChannelReply,
@@ -51,7 +51,7 @@ class FileChannel {
     return new FileChannel(setup, hasher);
   }
 
-  /** @throws ChannelIoError, and whatever else stops it; the other channels then stop too */
+  /** @throws FileIoError, and whatever else stops it; the other channels then stop too */
   run(request: PassRequest): void {
     const { channel } = this.#setup;
     this.#state.add(channel, 'busy', 1);
@@ -83,8 +83,8 @@ class FileChannel {
       this.#memories[chunk.regionIndex]?.release(chunk.start, chunk.end);
       this.#state.spend(written);
     }
+    this.#queue?.drain();
     if (request.kind === 'write') this.#writer.finish();
-    else if (request.kind === 'read') this.#reader.finish();
   }
 
   /** The end of a pass that has failed: nothing is under way any more. */
@@ -98,7 +98,7 @@ class FileChannel {
 }
 
 function failureOf(error: unknown): ChannelFailure {
-  const located = error instanceof ChannelIoError ? error : undefined;
+  const located = error instanceof FileIoError ? error : undefined;
   const { message, code } = (
     located?.cause instanceof Error ? located.cause : error
   ) as NodeJS.ErrnoException;

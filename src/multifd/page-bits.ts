@@ -39,3 +39,18 @@ export function findBit(bits: Uint8Array, start: number, end: number, value: boo
   }
   return end;
 }
+
+/** Pages `[first, end)`. */
+export interface BitRun {
+  first: number;
+  end: number;
+}
+
+/** Stretches of `[start, end)` whose bits are `value`. */
+export function* bitRuns(bits: Uint8Array, start: number, end: number, value: boolean): Generator<BitRun> {
+  for (let first = findBit(bits, start, end, value); first < end; ) {
+    const past = findBit(bits, first, end, !value);
+    yield { first, end: past };
+    first = findBit(bits, past, end, value);
+  }
+}

@@ -14,7 +14,7 @@
 import { seekData } from '../io/data-extents.js';
 import { allocateRange, fileSize, punchHole, truncateFile } from '../io/file-space.js';
 import { hasErrno } from '../io/system-error.js';
-import { findBit } from './page-bits.js';
+import { bitRuns } from './page-bits.js';
 
 /** Reserved at once; a multiple of every page size. */
 const PIECE_BYTES = 32 << 20;
@@ -151,20 +151,11 @@ export function* releasingUnusedSlots(fd: number, blocks: readonly AllocatedBloc
       if (isReserved === 0) continue;
       const start = piece * PIECE_BYTES;
       const end = Math.min(start + PIECE_BYTES, usedLength);
-      for (const run of clearRuns(new Uint8Array(bitmap), start / pageSize, end / pageSize)) {
+      for (const run of bitRuns(new Uint8Array(bitmap), start / pageSize, end / pageSize, false)) {
         const length = (run.end - run.first) * pageSize;
         if (length >= SMALLEST_RELEASE) punchHole(fd, pagesOffset + run.first * pageSize, length);
       }
       yield;
     }
-  }
-}
-
-function* clearRuns(bits: Uint8Array, from: number, to: number): Generator<{ first: number; end: number }> {
-  let first = findBit(bits, from, to, false);
-  while (first < to) {
-    const end = findBit(bits, first, to, true);
-    yield { first, end };
-    first = findBit(bits, end, to, false);
   }
 }

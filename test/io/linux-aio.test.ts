@@ -9,7 +9,8 @@ import { alignedBuffer } from '../../src/io/aligned-buffer.js';
 import { probeDirectIo } from '../../src/io/direct-io-probe.js';
 import { O_DIRECT } from '../../src/io/direct-io-support.js';
 import { type Fault, installFaults } from '../../src/io/faults.js';
-import { IoQueue, QueuedIoError } from '../../src/io/linux-aio.js';
+import { FileIoError } from '../../src/io/file-io-error.js';
+import { IoQueue } from '../../src/io/linux-aio.js';
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-aio-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
@@ -73,8 +74,8 @@ describe('a queue of writes', { skip: process.platform === 'linux' ? skip : 'onl
     const { problems, bytes } = writeAll({ faults: [{ call: 'write', nth: 6, errno: 'ENOSPC' }] });
     assert.equal(problems.length, 1);
     const [problem] = problems;
-    assert.ok(problem instanceof QueuedIoError);
-    assert.equal(problem.position, 5 * PIECE);
+    assert.ok(problem instanceof FileIoError);
+    assert.equal(problem.offset, 5 * PIECE);
     assert.equal((problem.cause as NodeJS.ErrnoException).code, 'ENOSPC');
     assert.deepEqual(bytes.subarray(0, 5 * PIECE), memory.subarray(0, 5 * PIECE));
     assert.deepEqual(bytes.subarray(6 * PIECE), memory.subarray(6 * PIECE));
@@ -96,8 +97,8 @@ describe('a queue of writes', { skip: process.platform === 'linux' ? skip : 'onl
             queue.drain();
           },
           (error) =>
-            error instanceof QueuedIoError &&
-            error.position === bad.at &&
+            error instanceof FileIoError &&
+            error.offset === bad.at &&
             (error.cause as NodeJS.ErrnoException).code === bad.code,
         );
       }
@@ -131,12 +132,12 @@ describe('a queue of writes', { skip: process.platform === 'linux' ? skip : 'onl
       queue.read(fd, into.subarray(5 * PIECE), 5 * PIECE);
       assert.throws(
         () => queue.drain(),
-        (error) => error instanceof QueuedIoError && error.truncated && error.position === ODD_END,
+        (error) => error instanceof FileIoError && error.truncated && error.offset === ODD_END,
       );
       queue.read(fd, into.subarray(5 * PIECE), 8 * PIECE);
       assert.throws(
         () => queue.drain(),
-        (error) => error instanceof QueuedIoError && error.truncated && error.position === ODD_END,
+        (error) => error instanceof FileIoError && error.truncated && error.offset === ODD_END,
       );
     } finally {
       queue.close();
