@@ -126,9 +126,10 @@ export class FileOutput implements MigrationOutput {
   }
 
   pagesDone(): void {
-    this.#trimming = this.#trim();
+    // By a thread of the channels, which are free then.
+    this.#trimming = this.#channels?.trim();
     // Whether it has failed is asked later.
-    this.#trimming.catch(() => {});
+    this.#trimming?.catch(() => {});
   }
 
   async writeDevices(devices: SourceDevices, onPhase: (phase: string) => void): Promise<void> {
@@ -161,12 +162,6 @@ export class FileOutput implements MigrationOutput {
   }
 
   async close(): Promise<void> {
-    await this.#channels?.close();
-  }
-
-  /** In the channels' threads, which are free then. */
-  async #trim(): Promise<void> {
-    await this.#channels?.trim();
     await this.#channels?.close();
   }
 

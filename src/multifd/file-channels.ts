@@ -227,7 +227,7 @@ export class FileChannels implements AsyncDisposable {
   }
 
   /**
-   * Behind the last pass of a save: gives the reserved space of slots without a page back, in a thread. Then no pass is possible.
+   * Behind the last pass of a save: gives the reserved space of slots without a page back, in a thread, and closes the channels.
    *
    * @throws as `transfer` does
    */
@@ -235,13 +235,14 @@ export class FileChannels implements AsyncDisposable {
     if (this.#closing !== undefined) throw this.#refusal('they are closed');
     if (this.#pass !== undefined) throw this.#refusal('a transfer is running');
     this.#throwIfStopped();
-    const [first, ...others] = this.#threads;
-    for (const thread of others) thread.rest();
-    this.#pass = this.#broadcast({ kind: 'trim' }, first ? [first] : []);
+    // The others may give up what they have at once, which takes a while.
+    for (const thread of this.#threads.slice(1)) thread.rest();
+    this.#pass = this.#broadcast({ kind: 'trim' }, this.#threads.slice(0, 1));
     try {
       await this.#pass;
     } finally {
       this.#pass = undefined;
+      await this.close();
     }
     this.#throwIfStopped();
   }
@@ -454,7 +455,8 @@ function channelError(
   channel: number,
   failure: ChannelFailure,
 ): MapramError {
-  const { errno, offset, truncated, message } = failure;
+  const { errno, offset, truncated } = failure;
+  const message = truncated ? `${failure.message}, inside a page area` : failure.message;
   const doing = access === 'write' ? `writing pages to ${path}` : `reading pages of ${path}`;
   const noSpace = errno === 'ENOSPC' || errno === 'EDQUOT';
   const advice = noSpace
