@@ -12,10 +12,8 @@ import { transferWithProgress } from '../multifd/transfer-with-progress.js';
 import type { ProgressEvent } from '../progress.js';
 import type { ManifestChecksums } from './manifest.js';
 
-/** Less is not worth another channel. */
-const WORTH_A_CHANNEL = 64 * 1024 ** 2;
 /** A thread takes as long to start as these take to be read. */
-const WORTH_A_THREAD = 256 * 1024 ** 2;
+const WORTH_A_CHANNEL = 64 * 1024 ** 2;
 
 export interface DigestOptions extends ManifestChecksums {
   /** The file behind the image. */
@@ -83,9 +81,10 @@ export async function digestMissing(
   });
 }
 
+/** Where threads wait already no others are started. */
 function channelsWorth(bytes: number, { channels, threads }: DigestOptions): number {
-  const withThreadsThere = Math.min(threads?.idle ?? 0, Math.ceil(bytes / WORTH_A_CHANNEL));
-  return Math.min(channels, Math.max(1, withThreadsThere, Math.ceil(bytes / WORTH_A_THREAD)));
+  const there = threads?.idle || Number.POSITIVE_INFINITY;
+  return Math.min(channels, there, Math.ceil(bytes / WORTH_A_CHANNEL) || 1);
 }
 
 /** In bytes from the start of the block. */
