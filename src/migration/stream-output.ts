@@ -5,7 +5,6 @@
  *     main channel       header, configuration, RAM START │ PART, pages, marks │ … │ END, devices, vmdescription
  *     multifd channel    initial packet │ [SYNC] packets, SYNC │ …
  */
-
 import { MapramError } from '../errors.js';
 import { MemoryMap } from '../io/memory-map.js';
 import { systemErrorText } from '../io/system-error-text.js';

@@ -263,19 +263,15 @@ async function saveQemu(run: SaveRun, vm: QemuVm, guard: SaveGuard, startedAt: n
     if (then === 'cont') await (runStateBefore === 'running' ? resume() : vm.cont());
     return vm.runState();
   };
-  let facts: Facts;
-  let saved: Saved;
-  try {
-    source?.prepare?.();
-    facts = await factsOfQemu(vm, runStateBefore);
-    await guard.watch(vm, runStateBefore);
-    // Chunks that have not changed keep the digests of the base, if it has them by the same hash.
-    if (copied && run.checksums === 'xxh64' && hashOf(base) === 'xxh64-pages') run.checksums = 'xxh64-pages';
-    saved = source ? await saveThroughEngine(run, source, settle) : await saveQemuNatively(run, vm, settle);
-  } catch (error) {
-    await source?.dispose();
-    throw error;
-  }
+  await using _ = { [Symbol.asyncDispose]: async () => source?.dispose() };
+  source?.prepare?.();
+  const facts = await factsOfQemu(vm, runStateBefore);
+  await guard.watch(vm, runStateBefore);
+  // Chunks that have not changed keep the digests of the base, if it has them by the same hash.
+  if (copied && run.checksums === 'xxh64' && hashOf(base) === 'xxh64-pages') run.checksums = 'xxh64-pages';
+  const saved = source
+    ? await saveThroughEngine(run, source, settle)
+    : await saveQemuNatively(run, vm, settle);
   const result = await finish(run, saved, facts);
   if (options.afterwards === 'quit') {
     await vm.client.execute('quit').catch(() => {});
