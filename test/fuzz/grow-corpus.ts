@@ -1,6 +1,6 @@
 /** Finds small inputs that reach, together, all of a reader that changed inputs are found to reach. */
 import { Random } from '../trust/random.js';
-import type { Reached } from './coverage.js';
+import { Reached } from './coverage.js';
 import { mutate } from './mutate.js';
 
 /** Larger inputs are not kept, however much they reach. */
@@ -29,10 +29,10 @@ export async function growCorpus(options: GrowOptions): Promise<Uint8Array[]> {
   const { seeds, fixedLength = false, always, earlier, count, seed, reach } = options;
   const random = new Random(seed);
   const base = await reach([...seeds, ...always]);
-  const known = base.without(base);
+  const known = new Reached();
   known.add(base);
   /** What only inputs that are too large reach so far: others need not be made smaller to see it again. */
-  const tooFar = base.without(base);
+  const tooFar = new Reached();
   const kept: Uint8Array[] = [];
   const keep = async (bytes: Uint8Array) => {
     kept.push(bytes);

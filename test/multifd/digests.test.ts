@@ -141,17 +141,21 @@ for (const algorithm of ALGORITHMS)
     );
   });
 
+/** An image of the memory without digests, and what channels that read it have in common with those that wrote it. */
+async function savedImage(scratch: Scratch, fd: number) {
+  const image = scratch.image(MIB + LENGTH);
+  const saved = region(fd, LENGTH);
+  const common = { path: image, direct: false, count: 1 };
+  await using channels = await FileChannels.open({ ...common, access: 'write', regions: [saved] });
+  await channels.transfer();
+  return { image, saved, common };
+}
+
 test('chunks that cannot be read are marked, and the others digested', async () => {
   using scratch = new Scratch();
   const fd = scratch.memory(LENGTH);
   fill(fd);
-  const image = scratch.image(MIB + LENGTH);
-  const saved = region(fd, LENGTH);
-  const common = { path: image, direct: false, count: 1 };
-  {
-    await using channels = await FileChannels.open({ ...common, access: 'write', regions: [saved] });
-    await channels.transfer();
-  }
+  const { image, saved, common } = await savedImage(scratch, fd);
   truncateSync(image, MIB + 4.5 * MIB);
   using _ = installFaults([{ call: 'read', nth: 1, errno: 'EIO' }]);
   const digests = tableOf('xxh64');
@@ -172,13 +176,7 @@ test('pages that lie close together are read as one, and one by one where that f
   using scratch = new Scratch();
   const fd = scratch.memory(LENGTH);
   for (let page = 0; page < LENGTH / PAGE; page += 12) pokePage(fd, page, pageOf(page));
-  const image = scratch.image(MIB + LENGTH);
-  const saved = region(fd, LENGTH);
-  const common = { path: image, direct: false, count: 1 };
-  {
-    await using channels = await FileChannels.open({ ...common, access: 'write', regions: [saved] });
-    await channels.transfer();
-  }
+  const { image, saved, common } = await savedImage(scratch, fd);
   const expected = plainDigests('xxh64', naiveLoad(image, saved), saved.bitmap);
   const read = async (...faults: Fault[]) => {
     using counting = installFaults(faults);
