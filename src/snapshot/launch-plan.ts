@@ -13,8 +13,16 @@ import type { PrefetchMode } from './prefetch.js';
 import { assertTrusted, changedDisks, hostChange, recordedLaunch } from './recorded-launch.js';
 import type { ResumeSource } from './resume-source.js';
 
+/** Checks of the launch, each of which can be switched off by its name. */
+export interface LaunchAllowances {
+  /** Run the command line recorded in the file although somebody else could have written it. */
+  trust?: boolean;
+  /** Go on, with a warning, although disks have changed since the save. */
+  allowChangedDisks?: boolean;
+}
+
 /** What resuming and forking have in common. */
-export interface LaunchOptions {
+export interface LaunchOptions extends LaunchAllowances {
   /** A mapped-ram file of mapram, QEMU or libvirt. */
   file: string;
   /** Where in the file the stream starts; found by itself at the start and behind libvirt's header. */
@@ -36,8 +44,6 @@ export interface LaunchOptions {
   requireSignature?: string;
   /** What to read into the page cache meanwhile; `recorded` by default, which is nothing where there is no record. */
   prefetch?: PrefetchMode;
-  /** Go on although a disk has changed since the save or others may write to the file. */
-  force?: boolean;
   signal?: AbortSignal;
   /** Also called later, when the file is changed although VMs run from it that are not detached. */
   onWarning?: (message: string) => void;
@@ -62,6 +68,7 @@ export interface LaunchPlan {
  *   file or a disk has changed
  */
 export function planLaunch(source: ResumeSource, options: LaunchOptions): LaunchPlan {
+  refuseForce(source.file, options);
   const recorded = recordedLaunch(source.image);
   const { program, args, own } = commandOf(source, recorded, options);
   const warnings: string[] = source.warning === undefined ? [] : [source.warning];
@@ -90,7 +97,7 @@ export function commandWords({ program, options }: Pick<LaunchPlan, 'program' | 
 function commandOf(
   source: ResumeSource,
   recorded: LaunchRecord | undefined,
-  { command, secrets = {}, force = false }: LaunchOptions,
+  { command, secrets = {}, trust = false }: LaunchOptions,
 ): { program: string; args: readonly string[]; own: boolean } {
   const { file } = source;
   if (command !== undefined && command.length > 0) {
@@ -108,7 +115,7 @@ function commandOf(
       { path: file },
     );
   }
-  if (!force) assertTrusted(file);
+  if (!trust) assertTrusted(file);
   const { arguments: args, missing } = insertSecrets(recorded.arguments, secrets);
   if (missing.length > 0) {
     const places = recorded.omitted
@@ -130,25 +137,35 @@ function commandOf(
   return { program: recorded.program, args, own: false };
 }
 
+/** It once switched off all of these checks; whoever still gives it, in JavaScript, learns what took its place. */
+function refuseForce(file: string, options: LaunchOptions): void {
+  if (!('force' in options)) return;
+  throw new MapramError(
+    'USAGE',
+    `resuming ${file}: there is no option "force" any more; allowChangedDisks lets disks have changed, trust runs a command line that somebody else could have written`,
+    { path: file },
+  );
+}
+
 function defaultProgram(): string {
   const architectures: Readonly<Record<string, string>> = { x64: 'x86_64', arm64: 'aarch64' };
   return `qemu-system-${architectures[process.arch] ?? process.arch}`;
 }
 
-/** Warnings about the disks; a changed one is an error unless forced. */
+/** Warnings about the disks; a changed one is an error unless that is allowed. */
 function checkDisks(
   { file }: ResumeSource,
   recorded: LaunchRecord,
   args: readonly string[],
-  { force = false }: LaunchOptions,
+  { allowChangedDisks = false }: LaunchOptions,
 ): string[] {
   // With another command line only the disks that it still names matter.
   const named = recorded.disks.filter(({ path }) => args.some((argument) => argument.includes(path)));
   const changed = changedDisks(args === recorded.arguments ? recorded.disks : named);
   if (changed.length === 0) return [];
   const what = `disks have changed since the VM was saved, its file systems will not match its memory: ${changed.join('; ')}`;
-  if (force) return [what];
-  throw new MapramError('VM', `resuming ${file}: ${what}; use --force to resume all the same`, {
+  if (allowChangedDisks) return [what];
+  throw new MapramError('VM', `resuming ${file}: ${what}; use --allow-changed-disks to resume all the same`, {
     path: file,
   });
 }

@@ -26,7 +26,7 @@ export function assertTrusted(file: string): void {
   if (mine && (mode & WRITABLE_BY_OTHERS) === 0) return;
   throw new MapramError(
     'VM',
-    `resuming ${file}: ${mine ? 'others may write to it' : 'it belongs to another user'}, so the command line recorded in it is not run unasked; look at it with --print, then use --force or give the command line behind --`,
+    `resuming ${file}: ${mine ? 'others may write to it' : 'it belongs to another user'}, so the command line recorded in it is not run unasked; look at it with --print, then use --trust or give the command line behind --`,
     { path: file },
   );
 }

@@ -58,6 +58,9 @@ const VerifyRequest = v.strictObject({ kind: v.literal('verify'), file: v.string
 /** The plan that the page has shown; nothing else is started. */
 const confirmed = v.object({ command: v.array(v.string()), qmp: v.string() });
 
+/** Checks that the user switches off. */
+const allowances = { trust: flag, allowChangedDisks: flag };
+
 const ResumeRequest = v.strictObject({
   kind: v.literal('resume'),
   file: v.string(),
@@ -65,7 +68,7 @@ const ResumeRequest = v.strictObject({
   /** Where the monitor is to listen; where it did when the VM was saved by default. */
   qmp: v.optional(v.pipe(v.string(), v.startsWith('/'), v.maxBytes(MAX_SOCKET_PATH_BYTES))),
   paused: flag,
-  force: flag,
+  ...allowances,
 });
 
 const ForkRequest = v.strictObject({
@@ -77,7 +80,7 @@ const ForkRequest = v.strictObject({
   directory: v.optional(v.string()),
   name: v.optional(v.string()),
   paused: flag,
-  force: flag,
+  ...allowances,
 });
 
 const OperationRequest = v.variant('kind', [
@@ -272,8 +275,8 @@ function forkWork(request: v.InferOutput<typeof ForkRequest>, { vms, saved, dire
 
 /** What a file would start, for the user to look at: files come from strangers, and this runs a program. */
 export async function launchPlan(file: string): Promise<ResumePlan> {
-  // Whether a disk has changed is for the operation itself to say; `force` here only lets the plan be made.
-  return await planResume({ file, force: true });
+  // Whether a disk has changed is for the operation itself to say; here nothing is run.
+  return await planResume({ file, trust: true, allowChangedDisks: true });
 }
 
 async function assertConfirmed(file: string, shown: v.InferOutput<typeof confirmed>): Promise<void> {

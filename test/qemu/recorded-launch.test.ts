@@ -89,25 +89,25 @@ describe('a file that mapram has saved', needs({ qemu: '10.0', guest: 'tiny', to
         planResume({ file, secrets, ...quiet }),
         failsWith('VM', /others may write to it/),
       );
-      await planResume({ file, secrets, force: true, ...quiet });
+      await planResume({ file, secrets, trust: true, ...quiet });
     } finally {
       chmodSync(file, 0o600);
     }
   });
 
-  test('is refused when a disk has changed since, unless forced', async () => {
+  test('is refused when a disk has changed since, unless that is allowed', async () => {
     appendFileSync(disk, 'x');
     await assert.rejects(
       resume({ file, secrets, ...quiet }),
       failsWith('VM', /disk\.img had 1048576 bytes and has 1048577/),
     );
     const warnings: string[] = [];
-    await planResume({ file, secrets, force: true });
+    await planResume({ file, secrets, allowChangedDisks: true });
     await using clones = await fork({
       file,
       count: 1,
       secrets,
-      force: true,
+      allowChangedDisks: true,
       onWarning: (text) => warnings.push(text),
     });
     assert.equal(clones.vms.length, 1);

@@ -1,4 +1,5 @@
 import { type ForkedVms, fork as forkVm } from '../../snapshot/fork.js';
+import { allowancesOf, declareAllowances } from '../allowances.js';
 import { parseCount, parseSizeArgument } from '../arguments.js';
 import type { CommandDescription } from '../command.js';
 import { formatDuration, plural, table } from '../format.js';
@@ -32,7 +33,6 @@ export const fork: CommandDescription = {
       .option(...VERIFY_OPTION)
       .addOption(onDamageOption())
       .option(...SIGNATURE_OPTION)
-      .option('--force', 'fork although disks have changed or others may write to the file')
       .option('--offset <bytes>', 'where in the file the stream starts', parseSizeArgument)
       .addHelpText(
         'after',
@@ -44,6 +44,7 @@ Examples:
   mapram fork vm.mapram --count 8 --dir /run/clones --detach --json
   mapram fork vm.mapram --count 2 -- qemu-system-x86_64 -machine q35 -m 1G -nodefaults`,
       );
+    declareAllowances(command);
   },
   async run([file, command], options, context) {
     const { dir, secret, detach = false } = options;
@@ -57,7 +58,7 @@ Examples:
       newMacs: options.newMacs === true,
       paused: options.paused === true,
       cont: options.cont === true,
-      force: options.force === true,
+      ...allowancesOf(options),
       prefetch: options.prefetch,
       ...checkOptions(options),
       signal: context.signal,

@@ -9,6 +9,7 @@ import type { BackgroundCheckOptions } from '../../snapshot/background-check.js'
 import { planResume, type ResumeOptions, resume as resumeVm } from '../../snapshot/resume.js';
 import type { ResumedVm, ResumedVmFacts } from '../../snapshot/resumed-vm.js';
 import type { VerifiedFile } from '../../snapshot/verify.js';
+import { allowancesOf, declareAllowances } from '../allowances.js';
 import { parseCount, parseSizeArgument } from '../arguments.js';
 import type { CommandContext, CommandDescription, CommandResult, Options } from '../command.js';
 import { formatDuration, plural, properties } from '../format.js';
@@ -34,7 +35,6 @@ export const resume: CommandDescription = {
       .option(...VERIFY_OPTION)
       .addOption(onDamageOption())
       .option(...SIGNATURE_OPTION)
-      .option('--force', 'resume although disks have changed or others may write to the file')
       .option('--offset <bytes>', 'where in the file the stream starts', parseSizeArgument)
       .option('--print', 'print the command line that would be run, and run nothing')
       .addHelpText(
@@ -45,6 +45,7 @@ Examples:
   mapram resume vm.mapram --qmp /run/copy.qmp -- qemu-system-x86_64 -machine q35 -m 1G -nodefaults
   mapram resume vm.mapram --print`,
       );
+    declareAllowances(command);
   },
   async run([file, command], options, context) {
     const { qmp, secret, detach = false } = options;
@@ -56,7 +57,7 @@ Examples:
       ...(options.offset === undefined ? {} : { offset: options.offset }),
       paused: options.paused === true,
       cont: options.cont === true,
-      force: options.force === true,
+      ...allowancesOf(options),
       prefetch: options.prefetch,
       ...checkOptions(options),
       terminal: detach || context.json ? 'detached' : 'inherit',

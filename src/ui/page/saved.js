@@ -322,14 +322,15 @@ async function withPlan(entry, verb, offer) {
 
 function launchFields() {
   const paused = checkField('Paused', false, 'Leave the guest stopped.');
-  const force = checkField(
-    'Force',
-    false,
-    'Although disks have changed since, or others may write to the file.',
-  );
+  const trust = checkField('Trust', false, 'Although somebody else could have written this command line.');
+  const disks = checkField('Changed disks', false, 'Although disks have changed since the VM was saved.');
   return {
-    nodes: [paused.node, force.node],
-    values: () => ({ paused: paused.input.checked, force: force.input.checked }),
+    nodes: [paused.node, trust.node, disks.node],
+    values: () => ({
+      paused: paused.input.checked,
+      trust: trust.input.checked,
+      allowChangedDisks: disks.input.checked,
+    }),
   };
 }
 
