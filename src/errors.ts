@@ -3,6 +3,8 @@
  *
  * The sentence says what was being done, to which file or socket, what went wrong and what to try, in that order.
  */
+import { types } from 'node:util';
+
 export type MapramErrorCode =
   /** Wrong arguments: the command line exits with 2. */
   | 'USAGE'
@@ -55,9 +57,17 @@ export class MapramError extends Error {
   }
 }
 
+/**
+ * True for an error of any realm. Jest and `node:vm` run code in a realm with an `Error` of its own, in which the errors that Node.js
+ * itself throws are no instance of it.
+ */
+export function isError(value: unknown): value is Error {
+  return value instanceof Error || types.isNativeError(value);
+}
+
 /** The errno name of a Node or native error (`ENOSPC`, …), or its message where it has none. */
 export function errorReason(error: unknown): string {
-  if (error instanceof Error) {
+  if (isError(error)) {
     const { code } = error as NodeJS.ErrnoException;
     // Node's own messages begin with the errno name already.
     return code !== undefined && !(error instanceof MapramError) && !error.message.startsWith(code)

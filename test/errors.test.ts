@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { errorReason, MapramError } from '../src/errors.js';
+import { runInNewContext } from 'node:vm';
+import { errorReason, isError, MapramError } from '../src/errors.js';
+import { hasErrno } from '../src/io/system-error.js';
 
 test('a MapramError carries its code, path, offset and cause', () => {
   const cause = new Error('below');
@@ -20,4 +22,12 @@ test('errorReason names the errno of a system error and the message of others', 
   assert.equal(errorReason(own), 'ENOENT: no such file');
   assert.equal(errorReason(new MapramError('IO', 'sentence')), 'sentence');
   assert.equal(errorReason(7), '7');
+});
+
+test('errors of another realm are errors, as Jest has them (B9)', () => {
+  const foreign = runInNewContext("Object.assign(new Error('ENOENT: none'), { code: 'ENOENT' })");
+  assert.equal(foreign instanceof Error, false);
+  assert.equal(isError(foreign), true);
+  assert.equal(hasErrno(foreign, 'ENOENT'), true);
+  assert.equal(errorReason(foreign), 'ENOENT: none');
 });

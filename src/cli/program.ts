@@ -1,6 +1,6 @@
 import { finished } from 'node:stream/promises';
 import { Command, CommanderError, Option } from 'commander';
-import { errorReason, MapramError } from '../errors.js';
+import { errorReason, isError, MapramError } from '../errors.js';
 import { packageVersion } from '../package-version.js';
 import { Cancellation } from './cancellation.js';
 import type { CommandDescription, Options } from './command.js';
@@ -120,7 +120,7 @@ async function runCommand(description: CommandDescription, command: Command): Pr
     const cause = cancellation.signal.aborted ? cancellation.signal.reason : error;
     const failure = describeFailure(description.name, cause);
     output.failure(failure);
-    if (process.env.MAPRAM_DEBUG && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+    if (process.env.MAPRAM_DEBUG && isError(error)) process.stderr.write(`${error.stack}\n`);
     return failure.code === 'USAGE' ? EXIT.usage : EXIT.failed;
   }
 }

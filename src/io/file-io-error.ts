@@ -1,3 +1,5 @@
+import { isError } from '../errors.js';
+
 /** A read or write of a file that has failed, with the place in the file. */
 export class FileIoError extends Error {
   constructor(
@@ -6,7 +8,7 @@ export class FileIoError extends Error {
     /** The file ends there, within what was to be read: a fault of the file, not of the system. */
     readonly truncated = false,
   ) {
-    super(cause instanceof Error ? cause.message : String(cause));
+    super(isError(cause) ? cause.message : String(cause));
   }
 
   /** @param offset where it was tried, if the error does not know better */

@@ -8,9 +8,9 @@
  * All functions throw a system error (`code`, `errno`, `syscall`) instead of returning -1, and repeat after EINTR.
  * Addresses are `bigint`, lengths and offsets `number`. Only Linux is supported; elsewhere they throw ENOSYS.
  */
-import { createRequire } from 'node:module';
 import { constants } from 'node:os';
 import { isTracing, traceNativeCall } from './call-trace.js';
+import { requirePackage } from './package-files.js';
 import { systemError } from './system-error.js';
 
 export interface Native {
@@ -122,7 +122,7 @@ export function native(): Native {
 
 function loadNative(): Native {
   if (process.platform !== 'linux') throw systemError(constants.errno.ENOSYS, 'linux system call');
-  const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
+  const koffi = requirePackage<typeof import('koffi')>('koffi', import.meta.url);
   const libc = koffi.load(null);
 
   type Argument = number | bigint | string | Uint8Array | Int32Array | null;
@@ -289,7 +289,7 @@ export function nativeZstd(): NativeZstd | undefined {
 
 function loadZstd(): NativeZstd | undefined {
   if (process.platform !== 'linux') return undefined;
-  const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
+  const koffi = requirePackage<typeof import('koffi')>('koffi', import.meta.url);
   let library: ReturnType<typeof koffi.load>;
   try {
     library = koffi.load('libzstd.so.1');

@@ -1,4 +1,5 @@
 import { getSystemErrorMap } from 'node:util';
+import { isError } from '../errors.js';
 
 /** An error with the members of Node's own system errors, for calls that Node does not make itself. */
 export function systemError(errno: number, call: string, path?: string): NodeJS.ErrnoException {
@@ -15,5 +16,5 @@ export function systemError(errno: number, call: string, path?: string): NodeJS.
 
 /** True when `error` is a system error with one of these errno names. */
 export function hasErrno(error: unknown, ...codes: string[]): boolean {
-  return error instanceof Error && codes.includes((error as NodeJS.ErrnoException).code ?? '');
+  return isError(error) && codes.includes((error as NodeJS.ErrnoException).code ?? '');
 }

@@ -1,6 +1,6 @@
 import { write } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { MapramError } from '../errors.js';
+import { isError, MapramError } from '../errors.js';
 import { admit } from '../io/faults.js';
 import { hasErrno } from '../io/system-error.js';
 
@@ -45,7 +45,7 @@ async function writeOnce(fd: number, bytes: Uint8Array, from: number, position: 
 
 function writeError(cause: unknown, offset: number, path: string): MapramError {
   const full = hasErrno(cause, 'ENOSPC', 'EDQUOT');
-  const reason = cause instanceof Error ? cause.message : String(cause);
+  const reason = isError(cause) ? cause.message : String(cause);
   return new MapramError(
     full ? 'NO_SPACE' : 'IO',
     `writing ${path}: ${reason} at offset ${offset}${full ? '; free space or choose another directory' : ''}`,

@@ -8,7 +8,7 @@
  * | live | runs while QEMU sends round after round, stopped by QEMU for the last pages and the device state | any |
  * | background | stopped for the device state only; pages go out before the guest changes them | 9.0, with userfaultfd |
  */
-import { MapramError } from '../errors.js';
+import { isError, MapramError } from '../errors.js';
 import { isUnknownToQemu, type QemuVm } from '../guest/qemu/qemu-vm.js';
 import type { PagePlace } from '../multifd/page-placer.js';
 import type { StreamCompression } from '../multifd/payload-decoder.js';
@@ -81,7 +81,7 @@ export class QemuStreamSource implements OutgoingSource {
       if (this.#changed) await this.changeParameters(this.#changed);
       return streamSetup(start);
     } catch (error) {
-      if (this.#mode.kind !== 'background' || !(error instanceof Error)) throw error;
+      if (this.#mode.kind !== 'background' || !isError(error)) throw error;
       throw explainedRefusal(this.#stream.vm, error);
     }
   }

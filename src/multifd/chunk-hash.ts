@@ -1,6 +1,6 @@
 /** The hashes that chunks of pages are given, for damage (`xxh64`, `xxh64-pages`) or against forgery (`sha256-128`). */
 import { createHash } from 'node:crypto';
-import { createRequire } from 'node:module';
+import { requirePackage } from '../io/package-files.js';
 
 /**
  * - `xxh64`: XXH64, seed 0, big-endian, over all pages one behind the other. 5 GB/s a core and a chance of 2^-64 to miss damage,
@@ -42,7 +42,7 @@ export function createPageSum(pageSize: number): PageSum {
 
 /** Loaded by those who hash. Compiled code, since WebAssembly would have each page copied into its own memory first. */
 function xxhash(): typeof import('@node-rs/xxhash') {
-  return createRequire(import.meta.url)('@node-rs/xxhash');
+  return requirePackage('@node-rs/xxhash', import.meta.url);
 }
 
 function xxh64Hasher(): ChunkHasher {

@@ -1,5 +1,6 @@
 /** Entry point of a channel's thread: is set up, waits for passes, takes chunks until none is left or it is told to stop. */
 import { parentPort, workerData } from 'node:worker_threads';
+import { isError } from '../errors.js';
 import { admit } from '../io/faults.js';
 import { FileIoError } from '../io/file-io-error.js';
 import { IoQueue } from '../io/linux-aio.js';
@@ -99,9 +100,7 @@ class FileChannel {
 
 function failureOf(error: unknown): ChannelFailure {
   const located = error instanceof FileIoError ? error : undefined;
-  const { message, code } = (
-    located?.cause instanceof Error ? located.cause : error
-  ) as NodeJS.ErrnoException;
+  const { message, code } = (isError(located?.cause) ? located.cause : error) as NodeJS.ErrnoException;
   return {
     message,
     ...(code === undefined ? {} : { errno: code }),

@@ -1,4 +1,4 @@
-import { errorReason, MapramError } from '../errors.js';
+import { errorReason, isError, MapramError } from '../errors.js';
 import { hasErrno } from '../io/system-error.js';
 
 /**
@@ -12,7 +12,7 @@ export async function inOneSentence<T>(doing: string, path: string, work: () => 
   try {
     return await work();
   } catch (error) {
-    if (error instanceof MapramError || !(error instanceof Error)) throw error;
+    if (error instanceof MapramError || !isError(error)) throw error;
     if (error.name === 'AbortError') {
       throw new MapramError('CANCELLED', `${doing}: cancelled`, { path, cause: error });
     }
