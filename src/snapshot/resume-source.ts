@@ -17,8 +17,9 @@ import { DEFAULT_CHANNELS } from './channel-numbers.js';
 import { CheckedFile } from './checked-file.js';
 import { chooseDirectIo } from './direct-io-choice.js';
 import { type PrefetchMode, prefetch, prefetchRanges } from './prefetch.js';
-import { type StatePatch, type StateStream, writeStateStream } from './state-stream.js';
+import { pageRecords, type StatePatch, type StateStream, writeStateStream } from './state-stream.js';
 import type { VerifiedFile } from './verify.js';
+import { writtenBeforeLoad } from './written-before-load.js';
 
 /** What must hold before any VM sees the file. */
 export interface SourceCheckOptions {
@@ -28,8 +29,14 @@ export interface SourceCheckOptions {
 
 /** The device state as a stream, in memory, for any number of QEMUs. */
 export interface PreparedState extends StateStream, Disposable {
-  /** The stream, with changes if there are any: a descriptor at its start. The caller closes it. */
-  open(patches?: readonly StatePatch[]): number;
+  /**
+   * The stream for the QEMU that waits in process `pid`, or in one that this has started: with the pages that it has written to
+   * already, and with `patches`.
+   *
+   * @returns a descriptor at its start, which the caller closes
+   * @throws MapramError `UNSUPPORTED` when nobody can tell which pages these are
+   */
+  openFor(pid: number, patches?: readonly StatePatch[]): Promise<number>;
 }
 
 export class ResumeSource implements AsyncDisposable {
@@ -121,8 +128,13 @@ export class ResumeSource implements AsyncDisposable {
       );
       return {
         ...stream,
-        open: (patches = []) =>
-          patches.length === 0 ? reopenFile(memfd, constants.O_RDONLY) : patchedCopy(memfd, stream, patches),
+        openFor: async (pid, patches = []) => {
+          const written = await writtenBeforeLoad(this.image, this.file, pid, mapped);
+          const pages = await pageRecords(this.image, written);
+          return patches.length === 0 && pages.byteLength === 0
+            ? reopenFile(memfd, constants.O_RDONLY)
+            : changedCopy(memfd, stream, pages, patches);
+        },
         [Symbol.dispose]: () => releaseFiles([memfd]),
       };
     } catch (error) {
@@ -172,9 +184,11 @@ export class ResumeSource implements AsyncDisposable {
   }
 }
 
-function patchedCopy(
+/** @param pages records to be put in where those of the stream end */
+function changedCopy(
   memfd: number,
-  { byteLength, sectionsPosition }: StateStream,
+  { byteLength, pagesEnd, sectionsPosition }: StateStream,
+  pages: Uint8Array,
   patches: readonly StatePatch[],
 ): number {
   const bytes = Buffer.allocUnsafe(byteLength);
@@ -182,7 +196,9 @@ function patchedCopy(
   for (const { position, bytes: replacement } of patches) bytes.set(replacement, sectionsPosition + position);
   const copy = createMemfd('mapram device state', 0);
   try {
-    writeFully(copy, bytes, 0);
+    writeFully(copy, bytes.subarray(0, pagesEnd), 0);
+    writeFully(copy, pages, pagesEnd);
+    writeFully(copy, bytes.subarray(pagesEnd), pagesEnd + pages.byteLength);
     return reopenFile(copy, constants.O_RDONLY);
   } finally {
     releaseFiles([copy]);

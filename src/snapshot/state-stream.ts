@@ -18,12 +18,15 @@
  */
 import { dataExtents } from '../io/data-extents.js';
 import { writeFully } from '../io/positional-io.js';
+import type { PageRun } from '../mapped-ram/bitmap.js';
 import type { ImageBlock, MappedRamImage } from '../mapped-ram/image.js';
 import { StreamWriter } from '../stream/stream-writer.js';
 
 export interface StateStream {
   /** Bytes of the whole stream. */
   byteLength: number;
+  /** Where in the stream the records of pages end, and more can be put in. */
+  pagesEnd: number;
   /** Where in the stream the sections of the devices begin. */
   sectionsPosition: number;
   /** Pages of mapped blocks that are to be zeroed, since their slots may hold something else. */
@@ -89,16 +92,17 @@ export async function writeStateStream(
         output.flushIfLarge();
       }
     } else {
-      await writePages(image, block, output);
+      await writePages(image, block, { first: 0, count: block.pageCount }, output);
       loadedPages += block.pageCount;
     }
   }
+  const pagesEnd = writer.position;
   writer.ramEos().sectionFooter(image.ramSectionId);
   // QEMU complains where there is no description, and does not look at one that is there.
   const sectionsPosition = writer.position;
   writer.raw(image.tail.sectionBytes).eof().vmdescription('{}');
   output.flush();
-  return { byteLength: writer.position, sectionsPosition, zeroedPages, loadedPages };
+  return { byteLength: writer.position, pagesEnd, sectionsPosition, zeroedPages, loadedPages };
 }
 
 /** Runs of pages whose bit is clear although their slots, or parts of them, are not holes. */
@@ -113,11 +117,27 @@ function* staleRuns(block: ImageBlock, file: number): Generator<{ first: number;
   }
 }
 
-async function writePages(image: MappedRamImage, block: ImageBlock, output: PieceWriter): Promise<void> {
-  const { idstr, pageSize, pageCount, bitmap } = block;
+/** Records for pages as the image has them, to go into a stream where its other records end. */
+export async function pageRecords(
+  image: MappedRamImage,
+  runs: readonly { block: ImageBlock; run: PageRun }[],
+): Promise<Uint8Array> {
+  const writer = new StreamWriter();
+  for (const { block, run } of runs) await writePages(image, block, run, { writer, flushIfLarge: () => {} });
+  return writer.drainBytes();
+}
+
+async function writePages(
+  image: MappedRamImage,
+  block: ImageBlock,
+  run: PageRun,
+  output: Pick<PieceWriter, 'writer' | 'flushIfLarge'>,
+): Promise<void> {
+  const { idstr, pageSize, bitmap } = block;
   const { writer } = output;
-  for (let first = 0; first < pageCount; first += READ_PAGES) {
-    const count = Math.min(READ_PAGES, pageCount - first);
+  const end = run.first + run.count;
+  for (let first = run.first; first < end; first += READ_PAGES) {
+    const count = Math.min(READ_PAGES, end - first);
     const contents = await image.readPages(block, first, count);
     for (let page = first; page < first + count; page++) {
       const at = (page - first) * pageSize;

@@ -79,7 +79,7 @@ export class WaitingVm implements AsyncDisposable {
   ): Promise<{ runState: string; loadTimeMs: number }> {
     const { vm } = this;
     const startedAt = performance.now();
-    const fd = state.open(patches);
+    const fd = await state.openFor(this.process.pid, patches);
     try {
       const lent = vm.client
         .execute('add-fd', { 'fdset-id': STATE_FDSET, opaque: 'mapram' }, { descriptors: [fd] })

@@ -1,0 +1,109 @@
+/**
+ * What a waiting QEMU has written into its memory before it is given a state. Machines do so when they are reset, which they are
+ * before a load too: pseries puts its device tree into the guest's RAM, `-device loader` its data. A load of all pages overwrites
+ * that; a mapping of them does not.
+ */
+import { MapramError } from '../errors.js';
+import { type CopiedRange, copiedRanges, writtenRanges } from '../guest/qemu/copied-memory.js';
+import { ProcessMemory } from '../io/process-memory.js';
+import { processTree } from '../io/process-tree.js';
+import type { PageRun } from '../mapped-ram/bitmap.js';
+import type { ImageBlock, MappedRamImage } from '../mapped-ram/image.js';
+
+export interface WrittenPages {
+  block: ImageBlock;
+  run: PageRun;
+}
+
+/** Pages that are compared at once. */
+const COMPARED_PAGES = 1024;
+
+/**
+ * The pages of mapped blocks that are not what the image says, since QEMU has written to them.
+ *
+ * @param file absolute path of the image, as QEMU has mapped it
+ * @param pid QEMU, or a program that has started it
+ * @param mapped names of the blocks that QEMU has mapped from the image
+ * @throws MapramError `UNSUPPORTED` when QEMU's memory cannot be looked at, so that nobody knows
+ */
+export async function writtenBeforeLoad(
+  image: MappedRamImage,
+  file: string,
+  pid: number,
+  mapped: readonly string[],
+): Promise<WrittenPages[]> {
+  if (mapped.length === 0) return [];
+  const { qemu, ranges, written } = look(file, pid);
+  if (written.length === 0) return [];
+  using memory = openMemory(qemu);
+  const found: WrittenPages[] = [];
+  for (const block of image.blocks) {
+    if (!mapped.includes(block.idstr)) continue;
+    const { pagesOffset, usedLength, pageSize } = block;
+    for (const { offset, length } of written) {
+      const start = Math.max(offset, pagesOffset) - pagesOffset;
+      const end = Math.min(offset + length, pagesOffset + usedLength) - pagesOffset;
+      if (start >= end) continue;
+      const first = Math.floor(start / pageSize);
+      const run = { first, count: Math.ceil(end / pageSize) - first };
+      if (memory === undefined) found.push({ block, run });
+      else found.push(...(await differing(image, block, run, ranges, memory)));
+    }
+  }
+  return found;
+}
+
+function look(file: string, pid: number) {
+  const refuse = (problem: string, cause?: unknown) =>
+    new MapramError(
+      'UNSUPPORTED',
+      `resuming ${file}: ${problem}, so what QEMU has written to its memory before it has its state cannot be put right; use "mapram restore"`,
+      { path: file, cause },
+    );
+  try {
+    for (const qemu of processTree(pid)) {
+      const ranges = copiedRanges(qemu, file);
+      if (ranges.length > 0) return { qemu, ranges, written: writtenRanges(qemu, ranges) };
+    }
+  } catch (error) {
+    if (error instanceof MapramError) throw refuse(error.message, error);
+    throw error;
+  }
+  throw refuse(`neither process ${pid} nor one that it has started has the file mapped`);
+}
+
+/** Undefined without the right to read it: then every page that was written to counts as different. */
+function openMemory(pid: number): ProcessMemory | undefined {
+  try {
+    return ProcessMemory.open(pid);
+  } catch {
+    return undefined;
+  }
+}
+
+/** With `-overcommit mem-lock=on` the kernel makes copies of all pages, which nobody has changed. */
+async function differing(
+  image: MappedRamImage,
+  block: ImageBlock,
+  { first: from, count: total }: PageRun,
+  ranges: readonly CopiedRange[],
+  memory: ProcessMemory,
+): Promise<WrittenPages[]> {
+  const { pageSize, pagesOffset } = block;
+  const found: WrittenPages[] = [];
+  for (let first = from; first < from + total; first += COMPARED_PAGES) {
+    const count = Math.min(COMPARED_PAGES, from + total - first);
+    const saved = await image.readPages(block, first, count);
+    const present = Buffer.alloc(saved.byteLength);
+    const at = pagesOffset + first * pageSize;
+    const range = ranges.find(({ offset, length }) => offset <= at && at < offset + length);
+    if (range === undefined) continue;
+    memory.read(range.start + BigInt(at - range.offset), present);
+    for (let page = 0; page < count; page++) {
+      const [start, end] = [page * pageSize, (page + 1) * pageSize];
+      if (present.compare(saved, start, end, start, end) !== 0)
+        found.push({ block, run: { first: first + page, count: 1 } });
+    }
+  }
+  return found;
+}
