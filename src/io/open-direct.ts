@@ -13,6 +13,8 @@ export interface OpenDirectOptions {
   mode: DirectIoMode;
   /** Create the file (0600, symbolic links refused); `exclusive` fails when it exists. Default: must exist. */
   create?: 'if-missing' | 'exclusive';
+  /** For messages; the path by default. */
+  name?: string;
   /** For tests: what the platform offers, default `fs.constants`. */
   platform?: { O_DIRECT?: number | undefined };
 }
@@ -38,11 +40,11 @@ const ACCESS_FLAGS = {
  * an exclusive creation, `IO` for everything else.
  */
 export function openDirect(path: string, options: OpenDirectOptions): OpenedDirect {
-  const { access, mode, create, platform = constants } = options;
+  const { access, mode, create, name = path, platform = constants } = options;
   let flags = ACCESS_FLAGS[access];
   if (create !== undefined) flags |= constants.O_CREAT | constants.O_NOFOLLOW;
   if (create === 'exclusive') flags |= constants.O_EXCL;
-  if (mode === 'off') return { fd: open(path, flags), direct: false };
+  if (mode === 'off') return { fd: open(path, flags, name), direct: false };
 
   let reason = 'this platform has no O_DIRECT';
   let cause: unknown;
@@ -50,7 +52,7 @@ export function openDirect(path: string, options: OpenDirectOptions): OpenedDire
     try {
       return { fd: openFile(path, flags | O_DIRECT, PRIVATE_FILE_MODE), direct: true };
     } catch (error) {
-      if (!hasErrno(error, 'EINVAL')) throw openError(path, error);
+      if (!hasErrno(error, 'EINVAL')) throw openError(name, error);
       // open may have created the file before the file system refused the flag.
       flags &= ~constants.O_EXCL;
       reason = 'the file system does not support O_DIRECT';
@@ -60,18 +62,18 @@ export function openDirect(path: string, options: OpenDirectOptions): OpenedDire
   if (mode === 'on') {
     throw new MapramError(
       'NO_DIRECT_IO',
-      `opening ${path} for direct I/O: ${reason}; use a file on a disk file system, or direct I/O mode auto or off`,
-      { path, cause },
+      `opening ${name} for direct I/O: ${reason}; use a file on a disk file system, or direct I/O mode auto or off`,
+      { path: name, cause },
     );
   }
-  return { fd: open(path, flags), direct: false, reason };
+  return { fd: open(path, flags, name), direct: false, reason };
 }
 
-function open(path: string, flags: number): number {
+function open(path: string, flags: number, name: string): number {
   try {
     return openFile(path, flags, PRIVATE_FILE_MODE);
   } catch (error) {
-    throw openError(path, error);
+    throw openError(name, error);
   }
 }
 

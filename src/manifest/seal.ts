@@ -16,7 +16,7 @@ import { computeRoot, rootRanges } from './root.js';
 import { rawPublicKey, signRoot } from './signature.js';
 
 export interface SealOptions {
-  /** The file, and a descriptor that may write to it, buffered. */
+  /** A descriptor that may write to the file, buffered, and the file's name for messages. */
   path: string;
   fd: number;
   /** Where in it the stream starts. */
@@ -46,7 +46,7 @@ const SIGNATURE_TO_COME = Buffer.alloc(64).toString('base64');
  */
 export async function sealImage(options: SealOptions): Promise<Manifest> {
   const { path, fd, offset, signingKey } = options;
-  await using image = await MappedRamImage.open(path, { offset });
+  await using image = await MappedRamImage.reopen(fd, path, { offset });
   const { tailOffset } = image;
   if (!image.complete || tailOffset === undefined) {
     throw new MapramError(
@@ -113,13 +113,14 @@ async function allDigests(
   image: MappedRamImage,
   options: SealOptions & { checksums: ManifestChecksums },
 ): Promise<Map<string, DigestTable>> {
-  const { path, checksums, channels, direct, threads, signal, onProgress } = options;
+  const { path, fd, checksums, channels, direct, threads, signal, onProgress } = options;
   const tables = image.blocks.map(
     ({ idstr, usedLength }) =>
       options.digests?.get(idstr) ?? DigestTable.create({ ...checksums, length: usedLength }),
   );
   await digestMissing(image.blocks, tables, {
     path,
+    descriptor: fd,
     ...checksums,
     channels,
     direct,

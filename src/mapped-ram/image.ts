@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { MapramError } from '../errors.js';
+import { descriptorPath } from '../io/open-file.js';
 import type { StreamConfiguration } from '../stream/configuration.js';
 import type { DeviceSection, StreamTail } from '../stream/device-sections.js';
 import { malformed } from '../stream/malformed.js';
@@ -122,6 +123,25 @@ export class MappedRamImage implements AsyncDisposable {
     });
     try {
       return await MappedRamImage.fromSource(await FileSource.of(handle, from), options, handle);
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Opens a file that is open already, whatever its name leads to by now.
+   *
+   * @param fd any descriptor of it, which stays the caller's
+   * @param name for messages
+   * @throws as `open` does
+   */
+  static async reopen(fd: number, name: string, options: ImageOpenOptions = {}): Promise<MappedRamImage> {
+    const handle = await open(descriptorPath(fd), constants.O_RDONLY).catch((cause: Error) => {
+      throw new MapramError('IO', `opening ${name}: ${cause.message}`, { path: name, cause });
+    });
+    try {
+      return await MappedRamImage.fromSource(await FileSource.of(handle, name), options, handle);
     } catch (error) {
       await handle.close();
       throw error;

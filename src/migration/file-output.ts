@@ -1,5 +1,6 @@
 /** A mapped-ram file as the output of a migration: pages through the channels, everything else by the main channel. */
 import { syncFileData } from '../io/file-sync.js';
+import { descriptorPath } from '../io/open-file.js';
 import { ImageWriter, type ImageWriterBlock } from '../mapped-ram/image-writer.js';
 import type { ChannelThreads } from '../multifd/channel-threads.js';
 import type { DigestAlgorithm } from '../multifd/chunk-hash.js';
@@ -109,7 +110,12 @@ export class FileOutput implements MigrationOutput {
 
   placement(): PagePlace {
     const { file } = this.#options;
-    return { path: file.channelPath, direct: file.direct, blocks: this.#places };
+    return {
+      name: file.name,
+      path: descriptorPath(file.channelFd),
+      direct: file.direct,
+      blocks: this.#places,
+    };
   }
 
   async writeStart(): Promise<void> {

@@ -72,6 +72,7 @@ function placeInGuest(blocks: readonly GuestRamBlock[], name: string): PagePlace
     throw new MapramError('VM', `loading ${name}: the guest's memory is not in one file`);
   }
   return {
+    name,
     path: descriptorPath(first.fd),
     direct: false,
     blocks: blocks.map(({ idstr, usedLength, pageSize, fdOffset: pagesOffset }) => ({

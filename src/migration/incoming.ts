@@ -95,7 +95,7 @@ export class IncomingMigration extends EventEmitter<{
   async #load(): Promise<IncomingResult> {
     const { guest, file, parameters, capabilities, progressMs } = this.#options;
     const startedAt = performance.now();
-    await using image = await MappedRamImage.open(file.channelPath, { offset: file.offset });
+    await using image = await MappedRamImage.reopen(file.channelFd, file.name, { offset: file.offset });
     assertComplete(image, file.name);
     assertFitsGuest(guest, image.configuration.machine, image.blocks, file.name);
     const pages = image.blocks.reduce((total, { bitmap }) => total + bitmap.count(), 0);

@@ -4,6 +4,9 @@
  *     main channel      O_WRONLY | O_CREAT, 0600, cut at the offset     headers, bitmaps, device state: unaligned, buffered
  *     channel 0 … N-1   O_WRONLY [| O_DIRECT], each an open of its own   pages at their slots: aligned
  *
+ * Unlike QEMU, which opens the path each time, channels open the main channel's file again (/proc/self/fd): another file that is
+ * put at the path meanwhile gets no page.
+ *
  * This is where `direct-io` becomes open(2) flags: `effectiveDirectIo` decides whether it is wanted, `direct` is what the
  * channels are then opened with.
  */
@@ -11,8 +14,9 @@ import { constants } from 'node:fs';
 import { MapramError } from '../errors.js';
 import { O_DIRECT } from '../io/direct-io-support.js';
 import { truncateFile } from '../io/file-space.js';
-import { closeFile, descriptorPath, openFile } from '../io/open-file.js';
+import { closeFile, openFile, reopenFile } from '../io/open-file.js';
 import { hasErrno } from '../io/system-error.js';
+import type { FileChannelsOptions } from '../multifd/file-channels.js';
 import { effectiveDirectIo } from '../options/direct-io.js';
 import type { MigrationCapabilities } from '../options/migration-capabilities.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';
@@ -29,8 +33,8 @@ export class MigrationFile implements Disposable {
     readonly mainFd: number,
     /** Where the stream starts in the file. */
     readonly offset: number,
-    /** Of an fdset: the descriptor that all channels use. Otherwise each opens the file itself. */
-    private readonly channelFd: number | undefined,
+    /** Of an fdset: the descriptor that all channels use. Otherwise each opens the main channel's file again. */
+    private readonly sharedFd: number | undefined,
     /** Whether page channels use O_DIRECT. */
     readonly direct: boolean,
     private readonly ownsMain: boolean,
@@ -46,7 +50,7 @@ export class MigrationFile implements Disposable {
     const direct = effectiveDirectIo(options.parameters, options.capabilities);
     const mainFd = open(path, constants.O_WRONLY | constants.O_CREAT, 'create');
     try {
-      if (direct) assertTakesDirect(path, constants.O_WRONLY);
+      if (direct) assertTakesDirect(mainFd, path, constants.O_WRONLY);
       truncateFile(mainFd, offset);
     } catch (error) {
       closeFile(mainFd);
@@ -58,7 +62,7 @@ export class MigrationFile implements Disposable {
   /** As `create`, for a file that the caller holds open (buffered, writable) and names `path`. */
   static adopt(path: string, mainFd: number, offset: number, options: MigrationOptions): MigrationFile {
     const direct = effectiveDirectIo(options.parameters, options.capabilities);
-    if (direct) assertTakesDirect(path, constants.O_WRONLY);
+    if (direct) assertTakesDirect(mainFd, path, constants.O_WRONLY);
     return new MigrationFile(path, mainFd, offset, undefined, direct, false);
   }
 
@@ -67,7 +71,7 @@ export class MigrationFile implements Disposable {
     const direct = effectiveDirectIo(options.parameters, options.capabilities);
     const mainFd = open(path, constants.O_RDONLY, 'open');
     try {
-      if (direct) assertTakesDirect(path, constants.O_RDONLY);
+      if (direct) assertTakesDirect(mainFd, path, constants.O_RDONLY);
     } catch (error) {
       closeFile(mainFd);
       throw error;
@@ -91,21 +95,16 @@ export class MigrationFile implements Disposable {
   }
 
   /** For `FileChannels.open`: what `count` channels open or share. */
-  channelTarget(count: number): { path: string; count: number; fds?: number[] } {
-    const { name: path, channelFd } = this;
-    return channelFd === undefined
-      ? { path, count }
-      : { path, count, fds: new Array<number>(count).fill(channelFd) };
+  channelTarget(count: number): Pick<FileChannelsOptions, 'path' | 'count' | 'image' | 'fds'> {
+    const { name: path, mainFd, sharedFd } = this;
+    return sharedFd === undefined
+      ? { path, count, image: mainFd }
+      : { path, count, fds: new Array<number>(count).fill(sharedFd) };
   }
 
-  /** The same for the main channel's descriptor. */
-  get mainPath(): string {
-    return this.channelFd === undefined ? this.name : descriptorPath(this.mainFd);
-  }
-
-  /** A path under which a worker can open the file anew. */
-  get channelPath(): string {
-    return this.channelFd === undefined ? this.name : descriptorPath(this.channelFd);
+  /** A descriptor of the file that holds the pages, to open it again with. */
+  get channelFd(): number {
+    return this.sharedFd ?? this.mainFd;
   }
 
   [Symbol.dispose](): void {
@@ -123,9 +122,9 @@ function open(path: string, flags: number, verb: 'create' | 'open'): number {
   }
 }
 
-function assertTakesDirect(path: string, flags: number): void {
+function assertTakesDirect(fd: number, path: string, flags: number): void {
   try {
-    closeFile(openFile(path, flags | O_DIRECT));
+    closeFile(reopenFile(fd, flags | O_DIRECT));
   } catch (error) {
     if (!hasErrno(error, 'EINVAL')) throw error;
     throw new MapramError('NO_DIRECT_IO', `Could not open '${path}': filesystem does not support O_DIRECT`, {

@@ -295,8 +295,8 @@ export class QemuCopiedSource implements OutgoingSource {
   }
 
   async #write(bytes: Uint8Array, position: number): Promise<void> {
-    const { path } = this.#place as PagePlace;
-    await writeFully(this.#target as number, bytes, position, path);
+    const { name } = this.#place as PagePlace;
+    await writeFully(this.#target as number, bytes, position, name);
     this.#bytes += bytes.byteLength;
   }
 

@@ -10,13 +10,15 @@ import { lendFdset } from '../guest/qemu/lent-fdset.js';
 import { MigrationSettings } from '../guest/qemu/migration-settings.js';
 import type { QemuMigrationInfo, QemuVm } from '../guest/qemu/qemu-vm.js';
 import { O_DIRECT } from '../io/direct-io-support.js';
-import { openFile, releaseFiles } from '../io/open-file.js';
+import { releaseFiles, reopenFile } from '../io/open-file.js';
 import type { ProgressEvent } from '../progress.js';
 import { ProgressMeter } from '../progress-meter.js';
 import { type LiveLimits, liveCapabilities, liveParameters, withinLimits } from './live-limits.js';
 
 export interface NativeSaveOptions {
-  /** The file, which exists and is empty. */
+  /** The file, which exists and is empty; open for writing. */
+  fd: number;
+  /** Absolute, for a QEMU that cannot be given descriptors. */
   path: string;
   offset: number;
   channels: number;
@@ -42,7 +44,7 @@ export interface NativeSaveResult {
  * @throws MapramError with QEMU's reason; the guest then runs if it ran before
  */
 export async function saveNatively(vm: QemuVm, options: NativeSaveOptions): Promise<NativeSaveResult> {
-  const { path, offset, channels, directIo, live, signal, onProgress } = options;
+  const { offset, channels, directIo, live, signal, onProgress } = options;
   const wasRunning = (await vm.assertCanMigrate()) === 'running';
   const capabilities = ['mapped-ram', 'multifd', 'events', ...(live ? liveCapabilities(live) : [])];
   const settings = await MigrationSettings.apply(vm, capabilities, {
@@ -68,7 +70,7 @@ export async function saveNatively(vm: QemuVm, options: NativeSaveOptions): Prom
   };
   let stoppedAt: number | undefined;
   let migrating = false;
-  await using target = await openTarget(vm, path, directIo);
+  await using target = await openTarget(vm, options);
   try {
     const stop = async () => {
       await vm.stop();
@@ -106,11 +108,11 @@ interface NativeTarget extends AsyncDisposable {
   path: string;
 }
 
-async function openTarget(vm: QemuVm, path: string, directIo: boolean): Promise<NativeTarget> {
+async function openTarget(vm: QemuVm, { fd, path, directIo }: NativeSaveOptions): Promise<NativeTarget> {
   if (!vm.client.canPassDescriptors) return { path, [Symbol.asyncDispose]: async () => {} };
-  const fds = [openFile(path, constants.O_WRONLY)];
+  const fds = [reopenFile(fd, constants.O_WRONLY)];
   try {
-    if (directIo) fds.push(openFile(path, constants.O_WRONLY | O_DIRECT));
+    if (directIo) fds.push(reopenFile(fd, constants.O_WRONLY | O_DIRECT));
     return await lendFdset(vm, fds);
   } finally {
     releaseFiles(fds);

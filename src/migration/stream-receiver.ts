@@ -225,7 +225,7 @@ export class StreamReceiver {
     // A thread that waits for its place is not woken by the socket.
     this.#tell({
       type: 'place',
-      place: { path: '', direct: false, blocks: [] },
+      place: { name: '', path: '', direct: false, blocks: [] },
       pageSize: 4096,
       touched: new SharedArrayBuffer(0),
     });

@@ -261,7 +261,7 @@ export class QemuBackend implements MigrationBackend {
     await new Promise<void>((listening, failed) => {
       const load = async () => {
         using _ = target;
-        await using image = await MappedRamImage.open(file.channelPath, { offset: file.offset });
+        await using image = await MappedRamImage.reopen(file.channelFd, file.name, { offset: file.offset });
         assertComplete(image, file.name);
         await loadByStream(this.#vm, {
           image,

@@ -1,6 +1,6 @@
 /** The manifest of files that are saved through a monitor. */
 import { constants } from 'node:fs';
-import { closeFile, openFile } from '../io/open-file.js';
+import { closeFile, reopenFile } from '../io/open-file.js';
 import { type SealOptions, sealImage } from '../manifest/seal.js';
 import type { FileOutputOptions } from '../migration/file-output.js';
 import type { MigrationFile } from '../migration/migration-file.js';
@@ -18,12 +18,12 @@ export function sealing(
   facts: SealOptions['facts'],
   copies: boolean,
 ): Pick<FileOutputOptions, 'checksums'> & Pick<OutgoingOptions, 'beforeCompletion'> {
-  if (!isReadable(file.mainPath)) return {};
+  if (!isReadable(file.mainFd)) return {};
   return {
     ...(copies ? { checksums: 'xxh64' } : {}),
     beforeCompletion: async ({ channels, checksums }, signal) => {
       await sealImage({
-        path: file.mainPath,
+        path: file.name,
         fd: file.mainFd,
         offset: file.offset,
         facts,
@@ -41,9 +41,9 @@ export function sealing(
   };
 }
 
-function isReadable(path: string): boolean {
+function isReadable(fd: number): boolean {
   try {
-    closeFile(openFile(path, constants.O_RDONLY));
+    closeFile(reopenFile(fd, constants.O_RDONLY));
     return true;
   } catch {
     return false;

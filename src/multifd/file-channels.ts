@@ -10,7 +10,7 @@ import { errorReason, MapramError } from '../errors.js';
 import { O_DIRECT } from '../io/direct-io-support.js';
 import { MemoryMap } from '../io/memory-map.js';
 import { openDirect } from '../io/open-direct.js';
-import { releaseFiles } from '../io/open-file.js';
+import { descriptorPath, releaseFiles } from '../io/open-file.js';
 import type {
   ChannelAccess,
   ChannelFailure,
@@ -36,6 +36,11 @@ const DEFAULT_IO_DEPTH = 4;
 export interface FileChannelsOptions {
   /** The image. It must exist; channels never create or truncate it. */
   path: string;
+  /**
+   * A descriptor of the image, for each channel to open again whatever is at `path` by now; `path` is then only a name for
+   * messages. It stays the caller's.
+   */
+  image?: number;
   /**
    * Descriptors to use instead of opening `path`, one a channel (QEMU's fdset variant). They stay the caller's; `path` is
    * then only a name for messages.
@@ -158,7 +163,7 @@ export class FileChannels implements AsyncDisposable {
       const workerRegions = regions.map((region) => resources.attach(region, access, options.copy ?? false));
       const descriptors = fds
         ? fds.map((fd) => checkDescriptor(fd, path, access, direct))
-        : Array.from({ length: count }, () => resources.openImage(path, access, direct));
+        : Array.from({ length: count }, () => resources.openImage(options));
       // All must have answered before any may be given back.
       const results = await Promise.allSettled(
         descriptors.map((fd, channel) =>
@@ -367,8 +372,9 @@ class ChannelResources {
   readonly #fds: number[] = [];
   readonly #maps: MemoryMap[] = [];
 
-  openImage(path: string, access: ChannelAccess, direct: boolean): number {
-    const { fd } = openDirect(path, {
+  openImage({ path, image, access, direct }: FileChannelsOptions): number {
+    const { fd } = openDirect(image === undefined ? path : descriptorPath(image), {
+      name: path,
       access: access === 'write' ? 'write' : 'read',
       mode: direct ? 'on' : 'off',
     });

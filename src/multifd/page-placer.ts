@@ -26,7 +26,9 @@ export interface PlacedBlock extends AllocatedBlock {
 
 /** The file and the places of all blocks in it. */
 export interface PagePlace {
-  /** To be opened by whoever places pages. */
+  /** For messages. */
+  name: string;
+  /** To be opened by the thread that places pages; it leads to the open file, whatever is at the file's own path by then. */
   path: string;
   /** Whether page data go out through O_DIRECT. */
   direct: boolean;

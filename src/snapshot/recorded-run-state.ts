@@ -1,7 +1,5 @@
 /** Corrects the run state that a file tells its destination to take up, see `global-state.ts`. */
-import { constants } from 'node:fs';
 import { MapramError } from '../errors.js';
-import { closeFile, openFile } from '../io/open-file.js';
 import { writeFully } from '../io/positional-io.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import { encodeGlobalState, GLOBAL_STATE_BYTES, GLOBAL_STATE_SECTION } from '../stream/global-state.js';
@@ -9,11 +7,20 @@ import { encodeGlobalState, GLOBAL_STATE_BYTES, GLOBAL_STATE_SECTION } from '../
 /** Of a FULL section, without the name: type, section id, name length, instance id, version id. */
 const OPENING_BYTES = 1 + 4 + 1 + 4 + 4;
 
-/** Rewrites the run state in the mapped-ram file `path`. A file without that section (very old machine types) is left alone. */
-export async function recordRunState(path: string, runState: string, offset: number): Promise<void> {
+/**
+ * Rewrites the run state in an open mapped-ram file. A file without that section (very old machine types) is left alone.
+ *
+ * @param fd open for writing, buffered; `path` is for messages
+ */
+export async function recordRunState(
+  fd: number,
+  path: string,
+  runState: string,
+  offset: number,
+): Promise<void> {
   let position: number;
   {
-    await using image = await MappedRamImage.open(path, { offset });
+    await using image = await MappedRamImage.reopen(fd, path, { offset });
     const section = image.tail.sections.find(({ idstr }) => idstr === GLOBAL_STATE_SECTION);
     if (!section) return;
     if (section.data.byteLength < GLOBAL_STATE_BYTES) {
@@ -25,10 +32,5 @@ export async function recordRunState(path: string, runState: string, offset: num
     }
     position = image.container.offset + section.position + OPENING_BYTES + section.idstr.length;
   }
-  const fd = openFile(path, constants.O_WRONLY);
-  try {
-    writeFully(fd, encodeGlobalState(runState), position);
-  } finally {
-    closeFile(fd);
-  }
+  writeFully(fd, encodeGlobalState(runState), position);
 }

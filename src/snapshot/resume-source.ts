@@ -1,15 +1,13 @@
 /** A mapped-ram file from which VMs are to be resumed: opened, checked, and turned into what QEMU needs. */
 import { constants, realpathSync } from 'node:fs';
-import { open } from 'node:fs/promises';
 import { MapramError } from '../errors.js';
 import { networkFileSystem } from '../io/file-system.js';
 import { FileWatch } from '../io/file-watch.js';
 import { createMemfd } from '../io/memfd.js';
-import { descriptorPath, releaseFiles, reopenFile } from '../io/open-file.js';
+import { releaseFiles, reopenFile } from '../io/open-file.js';
 import { readFully, writeFully } from '../io/positional-io.js';
 import type { SnapshotShape } from '../launch/resume-command-line.js';
 import { readPublicKey } from '../manifest/signature.js';
-import { FileSource } from '../mapped-ram/byte-source.js';
 import { checkImage } from '../mapped-ram/check-image.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import { decodeGlobalState, GLOBAL_STATE_SECTION } from '../stream/global-state.js';
@@ -106,9 +104,8 @@ export class ResumeSource implements AsyncDisposable {
 
   /** The same file as an image of its own, which the caller closes. */
   async openImage(): Promise<MappedRamImage> {
-    const handle = await open(descriptorPath(this.checked.fd), constants.O_RDONLY);
     const { offset } = this.image.container;
-    return await MappedRamImage.open(await FileSource.of(handle, this.file), { offset, owner: handle });
+    return await MappedRamImage.reopen(this.checked.fd, this.file, { offset });
   }
 
   /** A caution where the file lies, if any. */

@@ -8,6 +8,7 @@ import { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { probeDirectIo } from '../io/direct-io-probe.js';
 import { allocatedBytes, freeSpace } from '../io/file-space.js';
 import type { DirectIoMode } from '../io/open-direct.js';
+import { descriptorPath } from '../io/open-file.js';
 import { type Manifest, parseManifest } from '../manifest/manifest.js';
 import { type SealOptions, sealImage } from '../manifest/seal.js';
 import { readSigningKey } from '../manifest/signature.js';
@@ -149,7 +150,7 @@ async function saveChecked(options: SaveOptions): Promise<SaveResult> {
   const signingKey = options.signingKey === undefined ? undefined : readSigningKey(options.signingKey);
   await using guard = typeof vmOption === 'string' ? SaveGuard.start(placesOf(file)) : undefined;
   using target = TargetFile.create(file, { force });
-  const possible = chooseDirectIo(file, directIo, () => probeDirectIo(target.partPath));
+  const possible = chooseDirectIo(file, directIo, () => probeDirectIo(descriptorPath(target.fd)));
   const choice = directIo === 'auto' ? await unlessSlow(file, possible, target.fd) : possible;
   if (choice.warning !== undefined) options.onWarning?.(choice.warning);
   const algorithm = signingKey ? 'sha256-128' : 'xxh64';
@@ -515,6 +516,7 @@ async function saveQemuNatively(run: SaveRun, vm: QemuVm, settle: Settle): Promi
   const { options, target, choice, signal, channels } = run;
   const { live = false } = options;
   const { info, downtimeMs, stoppedHere, resume } = await saveNatively(vm, {
+    fd: target.fd,
     // QEMU may have another working directory, and opens the path itself over TCP.
     path: realpathSync(path.dirname(target.partPath)) + path.sep + path.basename(target.partPath),
     offset: options.offset ?? 0,
@@ -526,7 +528,7 @@ async function saveQemuNatively(run: SaveRun, vm: QemuVm, settle: Settle): Promi
   });
   const runState = await settle(resume);
   try {
-    if (stoppedHere) await recordRunState(target.partPath, 'running', options.offset ?? 0);
+    if (stoppedHere) await recordRunState(target.fd, target.partPath, 'running', options.offset ?? 0);
   } catch (error) {
     if (runState !== 'running') await resume().catch(() => {});
     throw error;

@@ -1,21 +1,22 @@
 /**
  * A file that appears whole or not at all.
  *
- * It is written as `.NAME.mapram-part` in the same directory, locked against a second writer, synced, and only then
+ * It is written as `.NAME.mapram-part` in the same directory, created anew, locked against a second writer, synced, and only then
  * given its name. Until that moment a previous file of that name is untouched; after a crash the part file is
  * recognised by its name, and by nobody holding its lock.
  */
-import { constants, fstatSync, lstatSync, statSync } from 'node:fs';
+import { constants, fstatSync, lstatSync } from 'node:fs';
 import path from 'node:path';
 import { errorReason, MapramError } from '../errors.js';
 import { tryLock } from '../io/file-lock.js';
 import { linkFile, renameFile, unlinkFile } from '../io/file-names.js';
-import { truncateFile } from '../io/file-space.js';
 import { syncDirectoryOf, syncFileData } from '../io/file-sync.js';
 import { closeFile, openFile } from '../io/open-file.js';
 import { hasErrno } from '../io/system-error.js';
 
 const PART_SUFFIX = '.mapram-part';
+/** How often the place of a part file is cleared before whoever fills it again is given way to. */
+const MOST_TRIES = 16;
 
 /** Where `file` is written until it is complete. */
 export function partPathOf(file: string): string {
@@ -44,7 +45,7 @@ export class TargetFile implements Disposable {
   }
 
   /**
-   * Checks that `file` may be written, and opens its part file, empty, with mode 0600.
+   * Checks that `file` may be written, and creates its part file, with mode 0600.
    *
    * @param force replace an existing regular file when the new one is complete
    * @throws MapramError `EXISTS`, `BUSY` when another process writes it, `IO`, `UNSUPPORTED` for devices and FIFOs
@@ -52,54 +53,16 @@ export class TargetFile implements Disposable {
   static create(file: string, { force = false }: { force?: boolean } = {}): TargetFile {
     const absolute = path.resolve(file);
     refuseUnsuitable(absolute, force);
-    for (;;) {
-      const target = TargetFile.#openPart(absolute, force);
-      if (target) return target.#emptied();
+    for (let tries = 0; tries < MOST_TRIES; tries++) {
+      const fd = createPart(absolute);
+      if (fd !== undefined) return new TargetFile(absolute, fd, force);
+      clearPlace(absolute);
     }
-  }
-
-  /** Undefined when the part file was published by somebody else between opening and locking it: try again. */
-  static #openPart(file: string, force: boolean): TargetFile | undefined {
-    const partPath = partPathOf(file);
-    let fd: number;
-    try {
-      fd = openFile(partPath, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW);
-    } catch (error) {
-      throw new MapramError('IO', `creating ${file}: ${creationFailure(error, path.dirname(file))}`, {
-        path: file,
-        cause: error,
-      });
-    }
-    try {
-      if (!tryLock(fd, 'exclusive')) {
-        throw new MapramError(
-          'BUSY',
-          `creating ${file}: another process is writing it now, wait for it or choose another name`,
-          {
-            path: file,
-          },
-        );
-      }
-      if (!samePlace(fd, partPath)) {
-        closeFile(fd);
-        return undefined;
-      }
-      return new TargetFile(file, fd, force);
-    } catch (error) {
-      closeFile(fd);
-      throw error;
-    }
-  }
-
-  /** Without what a writer that died left behind. */
-  #emptied(): this {
-    try {
-      truncateFile(this.#fd, 0);
-      return this;
-    } catch (error) {
-      this.discard();
-      throw error;
-    }
+    throw new MapramError(
+      'BUSY',
+      `creating ${absolute}: other processes keep creating ${partPathOf(absolute)}; choose another name`,
+      { path: absolute },
+    );
   }
 
   /** The locked descriptor: read and write, buffered. */
@@ -110,14 +73,17 @@ export class TargetFile implements Disposable {
   /**
    * Syncs the data, gives the file its name and syncs the directory. When this returns the file is on disk, whole.
    *
-   * @throws MapramError `EXISTS` when somebody created the file meanwhile and `force` was not given
+   * @throws MapramError `EXISTS` when somebody created the file meanwhile and `force` was not given; `IO` when another process
+   * has removed the part file, or put another file in its place
    */
   async publish(): Promise<void> {
     try {
       await syncFileData(this.#fd);
+      this.#assertAt(this.partPath);
       if (this.#force) renameFile(this.partPath, this.file);
       else this.#linkWithoutReplacing();
       await syncDirectoryOf(this.file);
+      this.#assertAt(this.file);
     } catch (error) {
       if (error instanceof MapramError) throw error;
       throw new MapramError('IO', `publishing ${this.file}: ${errorReason(error)}`, {
@@ -142,11 +108,21 @@ export class TargetFile implements Disposable {
     unlinkFile(this.partPath);
   }
 
+  /** In a directory that others may write to, a name may lead to another file than the one that was written. */
+  #assertAt(name: string): void {
+    if (samePlace(this.#fd, name)) return;
+    throw new MapramError(
+      'IO',
+      `publishing ${this.file}: another process removed or replaced the file while it was written; choose a directory that only you can write to`,
+      { path: this.file },
+    );
+  }
+
   /** Removes what was written. Does nothing after `publish`. */
   discard(): void {
     if (this.#fd < 0) return;
     try {
-      unlinkFile(this.partPath);
+      if (samePlace(this.#fd, this.partPath)) unlinkFile(this.partPath);
     } catch {
       // Gone already: nothing is left behind, which is all that discarding promises.
     }
@@ -164,16 +140,99 @@ export class TargetFile implements Disposable {
   }
 }
 
+/**
+ * Creates the part file of `file`, locked. It is new: nobody else has it open, and it has one name.
+ *
+ * @returns undefined where something is in its place already, or another writer took it for left over before it was locked
+ */
+function createPart(file: string): number | undefined {
+  const partPath = partPathOf(file);
+  let fd: number;
+  try {
+    fd = openFile(partPath, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW);
+  } catch (error) {
+    if (hasErrno(error, 'EEXIST')) return undefined;
+    throw creationError(file, error);
+  }
+  try {
+    if (tryLock(fd, 'exclusive') && samePlace(fd, partPath)) return fd;
+    closeFile(fd);
+    return undefined;
+  } catch (error) {
+    closeFile(fd);
+    throw error;
+  }
+}
+
+/**
+ * Removes what is in the place of the part file of `file`: what a dead writer left, or what another user put there. Nothing is ever
+ * written to it, since others may have it open or know it by another name.
+ *
+ * @throws MapramError `BUSY` where another process of this user writes it; `IO` where it cannot be removed
+ */
+function clearPlace(file: string): void {
+  const partPath = partPathOf(file);
+  const fd = openOwnPart(partPath);
+  try {
+    if (fd !== undefined && !tryLock(fd, 'exclusive')) {
+      throw new MapramError(
+        'BUSY',
+        `creating ${file}: another process is writing it now, wait for it or choose another name`,
+        { path: file },
+      );
+    }
+    if (fd === undefined || samePlace(fd, partPath)) removePart(file, partPath);
+  } finally {
+    if (fd !== undefined) closeFile(fd);
+  }
+}
+
+/** A descriptor of a part file as this user's mapram makes them; undefined for anything else, whose lock means nothing. */
+function openOwnPart(partPath: string): number | undefined {
+  let fd: number;
+  try {
+    fd = openFile(partPath, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch {
+    return undefined;
+  }
+  const { uid, mode, nlink } = fstatSync(fd);
+  const own =
+    (mode & constants.S_IFMT) === constants.S_IFREG &&
+    (mode & 0o077) === 0 &&
+    nlink === 1 &&
+    uid === process.geteuid?.();
+  if (own) return fd;
+  closeFile(fd);
+  return undefined;
+}
+
+function removePart(file: string, partPath: string): void {
+  try {
+    unlinkFile(partPath);
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return;
+    throw new MapramError(
+      'IO',
+      `creating ${file}: ${partPath} is in the way and cannot be removed (${errorReason(error)}); choose another name or directory`,
+      { path: file, cause: error },
+    );
+  }
+}
+
+function creationError(file: string, error: unknown): MapramError {
+  return new MapramError('IO', `creating ${file}: ${creationFailure(error, path.dirname(file))}`, {
+    path: file,
+    cause: error,
+  });
+}
+
 function refuseUnsuitable(file: string, force: boolean): void {
   let stat: ReturnType<typeof lstatSync>;
   try {
     stat = lstatSync(file);
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return;
-    throw new MapramError('IO', `creating ${file}: ${creationFailure(error, path.dirname(file))}`, {
-      path: file,
-      cause: error,
-    });
+    throw creationError(file, error);
   }
   const kind = stat.isDirectory()
     ? 'a directory'
@@ -218,7 +277,7 @@ function creationFailure(error: unknown, directory: string): string {
 function samePlace(fd: number, name: string): boolean {
   try {
     const open = fstatSync(fd);
-    const named = statSync(name);
+    const named = lstatSync(name);
     return open.ino === named.ino && open.dev === named.dev;
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return false;

@@ -64,6 +64,7 @@ class Receiving implements AsyncDisposable {
     writeFileSync(this.file, '');
     const bitmap = this.bitmap.buffer as SharedArrayBuffer;
     this.receiver.place({
+      name: this.file,
       path: this.file,
       direct: true,
       blocks: [{ idstr: blockName, usedLength: pageCount * pageSize, pageSize, pagesOffset, bitmap }],

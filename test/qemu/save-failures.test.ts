@@ -2,13 +2,17 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
   existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  renameSync,
   rmSync,
+  statSync,
   truncateSync,
+  watch,
   writeFileSync,
 } from 'node:fs';
 import { createServer } from 'node:net';
@@ -18,6 +22,7 @@ import { after, before, describe, test } from 'node:test';
 import { MapramError, type MapramErrorCode } from '../../src/errors.js';
 import { restore } from '../../src/snapshot/restore.js';
 import { type SaveOptions, save } from '../../src/snapshot/save.js';
+import { partPathOf } from '../../src/snapshot/target-file.js';
 import { needs } from '../support/environment.js';
 import { failsWith } from '../support/fails-with.js';
 import { startVm, type TestVm } from '../support/qemu.js';
@@ -104,6 +109,27 @@ describe('a save that cannot be', needs({ qemu: '10.0', guest: 'tiny' }), () => 
       );
     }
   });
+
+  for (const method of ['shared', 'stream', 'native'] as const) {
+    test(`in a directory where another process swaps the part file, ${method}: no page reaches the other file (F6)`, async () => {
+      const own = path.join(folder, `swapped-${method}`);
+      mkdirSync(own);
+      const file = path.join(own, 'vm');
+      const part = partPathOf(file);
+      const watcher = watch(own);
+      const swapped = once(watcher, 'change').then(() => {
+        watcher.close();
+        renameSync(part, path.join(own, 'stolen'));
+        writeFileSync(part, '', { mode: 0o666 });
+      });
+      await assert.rejects(save({ vm: vm.qmpPath, file, method }), failsWith('IO', /removed or replaced/));
+      await swapped;
+      assert.equal(statSync(part).size, 0);
+      assert.equal(existsSync(file), false);
+      assert.equal(await vm.status(), 'running');
+      await vm.console.waitForCounterAbove(vm.console.counter + 3);
+    });
+  }
 
   test('where direct I/O is demanded and refused', {
     skip: process.getuid?.() !== 0 && 'needs root',

@@ -1,11 +1,18 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import {
+  chmodSync,
+  chownSync,
+  closeSync,
   existsSync,
+  fstatSync,
+  linkSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -16,6 +23,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
 import { MapramError } from '../../src/errors.js';
+import { tryLock } from '../../src/io/file-lock.js';
 import { partPathOf, TargetFile, targetOfPart } from '../../src/snapshot/target-file.js';
 
 async function inDirectory(body: (directory: string) => void | Promise<void>): Promise<void> {
@@ -82,7 +90,7 @@ test('a second writer is told that the file is being written; a dead one leaves 
     first.discard();
     writeFileSync(partPathOf(file), 'left over from a crash');
     const second = TargetFile.create(file);
-    assert.equal(statSync(partPathOf(file)).size, 0, 'what a dead writer left is emptied');
+    assert.equal(statSync(partPathOf(file)).size, 0, 'what a dead writer left is gone');
     await second.publish();
     assert.equal(readFileSync(file, 'utf8'), '');
   });
@@ -110,13 +118,88 @@ test('directories, FIFOs, devices and missing directories are named as such', as
   });
 });
 
-test('a symbolic link in place of the part file is not followed', async () => {
+test('a symbolic link in place of the part file is replaced, not followed (F6)', async () => {
   await inDirectory(async (directory) => {
     const file = path.join(directory, 'vm.mapram');
-    writeFileSync(path.join(directory, 'victim'), 'precious');
-    symlinkSync(path.join(directory, 'victim'), partPathOf(file));
-    assert.throws(() => TargetFile.create(file), failsWith('IO', /ELOOP/));
-    assert.equal(readFileSync(path.join(directory, 'victim'), 'utf8'), 'precious');
+    const victim = path.join(directory, 'victim');
+    writeFileSync(victim, 'precious');
+    symlinkSync(victim, partPathOf(file));
+    const target = TargetFile.create(file);
+    writeSync(target.fd, 'whole');
+    await target.publish();
+    assert.equal(readFileSync(victim, 'utf8'), 'precious');
+    assert.equal(readFileSync(file, 'utf8'), 'whole');
+  });
+});
+
+test('what lies in place of the part file is never written to: a second name of a file keeps its contents (F6)', async () => {
+  await inDirectory(async (directory) => {
+    const file = path.join(directory, 'vm.mapram');
+    const precious = path.join(directory, 'precious');
+    writeFileSync(precious, 'precious', { mode: 0o600 });
+    linkSync(precious, partPathOf(file));
+    const target = TargetFile.create(file);
+    writeSync(target.fd, 'whole');
+    await target.publish();
+    assert.equal(readFileSync(precious, 'utf8'), 'precious');
+    assert.equal(readFileSync(file, 'utf8'), 'whole');
+    assert.equal(statSync(file).mode & 0o777, 0o600);
+  });
+});
+
+test('who holds an earlier file in place of the part file open reads nothing of the new one (F6)', async () => {
+  await inDirectory(async (directory) => {
+    const file = path.join(directory, 'vm.mapram');
+    for (const mode of [0o600, 0o666]) {
+      writeFileSync(partPathOf(file), '', { mode });
+      chmodSync(partPathOf(file), mode);
+      const held = openSync(partPathOf(file), 'r');
+      using target = TargetFile.create(file);
+      writeSync(target.fd, 'secret');
+      assert.equal(fstatSync(held).size, 0);
+      closeSync(held);
+    }
+  });
+});
+
+test('a part file of another user, locked by that user, is replaced (F6)', {
+  skip: process.getuid?.() !== 0 && 'needs root',
+}, async () => {
+  await inDirectory(async (directory) => {
+    const file = path.join(directory, 'vm.mapram');
+    writeFileSync(partPathOf(file), '', { mode: 0o600 });
+    chownSync(partPathOf(file), 65_534, 65_534);
+    const held = openSync(partPathOf(file), 'r');
+    assert.ok(tryLock(held, 'exclusive'));
+    const target = TargetFile.create(file);
+    writeSync(target.fd, 'whole');
+    await target.publish();
+    assert.equal(fstatSync(held).size, 0);
+    assert.equal(statSync(file).uid, 0);
+    closeSync(held);
+  });
+});
+
+test('what cannot be removed from the place of the part file is named, and is no BUSY (F6)', async () => {
+  await inDirectory((directory) => {
+    const file = path.join(directory, 'vm.mapram');
+    mkdirSync(partPathOf(file));
+    assert.throws(() => TargetFile.create(file), failsWith('IO', /\.mapram-part is in the way/));
+  });
+});
+
+test('a file that was put in place of the part file is neither published nor removed (F6)', async () => {
+  await inDirectory(async (directory) => {
+    const file = path.join(directory, 'vm.mapram');
+    for (const force of [false, true]) {
+      const target = TargetFile.create(file, { force });
+      renameSync(target.partPath, path.join(directory, 'stolen'));
+      writeFileSync(target.partPath, 'forged');
+      await assert.rejects(() => target.publish(), failsWith('IO', /removed or replaced/));
+      target.discard();
+      assert.equal(existsSync(file), false);
+      assert.equal(readFileSync(target.partPath, 'utf8'), 'forged');
+    }
   });
 });
 
