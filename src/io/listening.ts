@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { lstatSync, unlinkSync } from 'node:fs';
 import { createConnection, type Server } from 'node:net';
 import { MapramError } from '../errors.js';
+import { hasErrno } from './system-error.js';
 
 export type ListenAddress =
   | { readonly path: string }
@@ -29,21 +30,39 @@ export async function listenPrivately(server: Server, address: ListenAddress): P
  * @throws MapramError `EXISTS` the path is not a socket; `BUSY` somebody listens there
  */
 export async function removeStaleSocket(path: string): Promise<void> {
-  const file = lstatSync(path, { throwIfNoEntry: false });
-  if (file === undefined) return;
-  if (!file.isSocket()) {
+  const place = await socketPlace(path);
+  if (place === 'not a socket') {
     throw new MapramError('EXISTS', `cannot listen on ${path}: a file that is not a socket is in the way`, {
       path,
     });
   }
-  if (await someoneListens(path)) {
+  if (place === 'in use') {
     throw new MapramError(
       'BUSY',
       `cannot listen on ${path}: another process listens there already; choose another path`,
       { path },
     );
   }
-  unlinkSync(path);
+  if (place === 'left over') unlinkSync(path);
+}
+
+/**
+ * What is at the path of a socket to be: nothing, a socket that is all that is left of a process, one that somebody listens on, or
+ * something else, a symbolic link included, that listening must not replace.
+ */
+export type SocketPlace = 'free' | 'left over' | 'in use' | 'not a socket';
+
+/** @throws the system error of a path that cannot be looked at */
+export async function socketPlace(path: string): Promise<SocketPlace> {
+  let file: ReturnType<typeof lstatSync>;
+  try {
+    file = lstatSync(path);
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return 'free';
+    throw error;
+  }
+  if (!file.isSocket()) return 'not a socket';
+  return (await someoneListens(path)) ? 'in use' : 'left over';
 }
 
 function someoneListens(path: string): Promise<boolean> {

@@ -20,7 +20,7 @@ export interface NewEndpoint {
 }
 
 /** Options that take a character device in its short form: `unix:PATH,server=on`, `file:PATH`, `stdio`, … */
-const SHORT_FORMS = new Set(['serial', 'parallel', 'monitor', 'qmp', 'qmp-pretty', 'debugcon']);
+const SHORT_FORMS = new Set(['serial', 'parallel', 'monitor', 'qmp', 'qmp-pretty', 'debugcon', 'gdb']);
 /** Options whose argument is the path of a file that QEMU writes. */
 const PATH_OPTIONS = new Set(['pidfile', 'D']);
 
@@ -50,6 +50,7 @@ export function replaceEndpoints(
     if (name === 'chardev') return { name, value: replaceChardev(value, replace) };
     if (name === 'vnc') return { name, value: replaceVnc(value, replace) };
     if (name === 'spice') return { name, value: replaceSpice(value, replace) };
+    if (name === 'netdev' || name === 'nic') return { name, value: replaceNetdev(value, replace) };
     return option;
   });
 }
@@ -150,6 +151,19 @@ function replaceSpice(value: string, replace: (endpoint: Endpoint) => NewEndpoin
   return list.delete('port').delete('tls-port').set('unix', 'on').set('addr', replaced.path).toString();
 }
 
+/** A network between VMs over a Unix socket: `stream` as its server, and `dgram`, which always creates its own. */
+function replaceNetdev(value: string, replace: (endpoint: Endpoint) => NewEndpoint | undefined): string {
+  const list = OptionList.parse(value, 'type');
+  const type = list.get('type');
+  const address =
+    type === 'dgram' ? 'local' : type === 'stream' && isOn(list.get('server')) ? 'addr' : undefined;
+  if (address === undefined || list.get(`${address}.type`) !== 'unix') return value;
+  const path = list.get(`${address}.path`);
+  const replaced = path === undefined ? undefined : replace({ kind: 'socket', user: 'netdev', path });
+  return replaced === undefined ? value : list.set(`${address}.path`, replaced.path).toString();
+}
+
+/** The spellings of QEMU's booleans. */
 function isOn(value: string | undefined): boolean {
-  return value === 'on' || value === 'yes' || value === 'true';
+  return value === 'on' || value === 'yes' || value === 'true' || value === 'y';
 }

@@ -1,14 +1,16 @@
-/** Whether somebody listens on the sockets that a command line wants to create. */
-import { connect } from 'node:net';
+/** What is at the paths of the sockets that a command line wants to create. */
 import path from 'node:path';
-import { MapramError } from '../errors.js';
+import { errorReason, MapramError } from '../errors.js';
+import { type SocketPlace, socketPlace } from '../io/listening.js';
 import type { CommandLineOption } from './command-line.js';
 import { endpointsOf } from './endpoints.js';
 
 /**
- * Refuses a command line whose sockets are in use, or that has one twice: QEMU would take the paths over without a word.
+ * Refuses a command line whose sockets are in use, would replace something that is not a socket, or are there twice: QEMU removes
+ * whatever is at the path of a socket before it listens there.
  *
- * @throws MapramError `BUSY`
+ * @throws MapramError `BUSY` where another process listens, `EXISTS` where there is something else, `USAGE` for one that is given
+ * twice, `IO` for a path that cannot be looked at
  */
 export async function assertSocketsFree(
   options: readonly CommandLineOption[],
@@ -27,26 +29,31 @@ export async function assertSocketsFree(
     }
     sockets.set(socket, endpoint.user);
   }
-  await Promise.all(
-    [...sockets].map(async ([socket, user]) => {
-      if (!(await isListening(socket))) return;
-      throw new MapramError(
-        'BUSY',
-        `starting QEMU: somebody listens on its ${user} socket ${socket} already; end that VM, or choose another socket`,
-        { path: socket },
-      );
-    }),
-  );
+  await Promise.all([...sockets].map(([socket, user]) => assertSocketFree(socket, user)));
 }
 
-function isListening(socket: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const connection = connect(socket);
-    const settle = (listening: boolean) => {
-      connection.destroy();
-      resolve(listening);
-    };
-    connection.once('connect', () => settle(true));
-    connection.once('error', (error: NodeJS.ErrnoException) => settle(error.code === 'EAGAIN'));
-  });
+async function assertSocketFree(socket: string, user: string): Promise<void> {
+  let place: SocketPlace;
+  try {
+    place = await socketPlace(socket);
+  } catch (error) {
+    throw new MapramError('IO', `starting QEMU: its ${user} socket ${socket}: ${errorReason(error)}`, {
+      path: socket,
+      cause: error,
+    });
+  }
+  if (place === 'in use') {
+    throw new MapramError(
+      'BUSY',
+      `starting QEMU: another process listens on its ${user} socket ${socket} already; end that VM, or choose another socket`,
+      { path: socket },
+    );
+  }
+  if (place === 'not a socket') {
+    throw new MapramError(
+      'EXISTS',
+      `starting QEMU: its ${user} socket would replace ${socket}, which is not a socket; remove it, or choose another socket`,
+      { path: socket },
+    );
+  }
 }

@@ -7,10 +7,12 @@ import {
   mkdirSync,
   mkdtempSync,
   openSync,
+  readFileSync,
   rmSync,
   statSync,
   truncateSync,
   utimesSync,
+  writeFileSync,
   writeSync,
 } from 'node:fs';
 import { createServer } from 'node:net';
@@ -301,11 +303,28 @@ describe('resume', needs({ qemu: '10.0', guest: 'tiny' }), () => {
     try {
       await assert.rejects(
         resume({ file: guest.file, command: commandIn(guest.vm, sockets) }),
-        failsWith('BUSY', /somebody listens on .*qmp\.sock already/),
+        failsWith('BUSY', /another process listens on .*qmp\.sock already/),
       );
     } finally {
       server.close();
     }
+  });
+
+  test('refuses to put its monitor where there is a file, the saved VM itself included (F7)', async () => {
+    const thesis = path.join(newFolder(), 'thesis.txt');
+    writeFileSync(thesis, 'thesis');
+    const before = statSync(guest.file);
+    const command = commandIn(guest.vm, newFolder());
+    for (const qmp of [thesis, guest.file]) {
+      await assert.rejects(
+        resume({ file: guest.file, command, qmp }),
+        failsWith('EXISTS', /its qmp socket would replace .*, which is not a socket/),
+      );
+    }
+    assert.equal(readFileSync(thesis, 'utf8'), 'thesis');
+    const { ino, size } = statSync(guest.file);
+    assert.deepEqual({ ino, size }, { ino: before.ino, size: before.size });
+    assert.deepEqual(processesWith(guest.file), []);
   });
 
   test('refuses a file whose save did not finish, and one that was cut short', async () => {
