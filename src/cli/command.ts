@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import type { ProgressEvent } from '../progress.js';
 import type { Log } from './log.js';
+import type { Verbatim } from './verbatim.js';
 
 /**
  * One command of the command line. A file in `commands/` exports one of these and `registry.ts` lists it; parsing,
@@ -45,12 +46,15 @@ export interface CommandContext {
   ready(fields: object, line: string): void;
 }
 
+/** Strings may quote anything: what would steer a terminal is spelled out when they are printed. */
+export type ResultText = string | Verbatim | readonly (string | Verbatim)[];
+
 /** What a command leaves behind. */
 export interface CommandResult {
   /** Members of the last JSON line, beside `result`. May hold bigint (written as integers) and bytes (written as hex). */
   readonly fields: object;
-  /** What is printed without `--json`. */
-  readonly text: string;
+  /** What is printed without `--json`; of several parts with an empty line between them. */
+  readonly text: ResultText;
   /** What to say on stderr when the command did its work and the answer is a bad one (`verify` found damage): exit code 1. */
   readonly failed?: string;
 }

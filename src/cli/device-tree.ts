@@ -1,11 +1,12 @@
 import { formatBytes, formatUndecoded, formatValue } from '../inside/format-value.js';
 import type { InspectedDevice } from '../snapshot/inspect.js';
 import type { DecodedField, DecodedStruct, DecodedValue } from '../stream/device-decoder.js';
+import { visibleLine } from '../visible.js';
 
 /** A device with its fields, one a line, structs and subsections indented below their name. */
 export function deviceTree(device: InspectedDevice): string {
   const { idstr, instanceId, version, length, position, state, data } = device;
-  const head = `${idstr}  instance ${instanceId}, version ${version}, ${length} bytes`;
+  const head = line(0, `${idstr}  instance ${instanceId}, version ${version}, ${length} bytes`);
   if (state === undefined) {
     const place = `section at ${position} of the stream`;
     return `${head}\n${line(1, `(the file does not describe it; ${place}) ${formatBytes(data ?? new Uint8Array())}`)}`;
@@ -46,5 +47,5 @@ function isStruct(value: DecodedValue): value is DecodedStruct {
 }
 
 function line(depth: number, text: string): string {
-  return `${'  '.repeat(depth)}${text}`;
+  return `${'  '.repeat(depth)}${visibleLine(text)}`;
 }

@@ -1,3 +1,5 @@
+import { visibleLine } from '../visible.js';
+
 /** `mm:ss` or `h:mm:ss`, rounded up so that the last second is not 0:00. */
 export function formatRemaining(ms: number): string {
   const seconds = Math.max(0, Math.ceil(ms / 1000));
@@ -21,35 +23,24 @@ export function plural(count: number, noun: string): string {
 }
 
 /**
- * Columns of text, two blanks apart, without trailing blanks.
+ * Columns of text, two blanks apart, without trailing blanks. A cell stays on its line, whatever is in it.
  *
  * @param align one character a column: `<` left (the default), `>` right
  */
 export function table(rows: readonly (readonly string[])[], align = ''): string {
+  const lines = rows.map((row) => row.map(visibleLine));
   const widths: number[] = [];
-  for (const row of rows) {
+  for (const row of lines) {
     row.forEach((cell, column) => {
       widths[column] = Math.max(widths[column] ?? 0, cell.length);
     });
   }
   const pad = (cell: string, column: number) =>
     align[column] === '>' ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0);
-  return rows.map((row) => row.map(pad).join('  ').trimEnd()).join('\n');
+  return lines.map((row) => row.map(pad).join('  ').trimEnd()).join('\n');
 }
 
 /** `name: value` lines with the values in one column. */
 export function properties(pairs: readonly (readonly [name: string, value: string])[]): string {
   return table(pairs.map(([name, value]) => [`${name}:`, value]));
-}
-
-/**
- * Text in which control characters are spelled out (`\x1b`), all but line breaks: names from a file must not steer a
- * terminal.
- */
-export function visible(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
-  return text.replace(/[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g, (character) => {
-    const code = character.charCodeAt(0).toString(16);
-    return code.length > 2 ? `\\u${code}` : `\\x${code.padStart(2, '0')}`;
-  });
 }

@@ -1,9 +1,11 @@
+import { visibleJson } from '../visible.js';
+
 /**
  * One line of JSON. Beyond what JSON.stringify takes: bigint becomes an integer with all its digits (as QEMU writes
- * 64-bit values), and bytes become lower-case hex.
+ * 64-bit values), and bytes become lower-case hex. Characters that steer a terminal are escapes.
  */
 export function toJsonLine(value: unknown): string {
-  return serialize(value) ?? 'null';
+  return visibleJson(serialize(value) ?? 'null');
 }
 
 function serialize(value: unknown): string | undefined {

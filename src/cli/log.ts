@@ -1,4 +1,5 @@
 /** The structured log of a command: one record a line on standard error, for journals and collectors. */
+import { visibleLine } from '../visible.js';
 import { toJsonLine } from './json.js';
 
 export const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const;
@@ -24,7 +25,14 @@ export function createLog({ command, format, level: least, write }: LogOptions):
     write(
       format === 'json'
         ? toJsonLine({ time, level, command, pid: process.pid, message, ...fields })
-        : `${[time, level.toUpperCase().padEnd(5), `${command}: ${message}`, ...Object.entries(fields).map(word)].join(' ')}`,
+        : visibleLine(
+            [
+              time,
+              level.toUpperCase().padEnd(5),
+              `${command}: ${message}`,
+              ...Object.entries(fields).map(word),
+            ].join(' '),
+          ),
     );
   };
 }

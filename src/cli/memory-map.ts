@@ -2,7 +2,8 @@ import { KIND_LOOKS } from '../inside/kind-looks.js';
 import type { MemoryPicture, PictureRegion } from '../inside/memory-picture.js';
 import { PAGE_KINDS, type PageKind } from '../inside/page-kind.js';
 import { formatSize } from '../size.js';
-import { visible } from './format.js';
+import { visibleLine } from '../visible.js';
+import { Verbatim } from './verbatim.js';
 
 const CELLS_A_ROW = 64;
 /** Rows that all regions together have at most, roughly. */
@@ -17,18 +18,19 @@ export interface MapOptions {
  * The picture as lines of characters, a region below the other, each line beginning with its address. Characters are in
  * upper case where at least half of what they stand for is of any kind but zero.
  */
-export function memoryMap(picture: MemoryPicture, { colour }: MapOptions): string {
+export function memoryMap(picture: MemoryPicture, { colour }: MapOptions): Verbatim {
   const step = stepOf(picture);
   const legend = PAGE_KINDS.map((kind) => {
     const { glyph, says } = KIND_LOOKS[kind];
     const size = formatSize(picture.bytesByKind[kind]);
     return `${paint(glyph, kind, colour)} ${says} ${size}`;
   });
-  return [
+  const lines = [
     ...picture.regions.flatMap((region) => regionLines(region, step, picture.cellBytes, colour)),
     `${legend.join('   ')}`,
     `A character is ${formatSize(step * picture.cellBytes)}; a capital where at least half of it is not zero.`,
-  ].join('\n');
+  ];
+  return new Verbatim(lines.join('\n'));
 }
 
 /** Whether a stream should get colours: NO_COLOR and FORCE_COLOR say so, else being a terminal does. */
@@ -71,7 +73,7 @@ function regionLines(
 ): string[] {
   const place =
     start === undefined ? 'guest address not known, offsets in the block' : `guest address ${hex(start)}`;
-  const lines = [`${visible(idstr)}, ${formatSize(length)}, ${place}`];
+  const lines = [`${visibleLine(idstr)}, ${formatSize(length)}, ${place}`];
   const perRow = CELLS_A_ROW * step;
   for (let row = 0; row < cells.length; row += perRow) {
     const address = (start ?? blockOffset) + row * cellBytes;

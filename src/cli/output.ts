@@ -1,8 +1,11 @@
 import type { MapramErrorCode } from '../errors.js';
 import type { ProgressEvent } from '../progress.js';
+import { visible, visibleLine } from '../visible.js';
+import type { ResultText } from './command.js';
 import { toJsonLine } from './json.js';
 import { type Log, scalarsOf } from './log.js';
 import type { ProgressBar } from './progress-bar.js';
+import { Verbatim } from './verbatim.js';
 
 const JSON_PROGRESS_MS = 100;
 
@@ -16,7 +19,7 @@ export interface Failure {
 }
 
 /**
- * Everything a command writes. Failures and warnings always go to stderr, each as one line that begins with `mapram: `, or
+ * Everything a command writes. Text may quote files and QEMUs: whatever would steer a terminal is spelled out here, in one place. Failures and warnings always go to stderr, each as one line that begins with `mapram: `, or
  * as records of the structured log where that was asked for.
  *
  * With `--json` stdout carries one object a line, told apart by its first key, whose value is the command's name:
@@ -54,14 +57,14 @@ export class Output {
   warn(message: string): void {
     this.#bar?.clear();
     if (this.#log) this.#log('warn', oneLine(message));
-    else process.stderr.write(`mapram: warning: ${oneLine(message)}\n`);
+    else complain(`warning: ${message}`);
     if (this.#json) this.#line({ warning: this.command, message: oneLine(message) });
   }
 
   print(line: string): void {
     if (this.#json) return;
     this.#bar?.clear();
-    process.stdout.write(`${line}\n`);
+    process.stdout.write(`${visible(line)}\n`);
   }
 
   ready(fields: object, line: string): void {
@@ -69,29 +72,38 @@ export class Output {
     else this.print(line);
   }
 
-  result(fields: object, text: string): void {
+  result(fields: object, text: ResultText): void {
     this.#bar?.clear();
     if (this.#json) this.#line({ result: this.command, ...fields });
-    else if (text !== '') process.stdout.write(`${text}\n`);
+    else if (text !== '') process.stdout.write(`${shown(text)}\n`);
   }
 
   /** Why the exit code is 1 although there is a result. */
   verdict(message: string): void {
     if (this.#log) this.#log('error', message);
-    else process.stderr.write(`mapram: ${message}\n`);
+    else complain(message);
   }
 
   failure(failure: Failure): void {
     this.#bar?.clear();
     const { message, ...details } = failure;
     if (this.#log) this.#log('error', message, details);
-    else process.stderr.write(`mapram: ${message}\n`);
+    else complain(message);
     if (this.#json) this.#line({ result: this.command, error: failure });
   }
 
   #line(value: object): void {
     process.stdout.write(`${toJsonLine(value)}\n`);
   }
+}
+
+function complain(message: string): void {
+  process.stderr.write(`mapram: ${visibleLine(oneLine(message))}\n`);
+}
+
+function shown(text: ResultText): string {
+  const parts = text instanceof Verbatim || typeof text === 'string' ? [text] : text;
+  return parts.map((part) => (part instanceof Verbatim ? part.text : visible(part))).join('\n\n');
 }
 
 /** A bar where somebody can see it. Its libraries take as long to load as all else, so nobody else waits for them. */

@@ -2,6 +2,7 @@ import { finished } from 'node:stream/promises';
 import { Command, CommanderError, Option } from 'commander';
 import { errorReason, isError, MapramError } from '../errors.js';
 import { packageVersion } from '../package-version.js';
+import { visible } from '../visible.js';
 import { Cancellation } from './cancellation.js';
 import type { CommandDescription, Options } from './command.js';
 import { createLog, LOG_FORMATS, LOG_LEVELS, type Log, scalarsOf } from './log.js';
@@ -120,7 +121,9 @@ async function runCommand(description: CommandDescription, command: Command): Pr
     const cause = cancellation.signal.aborted ? cancellation.signal.reason : error;
     const failure = describeFailure(description.name, cause);
     output.failure(failure);
-    if (process.env.MAPRAM_DEBUG && isError(error)) process.stderr.write(`${error.stack}\n`);
+    if (process.env.MAPRAM_DEBUG && isError(error))
+      process.stderr.write(`${visible(error.stack ?? error.message)}
+`);
     return failure.code === 'USAGE' ? EXIT.usage : EXIT.failed;
   }
 }

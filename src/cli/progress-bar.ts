@@ -1,6 +1,7 @@
 import type { createLogUpdate } from 'log-update';
 import type { ProgressEvent } from '../progress.js';
 import { formatSize } from '../size.js';
+import { visibleLine } from '../visible.js';
 import { formatRemaining } from './format.js';
 
 const REDRAW_MS = 100;
@@ -40,7 +41,7 @@ export class ProgressBar {
     if (event.phase === this.#phase && !finished && now - this.#drawnAt < REDRAW_MS) return;
     this.#phase = event.phase;
     this.#drawnAt = now;
-    this.#update(progressLine(event, this.#unicode));
+    this.#update(visibleLine(progressLine(event, this.#unicode)));
   }
 
   /** Takes the line away, so that other text can be written; the next event draws it again. */

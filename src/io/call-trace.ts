@@ -4,6 +4,7 @@
  */
 import { writeSync } from 'node:fs';
 import { threadId } from 'node:worker_threads';
+import { visibleJson, visibleLine } from '../visible.js';
 
 /** What a call is about: a descriptor and a place in its file, or names. */
 export interface CallTarget {
@@ -31,7 +32,7 @@ export function traceCall(call: string, length: number, { fd, position, path }: 
     ...(length > 0 ? [`${length} bytes`] : []),
     ...(position === undefined || position === null ? [] : [`at ${position}`]),
   ];
-  writeSync(2, `${words.join(' ')}\n`);
+  writeSync(2, `${visibleLine(words.join(' '))}\n`);
 }
 
 /** The same for a call with its C arguments, of which buffers are told by their size. */
@@ -42,7 +43,7 @@ export function traceNativeCall(
   const shown = args.map((argument) => {
     if (ArrayBuffer.isView(argument)) return `[${argument.byteLength} bytes]`;
     if (typeof argument === 'bigint') return `0x${argument.toString(16)}`;
-    return JSON.stringify(argument);
+    return visibleJson(JSON.stringify(argument));
   });
   writeSync(2, `mapram:syscalls thread ${threadId} ${call}(${shown.join(', ')})\n`);
 }

@@ -1,4 +1,5 @@
 /** A QEMU command line as a list of options, each with its argument. */
+import { isVisibleLine } from '../visible.js';
 
 export interface CommandLineOption {
   /** Without dashes; empty for a bare word, which QEMU takes for a disk image. */
@@ -84,9 +85,23 @@ export function formatCommandLine(options: readonly CommandLineOption[]): string
   ]);
 }
 
-/** One line that a shell reads as these words. */
+/**
+ * One line that a shell reads as these words. Words with characters that would steer a terminal are quoted as `$'…'`, with their
+ * bytes in octal, as POSIX.1-2024, bash, zsh and ksh read it.
+ */
 export function quoteForShell(words: readonly string[]): string {
   return words
-    .map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`))
+    .map((word) => {
+      if (/^[\w@%+=:,./-]+$/.test(word)) return word;
+      return isVisibleLine(word)
+        ? `'${word.replaceAll("'", "'\\''")}'`
+        : `$'${[...word].map(escaped).join('')}'`;
+    })
     .join(' ');
+}
+
+function escaped(character: string): string {
+  if (character === "'" || character === '\\') return `\\${character}`;
+  if (isVisibleLine(character)) return character;
+  return Array.from(Buffer.from(character), (byte) => `\\${byte.toString(8).padStart(3, '0')}`).join('');
 }

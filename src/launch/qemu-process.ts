@@ -5,6 +5,7 @@ import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { errorReason } from '../errors.js';
 import { closeFile, openFile } from '../io/open-file.js';
+import { visible } from '../visible.js';
 import { type CommandLineOption, formatCommandLine } from './command-line.js';
 import { OWN_MONITOR_FD, ownMonitor } from './own-monitor.js';
 
@@ -45,7 +46,7 @@ export class QemuProcess implements AsyncDisposable {
     this.#errorLog = errorLog;
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.#stderr = (this.#stderr + text).slice(-KEPT_STDERR);
-      if (this.#forwarding) process.stderr.write(text);
+      if (this.#forwarding) process.stderr.write(visible(text));
     });
     child.stderr?.on('error', () => {});
     this.exited = new Promise((resolve) => {
@@ -95,9 +96,9 @@ export class QemuProcess implements AsyncDisposable {
     return text.trim().replaceAll(/\s*\n\s*/g, '; ');
   }
 
-  /** From now on what QEMU writes to its standard error output is passed on. */
+  /** From now on what QEMU writes to its standard error output is passed on, with all that would steer a terminal spelled out. */
   forwardErrors(): void {
-    if (this.#stderr !== '') process.stderr.write(this.#stderr);
+    if (this.#stderr !== '') process.stderr.write(visible(this.#stderr));
     this.#forwarding = true;
   }
 

@@ -22,7 +22,7 @@ const LEVELS: readonly (readonly string[])[] = [
   ['mapped-ram'],
   ['io', 'options', 'stream'],
   ['progress-meter'],
-  ['size', 'progress', 'errors', 'package-version'],
+  ['size', 'progress', 'errors', 'package-version', 'visible'],
 ];
 
 /** Rooms of one level that know each other, in this direction. */

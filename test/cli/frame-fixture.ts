@@ -7,6 +7,7 @@ import {
   parseVmAddress,
 } from '../../src/cli/arguments.js';
 import type { CommandDescription } from '../../src/cli/command.js';
+import { table } from '../../src/cli/format.js';
 import { runProgram } from '../../src/cli/program.js';
 import { MapramError } from '../../src/errors.js';
 
@@ -32,6 +33,28 @@ const echo: CommandDescription = {
     context.progress({ phase: 'ram', bytes: 2, totalBytes: 2, pages: 1, rate: 12 });
     context.warn('first line\nsecond line');
     return { fields: { vm, size, directIo, channels, big: 2n ** 64n - 1n }, text: 'done' };
+  },
+};
+
+/** Everything that a command can put out, with text that would take over a terminal. */
+const quote: CommandDescription = {
+  name: 'quote',
+  summary: 'quotes hostile text wherever it can',
+  declare(command) {
+    command.argument('<how>').addOption(directIoOption());
+  },
+  async run([how], _options, context) {
+    const text = '\x1b[2K\x1b[1A\rforged \x9b8m \u202ederob\u2066 \u{e0041}';
+    context.print(text);
+    context.warn(text);
+    context.log('info', text, { field: text });
+    context.progress({ phase: text, bytes: 1, totalBytes: 1, pages: 0, rate: 0 });
+    if (how === 'error') throw new MapramError('QMP', `QEMU says ${text}`, { path: text });
+    const cells = table([
+      ['name', 'value'],
+      [`${text}\nsound: yes`, 'x'],
+    ]);
+    return { fields: { text }, text: [text, cells], failed: `damaged: ${text}` };
   },
 };
 
@@ -84,4 +107,4 @@ const flood: CommandDescription = {
   },
 };
 
-process.exit(await runProgram([echo, fail, wait, talk, flood], process.argv.slice(2)));
+process.exit(await runProgram([echo, quote, fail, wait, talk, flood], process.argv.slice(2)));

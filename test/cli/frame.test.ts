@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import { test } from 'node:test';
+import { isVisibleLine } from '../../src/visible.js';
 import { type RunOptions, runCli } from './run-cli.js';
 
 const main = path.join(import.meta.dirname, 'frame-fixture.js');
@@ -160,4 +161,23 @@ test('a reader of stdout that goes away does not make the command fail', async (
   const { code, stdout, stderr } = await run(['talk'], { onStdout: (child) => child.stdout?.destroy() });
   assert.deepEqual([code, stderr], [0, '']);
   assert.ok(!stdout.includes('line 299'));
+});
+
+test('nothing that a file or a QEMU says steers the terminal, whatever form it is put out in (F8)', async () => {
+  for (const how of ['result', 'error']) {
+    for (const options of [[], ['--json'], ['--log', 'text', '--log-level', 'debug'], ['--log', 'json']]) {
+      const { stdout, stderr } = await run(['quote', how, ...options]);
+      for (const line of `${stdout}${stderr}`.split('\n'))
+        assert.ok(isVisibleLine(line), JSON.stringify(line));
+      assert.match(stderr, /forged/);
+    }
+  }
+  const { stdout, stderr } = await run(['quote', 'result']);
+  const shown = '\\x1b[2K\\x1b[1A\\x0dforged \\x9b8m \\u202ederob\\u2066 \\u{e0041}';
+  assert.equal(
+    stdout,
+    `${shown}\n${shown}\n\n${'name'.padEnd(shown.length + 14)}  value\n${shown}\\x0asound: yes  x\n`,
+  );
+  const onOneLine = shown.replace('\\x0d', ' ');
+  assert.equal(stderr, `mapram: warning: ${onOneLine}\nmapram: damaged: ${onOneLine}\n`);
 });

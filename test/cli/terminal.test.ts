@@ -37,3 +37,11 @@ test('a dumb terminal and --json get no bar', needsScript, () => {
   assert.doesNotMatch(onTerminal('echo vm', { TERM: 'dumb' }), /50 %/);
   assert.doesNotMatch(onTerminal('echo vm --json', {}), /50 %/);
 });
+
+test('on a terminal no escape sequence comes from a phase, a message or a result (F8)', needsScript, () => {
+  const shown = onTerminal('quote result', {});
+  assert.match(shown, /\\x1b\[2K\\x1b\[1A\\x0dforged \\x9b8m/);
+  for (const sequence of ['\x1b[2K\x1b[1Aforged', '\x9b', '\u202e', '\u2066', '\u{e0041}']) {
+    assert.ok(!shown.includes(sequence), JSON.stringify(sequence));
+  }
+});

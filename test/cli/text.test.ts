@@ -5,9 +5,17 @@ import { parseVmAddress } from '../../src/cli/arguments.js';
 import { formatDuration, formatRemaining, plural, table } from '../../src/cli/format.js';
 import { toJsonLine } from '../../src/cli/json.js';
 import { progressLine } from '../../src/cli/progress-bar.js';
+import { isVisibleLine } from '../../src/visible.js';
 
 test('toJsonLine agrees with JSON.stringify wherever that can do it', () => {
-  fc.assert(fc.property(fc.jsonValue(), (value) => assert.equal(toJsonLine(value), JSON.stringify(value))));
+  fc.assert(
+    fc.property(fc.jsonValue({ stringUnit: 'binary' }), (value) => {
+      const line = toJsonLine(value);
+      assert.deepEqual(JSON.parse(line), JSON.parse(JSON.stringify(value)));
+      if (isVisibleLine(JSON.stringify(value))) assert.equal(line, JSON.stringify(value));
+      assert.ok(isVisibleLine(line), line);
+    }),
+  );
   assert.equal(toJsonLine({ a: undefined, b: [undefined] }), '{"b":[null]}');
 });
 

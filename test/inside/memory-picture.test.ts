@@ -73,15 +73,15 @@ test('a picture has a cell for each page, and says how well kinds compress', asy
   assert.ok((picture.compressibility.text ?? 1) < 0.1);
   const coarse = await pictureOf(saved, { maxCells: 8 });
   assert.deepEqual([coarse.cellBytes, coarse.regions[0]?.cells.length], [8 * 4096, 8]);
-  const lines = memoryMap(picture, { colour: false }).split('\n');
+  const lines = memoryMap(picture, { colour: false }).text.split('\n');
   assert.equal(lines[0], 'pc.ram, 256 KiB, guest address 0x0');
   assert.equal(lines[1], `           0 TX···D···S${'·'.repeat(54)}`);
 });
 
 test('the map of a plain stream needs no colour', async () => {
   const picture = await pictureOf(await openGolden('pc-10.0-stream'));
-  const map = memoryMap(picture, { colour: false });
+  const { text: map } = memoryMap(picture, { colour: false });
   assert.ok(!map.includes('\x1b'));
   assert.match(map, /^pc\.ram, 2 MiB, guest address 0x0$/m);
-  assert.ok(memoryMap(picture, { colour: true }).includes('\x1b[48;2;'));
+  assert.ok(memoryMap(picture, { colour: true }).text.includes('\x1b[48;2;'));
 });

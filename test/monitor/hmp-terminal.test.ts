@@ -12,6 +12,7 @@ import { StreamChannel } from '../../src/monitor/client-channel.js';
 import { LineEditor } from '../../src/monitor/hmp/line-editor.js';
 import { Monitor } from '../../src/monitor/monitor.js';
 import { qemuProfile } from '../../src/options/qemu-profile.js';
+import { isVisibleLine } from '../../src/visible.js';
 import { render } from './terminal.js';
 import { readTranscript } from './transcript.js';
 
@@ -84,6 +85,18 @@ test('on a pipe there is output alone', async (t) => {
     "Error: Parameter 'direct-io' expects 'on' or 'off'\nVM status: paused (prelaunch)\n",
   );
   assert.equal(monitor.options.parameters['direct-io'], true);
+});
+
+test('an answer that quotes escape sequences does not hand them on (F8)', async (t) => {
+  const monitor = await startMonitor(t);
+  const input = new PassThrough();
+  const output = new PassThrough();
+  input.end('\x1b[2J\x9bm\n');
+  await monitor.serveHmp(new StreamChannel(input, output), { terminal: false });
+  output.end();
+  const shown = (await output.toArray()).join('');
+  assert.match(shown, /unknown command: '\\x1b\[2J/);
+  assert.ok(isVisibleLine(shown.trimEnd()), shown);
 });
 
 function edit(...inputs: string[]): { shown: string; lines: string[] } {

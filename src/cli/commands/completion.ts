@@ -2,6 +2,7 @@ import { Argument } from 'commander';
 import type { CommandDescription } from '../command.js';
 import { commandTree } from '../command-tree.js';
 import { completionScript, SHELLS, type Shell } from '../completion.js';
+import { Verbatim } from '../verbatim.js';
 
 export const completion: CommandDescription = {
   name: 'completion',
@@ -18,6 +19,6 @@ Examples:
   },
   async run([shell], _options, { program }) {
     const script = completionScript(shell as Shell, commandTree(program));
-    return { fields: { shell, script }, text: script.trimEnd() };
+    return { fields: { shell, script }, text: new Verbatim(script.trimEnd()) };
   },
 };

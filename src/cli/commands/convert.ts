@@ -6,9 +6,9 @@ import { convertToMappedRam } from '../../snapshot/convert-mapped-ram.js';
 import { convertToRaw } from '../../snapshot/convert-raw.js';
 import { convertToStream } from '../../snapshot/convert-stream.js';
 import type { ConvertedFile, ConvertTarget } from '../../snapshot/convert-target.js';
+import { visibleLine } from '../../visible.js';
 import { parseOffset } from '../arguments.js';
 import type { CommandDescription } from '../command.js';
-import { visible } from '../format.js';
 
 /** Every form that `--to` takes. */
 const TARGETS: readonly ConvertTarget[] = [convertToMappedRam, convertToStream, convertToRaw, convertToElf];
@@ -51,10 +51,10 @@ Examples:
       signal,
       onProgress: progress,
     });
-    for (const problem of saved.problems) warn(visible(`converting ${saved.path}: ${problem}`));
+    for (const problem of saved.problems) warn(`converting ${saved.path}: ${problem}`);
     return {
       fields: { input: saved.path, output: String(output), to, files, notes },
-      text: visible([...files.map(describeFile), ...notes].join('\n')),
+      text: [...files.map(describeFile), ...notes].map(visibleLine).join('\n'),
     };
   },
 };

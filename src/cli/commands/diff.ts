@@ -7,9 +7,10 @@ import { openSavedVm } from '../../inside/open-saved-vm.js';
 import type { SavedVm } from '../../inside/saved-vm.js';
 import { formatSize } from '../../size.js';
 import { writeComparisonReport } from '../../snapshot/report.js';
+import { visibleLine } from '../../visible.js';
 import { parseOffset } from '../arguments.js';
 import type { CommandDescription } from '../command.js';
-import { plural, properties, table, visible } from '../format.js';
+import { plural, properties, table } from '../format.js';
 
 /** Ranges and fields printed for one block or device; `--json` has them all. */
 const MAX_SHOWN = 20;
@@ -64,10 +65,8 @@ Examples:
         ...{ before: before.path, after: after.path, ...comparison, problems },
         ...(options.html === undefined ? {} : { html: String(options.html) }),
       },
-      text: visible(describe(comparison, before, after, problems, options.all === true)),
-      ...(verdict === undefined
-        ? {}
-        : { failed: visible(`comparing ${before.path} with ${after.path}: ${verdict}`) }),
+      text: describe(comparison, before, after, problems, options.all === true),
+      ...(verdict === undefined ? {} : { failed: `comparing ${before.path} with ${after.path}: ${verdict}` }),
     };
   },
 };
@@ -134,7 +133,7 @@ function describeRanges({ idstr, ranges }: BlockComparison, all: boolean): strin
   const rest = ranges.length - shown.length;
   return [
     '',
-    `${idstr}, ${plural(ranges.length, 'range')}:`,
+    `${visibleLine(idstr)}, ${plural(ranges.length, 'range')}:`,
     ...shown.map((range) => `  ${describeRange(range)}`),
     ...(rest > 0 ? [`  … ${rest} more, --all shows them`] : []),
   ].join('\n');
@@ -150,7 +149,7 @@ function describeRange({ offset, length, guestAddress }: DifferentRange): string
 }
 
 function describeDevice({ idstr, instanceId, status, changes }: DeviceComparison, all: boolean): string {
-  const head = `\n${idstr}  instance ${instanceId}`;
+  const head = `\n${visibleLine(idstr)}  instance ${instanceId}`;
   if (status === 'only-before') return `${head}: only in the first`;
   if (status === 'only-after') return `${head}: only in the second`;
   const shown = all ? changes : changes.slice(0, MAX_SHOWN);
@@ -165,5 +164,5 @@ function describeDevice({ idstr, instanceId, status, changes }: DeviceComparison
 function describeChange({ path, type, before, after }: FieldChange): string {
   const show = (value: LeafValue | undefined) =>
     value === undefined ? '(absent)' : formatValue(value, type);
-  return `${path}: ${show(before)} → ${show(after)}`;
+  return visibleLine(`${path}: ${show(before)} → ${show(after)}`);
 }

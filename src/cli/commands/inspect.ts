@@ -15,7 +15,7 @@ import { writeInspectionReport } from '../../snapshot/report.js';
 import { parseOffset } from '../arguments.js';
 import type { CommandDescription } from '../command.js';
 import { deviceTree } from '../device-tree.js';
-import { plural, properties, table, visible } from '../format.js';
+import { plural, properties, table } from '../format.js';
 import { mapFields, memoryMap, wantsColour } from '../memory-map.js';
 
 export const inspect: CommandDescription = {
@@ -60,9 +60,9 @@ Examples:
       });
     }
     const text = [
-      ...(device === undefined ? [visible(describe(inspection))] : []),
+      ...(device === undefined ? [describe(inspection)] : []),
       ...(picture ? [memoryMap(picture, { colour: wantsColour(process.stdout, process.env) })] : []),
-      ...(withState ? shown.map((one) => visible(deviceTree(one))) : []),
+      ...(withState ? shown.map((one) => deviceTree(one)) : []),
     ];
     return {
       fields: {
@@ -71,10 +71,10 @@ Examples:
         ...(picture ? { map: mapFields(picture) } : {}),
         ...(html === undefined ? {} : { html: String(html) }),
       },
-      text: text.join('\n\n'),
+      text,
       ...(inspection.problems.length === 0
         ? {}
-        : { failed: visible(`inspecting ${inspection.file}: ${inspection.problems.join('; ')}`) }),
+        : { failed: `inspecting ${inspection.file}: ${inspection.problems.join('; ')}` }),
     };
   },
 };

@@ -1,4 +1,5 @@
 import { isMigrationRunning } from '../../options/migration-status.js';
+import { visible } from '../../visible.js';
 import type { ClientChannel } from '../client-channel.js';
 import type { Monitor, MonitorEvent } from '../monitor.js';
 import type { HumanMonitor } from './human-monitor.js';
@@ -11,6 +12,11 @@ const MAX_LINE = 4095;
 const MAX_UNSENT_BYTES = 1 << 20;
 /** How often a command that waits looks whether its migration has ended, in ms. */
 const POLL_MS = 50;
+
+/** Answers quote names from files and clients. Line breaks are left as they are. */
+function asShown(text: string): string {
+  return text.split('\r\n').map(visible).join('\r\n');
+}
 
 /** One human at the monitor: on a terminal with prompt, echo and editing, or on a pipe with output alone. */
 export class HumanSession {
@@ -92,7 +98,7 @@ export class HumanSession {
     const output = await this.#human.run(line, { waitForMigration: () => this.#waitForMigration() });
     const text = output ?? (await this.#elsewhere(line));
     const shown = this.#terminal ? text : text.replaceAll('\r\n', '\n');
-    if (shown !== '') await this.#print(Buffer.from(shown).toString('latin1'));
+    if (shown !== '') await this.#print(Buffer.from(asShown(shown)).toString('latin1'));
   }
 
   async #elsewhere(line: string): Promise<string> {
