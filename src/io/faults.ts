@@ -90,6 +90,11 @@ export function installFaults(faults: Fault[]): InstalledFaults {
   };
 }
 
+/** What stands for the faults that are planned at present: another value whenever they change, none without any. */
+export function plannedFaults(): object | undefined {
+  return plan;
+}
+
 /**
  * Announces a call of `length` bytes (0 where that means nothing). Returns how many bytes may be moved; throws
  * the planned error, as the system call would.

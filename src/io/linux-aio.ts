@@ -45,7 +45,10 @@ export class IoQueue {
   readonly #underWay: (Request | undefined)[];
   readonly #address: bigint;
 
-  private constructor(context: bigint, depth: number) {
+  private constructor(
+    context: bigint,
+    readonly depth: number,
+  ) {
     this.#context = context;
     // Of an ArrayBuffer, which stays where it is; V8 may move a small Buffer.
     this.#requests = Buffer.from(new ArrayBuffer(depth * IOCB_BYTES));

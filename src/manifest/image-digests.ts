@@ -4,7 +4,6 @@ import { O_DIRECT } from '../io/direct-io-support.js';
 import { releaseFiles, reopenFile } from '../io/open-file.js';
 import type { ImageBlock } from '../mapped-ram/image.js';
 import { regionOfImage } from '../multifd/channel-region.js';
-import type { ChannelThreads } from '../multifd/channel-threads.js';
 import { CHUNK_STATE, DigestTable } from '../multifd/digest-table.js';
 import { FileChannels } from '../multifd/file-channels.js';
 import { findBit } from '../multifd/page-bits.js';
@@ -23,8 +22,6 @@ export interface DigestOptions extends ManifestChecksums {
   /** At most; what is small is read by fewer. */
   channels: number;
   direct: boolean;
-  /** Threads to borrow for it. */
-  threads?: ChannelThreads;
   signal?: AbortSignal;
   onProgress?: (event: ProgressEvent) => void;
   /** How often, in ms; 200 by default. */
@@ -56,12 +53,12 @@ export async function digestMissing(
 ): Promise<void> {
   const missing = blocks.map((block, index) => missingChunks(block, tables[index] as DigestTable));
   if (missing.every(({ length }) => length === 0)) return;
-  const { path, direct, threads, signal, onProgress } = options;
+  const { path, direct, signal, onProgress } = options;
   const totalBytes = missing.reduce(
     (total, ranges, index) => total + presentIn(blocks[index] as ImageBlock, ranges),
     0,
   );
-  const count = channelsWorth(totalBytes, options);
+  const count = Math.min(options.channels, Math.ceil(totalBytes / WORTH_A_CHANNEL) || 1);
   using descriptors = OwnDescriptors.of({ ...options, channels: count });
   await using channels = await FileChannels.open({
     path,
@@ -70,7 +67,6 @@ export async function digestMissing(
     direct,
     ...(descriptors.fds.length > 0 ? { fds: descriptors.fds } : {}),
     regions: blocks.map((block, index) => regionOfImage(block, { digests: tables[index] as DigestTable })),
-    ...(threads ? { threads } : {}),
     ...(signal ? { signal } : {}),
   });
   await transferWithProgress(channels, {
@@ -79,12 +75,6 @@ export async function digestMissing(
     everyMs: options.progressMs,
     onProgress,
   });
-}
-
-/** Where threads wait already no others are started. */
-function channelsWorth(bytes: number, { channels, threads }: DigestOptions): number {
-  const there = threads?.idle || Number.POSITIVE_INFINITY;
-  return Math.min(channels, there, Math.ceil(bytes / WORTH_A_CHANNEL) || 1);
 }
 
 /** In bytes from the start of the block. */

@@ -5,7 +5,6 @@ import { MapramError } from '../errors.js';
 import { truncateFile } from '../io/file-space.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import { writeFully } from '../mapped-ram/positional-write.js';
-import type { ChannelThreads } from '../multifd/channel-threads.js';
 import { CHUNK_STATE, DigestTable } from '../multifd/digest-table.js';
 import { packageVersion } from '../package-version.js';
 import type { ProgressEvent } from '../progress.js';
@@ -31,7 +30,6 @@ export interface SealOptions {
   /** For reading. */
   channels: number;
   direct: boolean;
-  threads?: ChannelThreads;
   signal?: AbortSignal;
   onProgress?: (event: ProgressEvent) => void;
 }
@@ -113,7 +111,7 @@ async function allDigests(
   image: MappedRamImage,
   options: SealOptions & { checksums: ManifestChecksums },
 ): Promise<Map<string, DigestTable>> {
-  const { path, fd, checksums, channels, direct, threads, signal, onProgress } = options;
+  const { path, fd, checksums, channels, direct, signal, onProgress } = options;
   const tables = image.blocks.map(
     ({ idstr, usedLength }) =>
       options.digests?.get(idstr) ?? DigestTable.create({ ...checksums, length: usedLength }),
@@ -124,7 +122,6 @@ async function allDigests(
     ...checksums,
     channels,
     direct,
-    ...(threads ? { threads } : {}),
     ...(signal ? { signal } : {}),
     ...(onProgress ? { onProgress } : {}),
   });

@@ -2,7 +2,6 @@
 import { syncFileData } from '../io/file-sync.js';
 import { descriptorPath } from '../io/open-file.js';
 import { ImageWriter, type ImageWriterBlock } from '../mapped-ram/image-writer.js';
-import type { ChannelThreads } from '../multifd/channel-threads.js';
 import type { DigestAlgorithm } from '../multifd/chunk-hash.js';
 import { digestChunkBytes } from '../multifd/digest-chunk-bytes.js';
 import { DigestTable } from '../multifd/digest-table.js';
@@ -24,8 +23,6 @@ export interface FileOutputOptions {
   sync?: boolean;
   /** Compute digests of the pages while they are written. */
   checksums?: DigestAlgorithm;
-  /** Threads for the channels, started earlier; by default they are started when needed. */
-  threads?: ChannelThreads;
   /** What a channel writes at once, see `FileChannelsOptions.ioSize`. */
   ioSize?: number;
   /** See `FileChannelsOptions.dropBehind`. */
@@ -198,7 +195,7 @@ export class FileOutput implements MigrationOutput {
 
   /** A source that places all of its pages itself needs no channels. */
   async #openChannels(setup: SourceSetup, writer: ImageWriter, signal: AbortSignal): Promise<void> {
-    const { file, parameters, capabilities, checksums, threads, ioSize, dropBehind = false } = this.#options;
+    const { file, parameters, capabilities, checksums, ioSize, dropBehind = false } = this.#options;
     if (checksums) this.#makeDigestTables(checksums);
     this.#places = writer.blocks.map(({ idstr, usedLength, pageSize, pagesOffset, bitmap }, index) => {
       const digests = this.#digests.get(index)?.shape;
@@ -238,7 +235,6 @@ export class FileOutput implements MigrationOutput {
         direct: file.direct,
         regions,
         zeroPageDetection: parameters['zero-page-detection'],
-        ...(threads ? { threads } : {}),
         dropBehind,
         ...(ioSize === undefined ? {} : { ioSize }),
         signal,

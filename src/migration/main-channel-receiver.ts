@@ -8,14 +8,11 @@ import type { PagePlacer } from '../multifd/page-placer.js';
 import type { OpaqueSectionEvent, SectionEvent, StreamEvent } from '../stream/stream-event.js';
 import { StreamParser } from '../stream/stream-parser.js';
 import { encodeSections } from '../stream/stream-writer.js';
-import type { FromReceiver } from './stream-receiver-protocol.js';
+import type { StreamStart, StreamTail } from './stream-receiver-protocol.js';
 
 const CHUNK_BYTES = 1 << 20;
 /** Device state, EOF and vmdescription; the largest seen is under a megabyte. */
 const MAX_TAIL_BYTES = 1 << 30;
-
-export type StreamStart = Extract<FromReceiver, { type: 'start' }>;
-export type StreamTail = Extract<FromReceiver, { type: 'tail' }>;
 
 type PageEvent = Extract<StreamEvent, { type: 'pages' | 'zero-pages' | 'xbzrle-page' | 'compressed-page' }>;
 
@@ -87,7 +84,6 @@ class MainChannelReceiver {
     await this.#placer.finish();
     onProgress?.(this.#placer);
     return {
-      type: 'tail',
       tail: new Uint8Array(Buffer.concat(this.#tail)),
       switchoverStart: this.#switchoverStart,
       started: [...this.#parser.started].map(({ sectionId, idstr, instanceId, versionId }) => ({
@@ -147,7 +143,6 @@ class MainChannelReceiver {
       );
     }
     const { placer, touched } = await place({
-      type: 'start',
       configuration,
       pageSize,
       ramSectionId: this.#ramSectionId,

@@ -21,8 +21,6 @@ export interface StreamOutputSetup {
   /** Of a `ChannelState` with a channel for each connection. */
   state: SharedArrayBuffer;
   connections: number;
-  /** An int64 that counts the packets of all channels. */
-  packets: SharedArrayBuffer;
   zeroPages: ZeroPageWay;
   compression: { method: StreamCompression; level: number };
   uuid: Uint8Array;
@@ -39,5 +37,4 @@ export type StreamOutputRequest =
    */
   | { kind: 'pages'; selected?: Uint8Array[]; claims?: SharedArrayBuffer[] }
   /** Multifd channels only: a SYNC. */
-  | { kind: 'synchronize' }
-  | { kind: 'close' };
+  | { kind: 'synchronize' };

@@ -1,15 +1,15 @@
 /** The thread of one connection of a stream that is made of memory. See stream-output.ts. */
-import { parentPort } from 'node:worker_threads';
+import { MapramError } from '../errors.js';
 import { native } from '../io/native.js';
 import { writeAll } from '../io/sequential-io.js';
 import { PageBitmap } from '../mapped-ram/bitmap.js';
-import type { ChannelReply } from '../multifd/channel-protocol.js';
 import { ChannelState } from '../multifd/channel-state.js';
 import { type MemoryPages, MemorySupply, type SuppliedMemory } from '../multifd/memory-supply.js';
 import { type PayloadEncoder, payloadEncoder } from '../multifd/payload-encoder.js';
 import { SocketChannelSender } from '../multifd/socket-channel-sender.js';
 import { multifdPagesAPacket } from '../stream/multifd-packet.js';
 import { BLOCK_NAME_BYTES, RecordEncoder, ZERO_RECORD_BYTES } from '../stream/page-records.js';
+import type { ThreadService } from '../threads/thread-protocol.js';
 import type { StreamOutputRequest, StreamOutputSetup } from './stream-output-protocol.js';
 
 type PassRequest = Extract<StreamOutputRequest, { kind: 'pages' }>;
@@ -20,7 +20,7 @@ class Connection {
   readonly supply: MemorySupply;
 
   constructor(readonly setup: StreamOutputSetup) {
-    this.state = new ChannelState(setup.state, setup.connections);
+    this.state = new ChannelState(setup.connections, setup.state);
     this.supply = new MemorySupply(setup.blocks);
   }
 
@@ -30,14 +30,14 @@ class Connection {
   }
 
   throwIfStopped(): void {
-    if (this.state.stopped) throw new Error('it was told to stop');
+    if (this.state.stopped) throw new MapramError('CANCELLED', 'it was told to stop');
   }
 
   count(pages: MemoryPages, bytes: number, normalPages: number, duplicatePages: number): void {
     const { connection } = this.setup;
-    this.state.add(connection, 'bytes', bytes);
-    this.state.add(connection, 'normalPages', normalPages);
-    this.state.add(connection, 'duplicatePages', duplicatePages);
+    this.state.count(connection, 'bytes', bytes);
+    this.state.count(connection, 'normalPages', normalPages);
+    this.state.count(connection, 'duplicatePages', duplicatePages);
     if (pages.offsets.length + pages.zeroOffsets.length > 0) this.state.spend(bytes);
   }
 }
@@ -108,20 +108,19 @@ class PacketChannel {
 
   constructor(private readonly connection: Connection) {
     const { setup } = connection;
-    const packets = new BigInt64Array(setup.packets);
     this.#sender = new SocketChannelSender(
       (bytes) => {
         connection.write(bytes);
         this.#written += bytes.length;
       },
       setup.pageSize,
-      () => Atomics.add(packets, 0, 1n),
+      () => connection.state.nextPacketNumber(),
     );
     const { method, level } = setup.compression;
     const channel = setup.connection - 1;
     if (method !== 'none') this.#encoder = payloadEncoder(method, level, `channel ${channel}`);
     this.#sender.introduce(channel, setup.uuid);
-    connection.state.add(setup.connection, 'bytes', this.#takeWritten());
+    connection.state.count(setup.connection, 'bytes', this.#takeWritten());
   }
 
   async pass({ selected, claims }: PassRequest): Promise<void> {
@@ -146,7 +145,7 @@ class PacketChannel {
 
   synchronize(): void {
     this.#sender.synchronize();
-    this.connection.state.add(this.connection.setup.connection, 'bytes', this.#takeWritten());
+    this.connection.state.count(this.connection.setup.connection, 'bytes', this.#takeWritten());
   }
 
   close(): void {
@@ -170,48 +169,32 @@ function dataOf({ block, offsets, data }: MemoryPages, wanted: readonly number[]
   );
 }
 
-let connection: Connection;
-let main: MainChannel | undefined;
-let channel: PacketChannel | undefined;
-
-async function carryOut(request: Exclude<StreamOutputRequest, { kind: 'close' }>): Promise<void> {
-  switch (request.kind) {
-    case 'setup':
-      connection = new Connection(request.setup);
-      if (request.setup.connection === 0) main = new MainChannel(connection);
-      else channel = new PacketChannel(connection);
-      break;
-    case 'write':
-      connection.write(request.bytes);
-      break;
-    case 'pages':
-      main?.pass(request);
-      await channel?.pass(request);
-      break;
-    case 'synchronize':
-      channel?.synchronize();
-      break;
-  }
-}
-
-function reply(message: ChannelReply): void {
-  parentPort?.postMessage(message);
-}
-
-parentPort?.on('message', (request: StreamOutputRequest) => {
-  if (request.kind === 'close') {
-    channel?.close();
-    parentPort?.close();
-    return;
-  }
-  carryOut(request).then(
-    () => reply({ kind: 'done' }),
-    (error: NodeJS.ErrnoException) => {
-      const { message, code } = error;
-      reply({ kind: 'failed', failure: { message, ...(code === undefined ? {} : { errno: code }) } });
+export function open(): ThreadService<StreamOutputRequest> {
+  let connection: Connection | undefined;
+  let main: MainChannel | undefined;
+  let channel: PacketChannel | undefined;
+  return {
+    async carryOut(request) {
+      switch (request.kind) {
+        case 'setup':
+          connection = new Connection(request.setup);
+          if (request.setup.connection === 0) main = new MainChannel(connection);
+          else channel = new PacketChannel(connection);
+          break;
+        case 'write':
+          connection?.write(request.bytes);
+          break;
+        case 'pages':
+          main?.pass(request);
+          await channel?.pass(request);
+          break;
+        case 'synchronize':
+          channel?.synchronize();
+          break;
+      }
     },
-  );
-});
+    close: () => channel?.close(),
+  };
+}
 
 native();
-reply({ kind: 'done' });

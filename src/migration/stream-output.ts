@@ -11,12 +11,13 @@ import { systemErrorText } from '../io/system-error-text.js';
 import { workerScript } from '../io/worker-script.js';
 import { PageBitmap } from '../mapped-ram/bitmap.js';
 import { ChannelState } from '../multifd/channel-state.js';
-import { ChannelFailedError, ChannelThread } from '../multifd/channel-threads.js';
 import type { PageSelection } from '../multifd/file-channels.js';
 import type { SuppliedMemory } from '../multifd/memory-supply.js';
 import { setBits } from '../multifd/page-bits.js';
 import type { StreamCompression } from '../multifd/payload-decoder.js';
 import { StreamWriter } from '../stream/stream-writer.js';
+import { openThread, type WorkerThread } from '../threads/thread-pool.js';
+import { ThreadFailedError } from '../threads/thread-protocol.js';
 import type { MigrationOutput, OutputBlock, OutputCounters } from './migration-output.js';
 import type { SourceDevices, SourceSetup } from './source.js';
 import type { StreamConnections, StreamEndpoint } from './stream-connections.js';
@@ -37,6 +38,8 @@ export interface StreamOutputOptions {
   startFailure?: string;
 }
 
+const WORKER = workerScript('stream-output-worker', import.meta.url);
+
 /** Marks and END records are counted as RAM by QEMU. */
 const MARK_BYTES = 8;
 const NO_UUID = new Uint8Array(16);
@@ -44,7 +47,7 @@ const NO_UUID = new Uint8Array(16);
 export class StreamOutput implements MigrationOutput {
   readonly #options: StreamOutputOptions;
   readonly #state: ChannelState;
-  readonly #threads: ChannelThread<StreamOutputRequest>[] = [];
+  readonly #threads: WorkerThread<StreamOutputRequest>[] = [];
   readonly #maps: MemoryMap[] = [];
   #connections: StreamConnections | undefined;
   #setup: SourceSetup | undefined;
@@ -54,7 +57,7 @@ export class StreamOutput implements MigrationOutput {
 
   constructor(options: StreamOutputOptions) {
     this.#options = options;
-    this.#state = ChannelState.create(options.channels + 1);
+    this.#state = new ChannelState(options.channels + 1);
   }
 
   get name(): string {
@@ -88,10 +91,8 @@ export class StreamOutput implements MigrationOutput {
     const connections = await endpoint.connect(signal);
     this.#connections = connections;
     const blocks = this.#mapMemory(setup);
-    const packets = new SharedArrayBuffer(8);
-    const script = workerScript('stream-output-worker', import.meta.url);
-    for (const _ of connections.fds) this.#threads.push(new ChannelThread(script));
-    await this.#all((_, connection) => ({
+    this.#threads.push(...connections.fds.map(() => openThread<StreamOutputRequest>(WORKER)));
+    await this.#all((connection) => ({
       kind: 'setup',
       setup: {
         connection,
@@ -100,7 +101,6 @@ export class StreamOutput implements MigrationOutput {
         pageSize: setup.pageSize,
         state: this.#state.buffer,
         connections: channels + 1,
-        packets,
         zeroPages,
         compression,
         uuid: NO_UUID,
@@ -145,7 +145,7 @@ export class StreamOutput implements MigrationOutput {
       ...(selected ? { selected } : {}),
       ...(claims ? { claims } : {}),
     };
-    await this.#all((_, connection) => (connection > 0 || mainHasPages ? request : undefined));
+    await this.#all((connection) => (connection > 0 || mainHasPages ? request : undefined));
   }
 
   async writePart(): Promise<void> {
@@ -169,7 +169,7 @@ export class StreamOutput implements MigrationOutput {
     closing.sectionEnd(ramSectionId).ramEos().sectionFooter(ramSectionId).raw(sections).eof();
     if (vmdescription !== undefined) closing.vmdescription(vmdescription);
     await this.#write(closing);
-    await this.#endThreads();
+    await this.#releaseThreads();
     try {
       await this.#connections?.finish();
     } catch (error) {
@@ -201,7 +201,7 @@ export class StreamOutput implements MigrationOutput {
 
   async close(): Promise<void> {
     this.#state.stopped = true;
-    await this.#endThreads();
+    await this.#releaseThreads();
     for (const map of this.#maps.splice(0)) map.close();
     await this.#connections?.close();
     await this.#options.endpoint.dispose();
@@ -216,32 +216,27 @@ export class StreamOutput implements MigrationOutput {
     });
   }
 
-  async #endThreads(): Promise<void> {
-    await Promise.all(this.#threads.splice(0).map((thread) => thread.close()));
+  async #releaseThreads(): Promise<void> {
+    await Promise.all(this.#threads.splice(0).map((thread) => thread.release()));
   }
 
   async #write(stream: StreamWriter): Promise<void> {
     const bytes = stream.drainBytes();
-    await this.#all((_, connection) => (connection === 0 ? { kind: 'write', bytes } : undefined));
+    await this.#all((connection) => (connection === 0 ? { kind: 'write', bytes } : undefined));
     this.#written += bytes.length;
   }
 
   async #synchronize(): Promise<void> {
     if (this.#options.marks === 'none') return;
-    await this.#all((_, connection) => (connection > 0 ? { kind: 'synchronize' } : undefined));
+    await this.#all((connection) => (connection > 0 ? { kind: 'synchronize' } : undefined));
   }
 
   /** Runs a request in each thread that has one; the first failure stops the others and counts. */
-  async #all(
-    requestFor: (
-      thread: ChannelThread<StreamOutputRequest>,
-      connection: number,
-    ) => Exclude<StreamOutputRequest, { kind: 'close' }> | undefined,
-  ): Promise<void> {
+  async #all(requestFor: (connection: number) => StreamOutputRequest | undefined): Promise<void> {
     let failure: MapramError | undefined;
     await Promise.all(
       this.#threads.map(async (thread, connection) => {
-        const request = requestFor(thread, connection);
+        const request = requestFor(connection);
         if (request === undefined) return;
         try {
           await thread.request(request);
@@ -257,7 +252,7 @@ export class StreamOutput implements MigrationOutput {
   /** In QEMU's words where it is the system that refused. */
   #failure(error: unknown): MapramError {
     const { errno: code, message } =
-      error instanceof ChannelFailedError
+      error instanceof ThreadFailedError
         ? error.failure
         : { errno: (error as NodeJS.ErrnoException).code, message: (error as Error).message };
     const text = systemErrorText({ code }) ?? message;

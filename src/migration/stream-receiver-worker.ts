@@ -3,10 +3,11 @@
  * begins with the stream's magic, a multifd channel with an initial packet. See stream-receiver.ts.
  */
 import { constants } from 'node:fs';
-import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
+import { deferred } from '../deferred.js';
 import { errorReason, MapramError } from '../errors.js';
 import { O_DIRECT } from '../io/direct-io-support.js';
-import { closeFile, openFile } from '../io/open-file.js';
+import { native } from '../io/native.js';
+import { openFile, releaseFiles } from '../io/open-file.js';
 import { arrivalDigester } from '../multifd/arrival-digester.js';
 import { readFull, SocketInput } from '../multifd/channel-input.js';
 import { ConnectionState } from '../multifd/connection-state.js';
@@ -18,84 +19,89 @@ import {
   MULTIFD_INITIAL_PACKET_BYTES,
   MULTIFD_MAGIC,
 } from '../stream/multifd-packet.js';
+import type { ThreadService } from '../threads/thread-protocol.js';
 import { receiveMainChannel } from './main-channel-receiver.js';
 import type {
-  FromReceiver,
-  PlaceMessage,
-  ReceiverWorkerData,
-  ToReceiver,
+  Identity,
+  PageTarget,
+  ReceiverRequest,
+  ReceiverSetup,
+  StreamStart,
+  StreamTail,
 } from './stream-receiver-protocol.js';
 
 const MAGIC_BYTES = 4;
 
-const port = parentPort as MessagePort;
-const setup = workerData as ReceiverWorkerData;
-const { connection, name } = setup;
-const state = new ConnectionState(setup.state, setup.connections);
-const barrier = new SyncBarrier(setup.barrier, setup.connections);
-const say = (message: FromReceiver) => port.postMessage(message);
+type Result = Identity | StreamStart | StreamTail | undefined;
 
-let input: SocketInput;
-let fd = -1;
-let placer: PagePlacer | undefined;
+export function open(): ThreadService<ReceiverRequest, Result> {
+  let connection: Connection | undefined;
+  return {
+    carryOut(request) {
+      if (request.kind === 'connect') connection = new Connection(request.setup);
+      return connection?.carryOut(request);
+    },
+    close: () => connection?.close(),
+  };
+}
 
-let connect: (socket: number | undefined) => void;
-let place: (message: PlaceMessage) => void;
-const connected = new Promise<number | undefined>((resolve) => {
-  connect = resolve;
-});
-const placement = new Promise<PlaceMessage>((resolve) => {
-  place = resolve;
-});
-port.on('message', (message: ToReceiver) => {
-  if (message.type === 'connected') connect(message.socket);
-  else {
-    connect(undefined);
-    place(message);
+class Connection {
+  readonly #setup: ReceiverSetup;
+  readonly #state: ConnectionState;
+  readonly #barrier: SyncBarrier;
+  readonly #input: SocketInput;
+  readonly #fds: number[] = [];
+  #placer: PagePlacer | undefined;
+  /** What was read to tell a main channel from others. */
+  #magic: Uint8Array = Buffer.alloc(0);
+  /** Of a multifd channel. */
+  #channelName: string | undefined;
+  #mainChannel: Promise<StreamTail> | undefined;
+  readonly #target = deferred<PageTarget>();
+
+  constructor(setup: ReceiverSetup) {
+    this.#setup = setup;
+    this.#state = new ConnectionState(setup.connections, setup.state);
+    this.#barrier = new SyncBarrier(setup.connections, setup.barrier);
+    this.#input = new SocketInput(setup.socket, this.#state, setup.connection, () => this.#throwIfAborted());
   }
-});
 
-/** Somebody else gave up; whatever this thread still finds wrong is a consequence. */
-class AbortedError extends Error {}
-
-receive()
-  .catch((error: unknown) => {
-    if (error instanceof AbortedError || barrier.aborted) say({ type: 'aborted' });
-    else {
-      say({
-        type: 'error',
-        code: error instanceof MapramError ? error.code : 'IO',
-        message:
-          error instanceof MapramError
-            ? error.message
-            : `receiving ${name}: ${errorReason(error)} at offset ${input.position}`,
-        ...(error instanceof MapramError && error.offset !== undefined ? { offset: error.offset } : {}),
-      });
+  async carryOut(request: ReceiverRequest): Promise<Result> {
+    try {
+      if (request.kind === 'connect') return this.#identify();
+      if (request.kind === 'start') return await this.#start();
+      this.#throwIfAborted();
+      this.#state.setActivity(this.#setup.connection, 'working');
+      this.#target.resolve(request);
+      return await (this.#mainChannel ?? this.#receiveChannel());
+    } catch (error) {
+      throw this.#failure(error);
     }
-    barrier.abort();
-  })
-  .finally(async () => {
-    await placer?.close();
-    state.setActivity(connection, 'ended');
-    if (fd >= 0) closeFile(fd);
-    port.close();
-  });
-
-async function receive(): Promise<void> {
-  const socket = await connected;
-  if (socket === undefined) throw new AbortedError();
-  input = new SocketInput(socket, state, connection, () => {
-    if (barrier.aborted) throw new AbortedError();
-  });
-  const head = Buffer.alloc(MULTIFD_INITIAL_PACKET_BYTES);
-  const magic = head.subarray(0, MAGIC_BYTES);
-  if (readFull(input, magic) < MAGIC_BYTES) {
-    throw new MapramError(
-      'FORMAT',
-      `receiving ${name}: connection ${connection} was closed after ${input.position} bytes`,
-    );
   }
-  if (magic.readUInt32BE() === MULTIFD_MAGIC) {
+
+  async close(): Promise<void> {
+    this.#target.reject(this.#aborted());
+    await this.#mainChannel?.catch(() => {});
+    await this.#placer?.close();
+    this.#state.setActivity(this.#setup.connection, 'ended');
+    releaseFiles(this.#fds);
+  }
+
+  #identify(): Identity {
+    const { name, connection } = this.#setup;
+    const input = this.#input;
+    const head = Buffer.alloc(MULTIFD_INITIAL_PACKET_BYTES);
+    const magic = head.subarray(0, MAGIC_BYTES);
+    if (readFull(input, magic) < MAGIC_BYTES) {
+      throw new MapramError(
+        'FORMAT',
+        `receiving ${name}: connection ${connection} was closed after ${input.position} bytes`,
+      );
+    }
+    if (magic.readUInt32BE() !== MULTIFD_MAGIC) {
+      this.#magic = magic;
+      return { role: 'main' };
+    }
     const unnamed = `a multifd channel of ${name}`;
     if (readFull(input, head.subarray(MAGIC_BYTES)) < head.length - MAGIC_BYTES) {
       throw new MapramError(
@@ -104,74 +110,102 @@ async function receive(): Promise<void> {
       );
     }
     const { channel, uuid } = decodeMultifdInitialPacket(head, unnamed);
-    say({ type: 'channel', channel, uuid });
-    await receiveChannel(`channel ${channel} of ${name}`);
-    say({ type: 'done' });
-  } else {
-    say({ type: 'main' });
-    say(await receiveMain(magic));
+    this.#channelName = `channel ${channel} of ${name}`;
+    this.#state.setActivity(connection, 'holding');
+    return { role: channel, uuid };
   }
-}
 
-async function receiveMain(head: Uint8Array) {
-  const multifd = setup.connections > 1;
-  const tail = await receiveMainChannel({
-    input,
-    head,
-    name,
-    place: async (start) => {
-      say(start);
-      const opened = await waitForPlace(name);
-      return { placer: opened.placer, touched: new Uint8Array(opened.message.touched) };
-    },
-    ...(multifd ? { synchronize: () => synchronize(`the main channel of ${name}`) } : {}),
-    onProgress: report,
-  });
-  if (multifd) barrier.leave();
-  return tail;
-}
+  /** Reads on when it is known where pages go. */
+  async #start(): Promise<StreamStart> {
+    const started = deferred<StreamStart>();
+    this.#mainChannel = this.#receiveMain((start) => started.resolve(start));
+    this.#mainChannel.catch(started.reject);
+    return await started.promise;
+  }
 
-async function receiveChannel(channelName: string): Promise<void> {
-  const opened = await waitForPlace(channelName);
-  await receiveSocketChannel({
-    input,
-    name: channelName,
-    pageSize: opened.message.pageSize,
-    placer: opened.placer,
-    synchronize: () => synchronize(channelName),
-    onPacket: () => report(opened.placer),
-  });
-  barrier.leave();
-}
+  async #receiveMain(onStart: (start: StreamStart) => void): Promise<StreamTail> {
+    const { name, connections } = this.#setup;
+    const multifd = connections > 1;
+    const tail = await receiveMainChannel({
+      input: this.#input,
+      head: this.#magic,
+      name,
+      place: async (start) => {
+        this.#state.setActivity(this.#setup.connection, 'holding');
+        onStart(start);
+        const target = await this.#target.promise;
+        return { placer: this.#openPlacer(target, name), touched: new Uint8Array(target.touched) };
+      },
+      ...(multifd ? { synchronize: () => this.#synchronize(`the main channel of ${name}`) } : {}),
+      onProgress: (placer) => this.#report(placer),
+    });
+    if (multifd) this.#barrier.leave();
+    return tail;
+  }
 
-async function waitForPlace(placerName: string): Promise<{ placer: PagePlacer; message: PlaceMessage }> {
-  state.setActivity(connection, 'holding');
-  const message = await placement;
-  state.setActivity(connection, 'working');
-  if (barrier.aborted) throw new AbortedError();
-  const { path, direct, blocks } = message.place;
-  fd = openFile(path, constants.O_RDWR | (direct ? O_DIRECT : 0));
-  const digester = await arrivalDigester(blocks, setup.connections);
-  placer = new PagePlacer(fd, { name: placerName, direct, blocks, ...(digester ? { digester } : {}) });
-  return { placer, message };
-}
+  async #receiveChannel(): Promise<undefined> {
+    const name = this.#channelName as string;
+    const target = await this.#target.promise;
+    const placer = this.#openPlacer(target, name);
+    await receiveSocketChannel({
+      input: this.#input,
+      name,
+      pageSize: target.pageSize,
+      placer,
+      synchronize: () => this.#synchronize(name),
+      onPacket: () => this.#report(placer),
+    });
+    this.#barrier.leave();
+  }
 
-function synchronize(who: string): void {
-  state.setActivity(connection, 'holding');
-  const arrival = barrier.arrive();
-  state.setActivity(connection, 'working');
-  if (arrival === 'aborted') throw new AbortedError();
-  if (arrival === 'deserted') {
-    throw new MapramError(
-      'FORMAT',
-      `receiving ${who}: at offset ${input.position} it waits for the other connections, but one of them has ended before that synchronisation`,
-      { offset: input.position },
+  #openPlacer({ place: { path, direct, blocks } }: PageTarget, name: string): PagePlacer {
+    const fd = openFile(path, constants.O_RDWR | (direct ? O_DIRECT : 0));
+    this.#fds.push(fd);
+    const digester = arrivalDigester(blocks, this.#setup.connections);
+    this.#placer = new PagePlacer(fd, { name, direct, blocks, ...(digester ? { digester } : {}) });
+    return this.#placer;
+  }
+
+  #synchronize(who: string): void {
+    const { connection } = this.#setup;
+    this.#state.setActivity(connection, 'holding');
+    const arrival = this.#barrier.arrive();
+    this.#state.setActivity(connection, 'working');
+    if (arrival === 'aborted') throw this.#aborted();
+    if (arrival === 'deserted') {
+      const { position } = this.#input;
+      throw new MapramError(
+        'FORMAT',
+        `receiving ${who}: at offset ${position} it waits for the other connections, but one of them has ended before that synchronisation`,
+        { offset: position },
+      );
+    }
+  }
+
+  #report({ counters }: PagePlacer): void {
+    for (const counter of ['bytes', 'normalPages', 'duplicatePages'] as const)
+      this.#state.setCounter(this.#setup.connection, counter, counters[counter]);
+  }
+
+  #throwIfAborted(): void {
+    if (this.#barrier.aborted) throw this.#aborted();
+  }
+
+  #aborted(): MapramError {
+    return new MapramError('CANCELLED', `receiving ${this.#setup.name}: cancelled`);
+  }
+
+  /** What is wrong here, if not somebody else gave up before: then it is a consequence. The others give up too. */
+  #failure(error: unknown): MapramError {
+    if (this.#barrier.aborted) return this.#aborted();
+    this.#barrier.abort();
+    if (error instanceof MapramError) return error;
+    const { name } = this.#setup;
+    return new MapramError(
+      'IO',
+      `receiving ${name}: ${errorReason(error)} at offset ${this.#input.position}`,
     );
   }
 }
 
-function report({ counters }: PagePlacer): void {
-  state.set(connection, 'bytes', counters.bytes);
-  state.set(connection, 'normalPages', counters.normalPages);
-  state.set(connection, 'duplicatePages', counters.duplicatePages);
-}
+native();

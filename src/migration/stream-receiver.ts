@@ -7,18 +7,27 @@
  *
  * The threads wait for each other at every SYNC of the multifd channels, see `SyncBarrier`.
  */
-import { Worker } from 'node:worker_threads';
-import { errorReason, MapramError, type MapramErrorCode } from '../errors.js';
+import { deferred } from '../deferred.js';
+import { MapramError } from '../errors.js';
 import { shutdownIfSocket } from '../io/unix-socket.js';
 import { workerScript } from '../io/worker-script.js';
 import { ConnectionState } from '../multifd/connection-state.js';
 import type { PagePlace } from '../multifd/page-placer.js';
 import { SyncBarrier } from '../multifd/sync-barrier.js';
-import type { StreamStart, StreamTail } from './main-channel-receiver.js';
+import { openThread, type WorkerThread } from '../threads/thread-pool.js';
+import { ThreadFailedError } from '../threads/thread-protocol.js';
 import type { PlacedPages } from './source.js';
-import type { FromReceiver, ReceiverWorkerData, ToReceiver } from './stream-receiver-protocol.js';
+import type {
+  Identity,
+  PageTarget,
+  ReceiverRequest,
+  StreamStart,
+  StreamTail,
+} from './stream-receiver-protocol.js';
 
-export type { StreamStart, StreamTail } from './main-channel-receiver.js';
+export type { StreamStart, StreamTail } from './stream-receiver-protocol.js';
+
+const WORKER = workerScript('stream-receiver-worker', import.meta.url);
 
 /** Pages that have come. */
 export type ReceivedPages = Omit<PlacedPages, 'bytesBeforeStop'>;
@@ -34,12 +43,9 @@ export interface StreamReceiverOptions {
 
 /** A thread and what it turned out to be. */
 interface Connection {
-  worker: Worker;
-  exited: Promise<void>;
-  /** `main`, or the number of the multifd channel, once known. */
+  readonly thread: WorkerThread<ReceiverRequest, Identity | StreamStart | StreamTail | undefined>;
+  /** Known once it has sent its first bytes: `main`, or the number of the multifd channel. */
   role?: 'main' | number;
-  /** Whether it has said its last word. */
-  finished: boolean;
 }
 
 export class StreamReceiver {
@@ -51,7 +57,9 @@ export class StreamReceiver {
   #uuid: Uint8Array | undefined;
   readonly #start = deferred<StreamStart>();
   readonly #tail = deferred<StreamTail>();
+  readonly #target = deferred<PageTarget>();
   #received: { start?: StreamStart; tail?: StreamTail } = {};
+  #ended: Promise<unknown> = Promise.resolve();
   #touched: Uint8Array = new Uint8Array(0);
   #placed = false;
   #done = 0;
@@ -62,9 +70,9 @@ export class StreamReceiver {
   constructor(options: StreamReceiverOptions) {
     this.#options = options;
     const { connections } = options;
-    this.#state = ConnectionState.create(connections);
-    this.#barrier = SyncBarrier.create(connections);
-    this.#connections = Array.from({ length: connections }, (_, connection) => this.#startThread(connection));
+    this.#state = new ConnectionState(connections);
+    this.#barrier = new SyncBarrier(connections);
+    this.#connections = Array.from({ length: connections }, () => ({ thread: openThread(WORKER) }));
   }
 
   /**
@@ -76,8 +84,7 @@ export class StreamReceiver {
     this.#uuid = uuid;
     this.#sockets = sockets;
     if (this.#failed) return;
-    for (const [connection, { worker }] of this.#connections.entries())
-      worker.postMessage({ type: 'connected', socket: sockets[connection] as number } satisfies ToReceiver);
+    this.#ended = Promise.all(this.#connections.map((_, connection) => this.#receive(connection)));
     if (silenceMs !== undefined) this.#watchForSilence(silenceMs);
   }
 
@@ -96,7 +103,7 @@ export class StreamReceiver {
     this.#placed = true;
     const touched = new SharedArrayBuffer(place.blocks.length);
     this.#touched = new Uint8Array(touched);
-    this.#tell({ type: 'place', place, pageSize: place.blocks[0]?.pageSize ?? 4096, touched });
+    this.#target.resolve({ place, pageSize: place.blocks[0]?.pageSize ?? 4096, touched });
   }
 
   /** Whether any page of that block has come by the main channel. */
@@ -107,7 +114,7 @@ export class StreamReceiver {
   /** What the connections have placed so far; those of channels by their numbers. */
   counters(): ReceivedPages {
     const channels = this.#connections.flatMap(({ role }, connection) =>
-      typeof role === 'number' ? [{ id: role, bytes: this.#state.get(connection, 'bytes') }] : [],
+      typeof role === 'number' ? [{ id: role, bytes: this.#state.counter(connection, 'bytes') }] : [],
     );
     return {
       bytes: this.#state.total('bytes'),
@@ -126,80 +133,61 @@ export class StreamReceiver {
   async dispose(): Promise<void> {
     clearInterval(this.#silence);
     this.abort();
-    await Promise.all(this.#connections.map(({ exited }) => exited));
+    await this.#ended;
+    await Promise.all(this.#connections.map(({ thread }) => thread.release()));
   }
 
-  #startThread(connection: number): Connection {
+  /** One connection from its first byte to its last. Never throws: the first failure ends all. */
+  async #receive(connection: number): Promise<void> {
     const { name, connections } = this.#options;
-    const workerData: ReceiverWorkerData = {
+    const socket = this.#sockets[connection] as number;
+    const from = this.#connections[connection] as Connection;
+    const setup = {
       connection,
+      socket,
       name,
       state: this.#state.buffer,
       barrier: this.#barrier.buffer,
       connections,
     };
-    const worker = new Worker(workerScript('stream-receiver-worker', import.meta.url), { workerData });
-    const started: Connection = {
-      worker,
-      finished: false,
-      exited: new Promise((resolve) => {
-        worker.once('exit', () => {
-          if (!started.finished)
-            this.#fail(new MapramError('MIGRATION', `receiving ${name}: a receiving thread ended early`));
-          resolve();
-        });
-      }),
-    };
-    worker.on('message', (message: FromReceiver) => this.#take(message, started));
-    worker.on('error', (error) => {
-      this.#fail(new MapramError('MIGRATION', `receiving ${name}: ${errorReason(error)}`, { cause: error }));
-    });
-    return started;
-  }
-
-  #take(message: FromReceiver, from: Connection): void {
-    const { name, connections } = this.#options;
-    from.finished = ['tail', 'done', 'aborted', 'error'].includes(message.type);
-    switch (message.type) {
-      case 'main':
-        if (this.#connections.some(({ role }) => role === 'main')) {
-          this.#fail(new MapramError('FORMAT', `receiving ${name}: a second main channel connected`));
-          return;
-        }
-        from.role = 'main';
-        break;
-      case 'channel':
-        this.#identify(message, from);
-        break;
-      case 'start':
-        this.#received.start = message;
-        break;
-      case 'tail':
-        this.#received.tail = message;
-        break;
-      case 'done':
-        this.#done++;
-        break;
-      case 'error':
-        this.#fail(
-          new MapramError(message.code as MapramErrorCode, message.message, {
-            ...(message.offset === undefined ? {} : { offset: message.offset }),
-          }),
-        );
-        return;
+    try {
+      this.#identify((await from.thread.request({ kind: 'connect', setup })) as Identity, from);
+      if (from.role === 'main')
+        this.#received.start = (await from.thread.request({ kind: 'start' })) as StreamStart;
+      const { start } = this.#received;
+      if (start && this.#connections.every(({ role }) => role !== undefined)) this.#start.resolve(start);
+      const target = await this.#target.promise;
+      const tail = await from.thread.request({ kind: 'receive', ...target });
+      if (from.role === 'main') this.#received.tail = tail as StreamTail;
+      this.#done++;
+      if (this.#received.tail && this.#done === connections) this.#tail.resolve(this.#received.tail);
+    } catch (error) {
+      this.#fail(error instanceof ThreadFailedError ? this.#failureOf(error) : (error as Error));
     }
-    const { start, tail } = this.#received;
-    if (start && this.#connections.every(({ role }) => role !== undefined)) this.#start.resolve(start);
-    if (tail && this.#done === connections - 1) this.#tail.resolve(tail);
   }
 
-  #identify({ channel, uuid }: Extract<FromReceiver, { type: 'channel' }>, from: Connection): void {
+  #failureOf(error: ThreadFailedError): MapramError | undefined {
+    const { code, message, offset } = error.failure;
+    // Somebody else has failed before and will say so.
+    if (code === 'CANCELLED') return undefined;
+    if (code === undefined)
+      return new MapramError('MIGRATION', `receiving ${this.#options.name}: ${message}`, { cause: error });
+    return new MapramError(code, message, offset === undefined ? {} : { offset });
+  }
+
+  #identify(identity: Identity, from: Connection): void {
     const { name, connections } = this.#options;
+    if (identity.role === 'main') {
+      if (this.#connections.some(({ role }) => role === 'main'))
+        throw new MapramError('FORMAT', `receiving ${name}: a second main channel connected`);
+      from.role = 'main';
+      return;
+    }
+    const { role: channel, uuid } = identity;
     const expected = this.#uuid;
-    const refuse = (problem: string) =>
-      this.#fail(
-        new MapramError('FORMAT', `receiving channel ${channel} of ${name}: ${problem}`, { offset: 0 }),
-      );
+    const refuse = (problem: string) => {
+      throw new MapramError('FORMAT', `receiving channel ${channel} of ${name}: ${problem}`, { offset: 0 });
+    };
     if (channel >= connections - 1) {
       refuse(
         `its initial packet, at offset 0, numbers it ${channel}, but there are ${connections - 1} channels`,
@@ -214,25 +202,15 @@ export class StreamReceiver {
   }
 
   /** The first failure counts; everything after it is a consequence. */
-  #fail(error: Error): void {
-    if (this.#failed) return;
+  #fail(error: Error | undefined): void {
+    if (this.#failed || error === undefined) return;
     this.#failed = true;
     clearInterval(this.#silence);
     this.#start.reject(error);
     this.#tail.reject(error);
+    this.#target.reject(error);
     this.#barrier.abort();
     for (const socket of this.#sockets) shutdownIfSocket(socket);
-    // A thread that waits for its place is not woken by the socket.
-    this.#tell({
-      type: 'place',
-      place: { name: '', path: '', direct: false, blocks: [] },
-      pageSize: 4096,
-      touched: new SharedArrayBuffer(0),
-    });
-  }
-
-  #tell(message: ToReceiver): void {
-    for (const { worker } of this.#connections) worker.postMessage(message);
   }
 
   #watchForSilence(silenceMs: number): void {
@@ -271,7 +249,7 @@ export class StreamReceiver {
           : role === undefined
             ? `connection ${connection}`
             : `channel ${role}`;
-      return [`${who} since offset ${this.#state.get(connection, 'received')}`];
+      return [`${who} since offset ${this.#state.counter(connection, 'received')}`];
     });
     return new MapramError(
       'MIGRATION',
@@ -283,16 +261,4 @@ export class StreamReceiver {
 function uuidText(uuid: Uint8Array): string {
   const hex = Buffer.from(uuid).toString('hex');
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
-}
-
-function deferred<T>(): { promise: Promise<T>; resolve: (value: T) => void; reject: (error: Error) => void } {
-  let resolve: (value: T) => void = () => {};
-  let reject: (error: Error) => void = () => {};
-  const promise = new Promise<T>((yes, no) => {
-    resolve = yes;
-    reject = no;
-  });
-  // Whoever needs it awaits it; a failure that nobody waits for yet must not end the process.
-  promise.catch(() => {});
-  return { promise, resolve, reject };
 }

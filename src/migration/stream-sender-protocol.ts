@@ -1,8 +1,8 @@
-/** What the stream sender and its threads, one a connection, tell each other. */
+/** What the stream sender and its threads, one a connection, say to each other: one request, which sends all. */
 import type { PlacedBlock } from '../multifd/page-placer.js';
 import type { StreamParts, SyncMarks } from './stream-of-image.js';
 
-export interface SenderWorkerData {
+export interface SendRequest {
   connection: number;
   /** A blocking socket. The worker closes nothing. */
   socket: number;
@@ -12,15 +12,10 @@ export interface SenderWorkerData {
   direct: boolean;
   blocks: PlacedBlock[];
   pageSize: number;
-  /** Of a `SenderState`. */
+  /** Of a `ChannelState` with a channel for each connection. */
   state: SharedArrayBuffer;
   connections: number;
   role:
     | { kind: 'main'; parts: StreamParts; withPages: boolean }
     | { kind: 'channel'; channel: number; uuid: Uint8Array; marks: SyncMarks };
 }
-
-export type FromSender =
-  | { type: 'done' }
-  | { type: 'aborted' }
-  | { type: 'error'; code: string; message: string; offset?: number };

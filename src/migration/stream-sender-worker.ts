@@ -1,72 +1,82 @@
 /** The thread of one connection of a stream that is made from a mapped-ram file. See stream-sender.ts. */
 import { constants } from 'node:fs';
-import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { errorReason, MapramError } from '../errors.js';
 import { O_DIRECT } from '../io/direct-io-support.js';
+import { native } from '../io/native.js';
 import { releaseFiles, reopenFile } from '../io/open-file.js';
 import { writeAll } from '../io/sequential-io.js';
+import { ChannelState } from '../multifd/channel-state.js';
 import { PageSupply } from '../multifd/page-supply.js';
 import { SocketChannelSender } from '../multifd/socket-channel-sender.js';
+import type { ThreadService } from '../threads/thread-protocol.js';
 import { sendMainChannel } from './main-channel-sender.js';
-import { SenderState } from './sender-state.js';
 import { syncsOf } from './stream-of-image.js';
-import type { FromSender, SenderWorkerData } from './stream-sender-protocol.js';
+import type { SendRequest } from './stream-sender-protocol.js';
 
-const port = parentPort as MessagePort;
-const setup = workerData as SenderWorkerData;
-const { connection, path, pageSize, role } = setup;
-const state = new SenderState(setup.state, setup.connections);
-let position = 0;
+export function open(): ThreadService<SendRequest> {
+  return { carryOut: (request) => new Connection(request).run() };
+}
 
-class AbortedError extends Error {}
+class Connection {
+  readonly #request: SendRequest;
+  readonly #state: ChannelState;
+  #position = 0;
 
-const who = role.kind === 'main' ? 'the main channel' : `channel ${role.channel}`;
-let fd = -1;
-try {
-  fd = reopenFile(setup.descriptor, constants.O_RDONLY | (setup.direct ? O_DIRECT : 0));
-  send(new PageSupply(fd, path, setup.blocks));
-  say({ type: 'done' });
-} catch (error) {
-  if (error instanceof AbortedError || state.aborted) say({ type: 'aborted' });
-  else {
-    say({
-      type: 'error',
-      code: error instanceof MapramError ? error.code : 'IO',
-      message:
-        error instanceof MapramError
-          ? error.message
-          : `sending ${path}, ${who}: ${errorReason(error)} at offset ${position}`,
-    });
+  constructor(request: SendRequest) {
+    this.#request = request;
+    this.#state = new ChannelState(request.connections, request.state);
   }
-} finally {
-  if (fd >= 0) releaseFiles([fd]);
-}
 
-function say(message: FromSender): void {
-  port.postMessage(message);
-}
-
-function write(bytes: Uint8Array): void {
-  if (state.aborted) throw new AbortedError();
-  writeAll(setup.socket, bytes);
-  position += bytes.length;
-}
-
-function send(supply: PageSupply): void {
-  if (role.kind === 'main') {
-    const { parts, withPages } = role;
-    const onPages = (normalPages: number, duplicatePages: number) =>
-      state.add(connection, { normalPages, duplicatePages, bytes: normalPages * pageSize });
-    sendMainChannel({ parts, supply, write, withPages, onPages });
-    return;
+  run(): void {
+    const { path, descriptor, direct, blocks, role } = this.#request;
+    const fds: number[] = [];
+    try {
+      fds.push(reopenFile(descriptor, constants.O_RDONLY | (direct ? O_DIRECT : 0)));
+      this.#send(new PageSupply(fds[0] as number, path, blocks));
+    } catch (error) {
+      if (error instanceof MapramError) throw error;
+      const who = role.kind === 'main' ? 'the main channel' : `channel ${role.channel}`;
+      throw new MapramError(
+        'IO',
+        `sending ${path}, ${who}: ${errorReason(error)} at offset ${this.#position}`,
+      );
+    } finally {
+      releaseFiles(fds);
+    }
   }
-  const sender = new SocketChannelSender(write, pageSize, () => state.nextPacketNumber());
-  const { beforePages, afterPages } = syncsOf(role.marks);
-  sender.introduce(role.channel, role.uuid);
-  for (let sync = 0; sync < beforePages; sync++) sender.synchronize();
-  for (let pages = supply.read(state.takeChunk()); pages; pages = supply.read(state.takeChunk())) {
-    sender.pages(pages);
-    state.add(connection, { normalPages: pages.offsets.length, bytes: pages.data.length });
+
+  #write(bytes: Uint8Array): void {
+    if (this.#state.stopped) throw new MapramError('CANCELLED', `sending ${this.#request.path}: cancelled`);
+    writeAll(this.#request.socket, bytes);
+    this.#position += bytes.length;
   }
-  for (let sync = 0; sync < afterPages; sync++) sender.synchronize();
+
+  #count(normalPages: number, duplicatePages: number): void {
+    const { connection, pageSize } = this.#request;
+    this.#state.count(connection, 'normalPages', normalPages);
+    this.#state.count(connection, 'duplicatePages', duplicatePages);
+    this.#state.count(connection, 'bytes', normalPages * pageSize);
+  }
+
+  #send(supply: PageSupply): void {
+    const { role, pageSize } = this.#request;
+    const state = this.#state;
+    const write = (bytes: Uint8Array) => this.#write(bytes);
+    if (role.kind === 'main') {
+      const { parts, withPages } = role;
+      sendMainChannel({ parts, supply, write, withPages, onPages: (...pages) => this.#count(...pages) });
+      return;
+    }
+    const sender = new SocketChannelSender(write, pageSize, () => state.nextPacketNumber());
+    const { beforePages, afterPages } = syncsOf(role.marks);
+    sender.introduce(role.channel, role.uuid);
+    for (let sync = 0; sync < beforePages; sync++) sender.synchronize();
+    for (let pages = supply.read(state.takeChunk()); pages; pages = supply.read(state.takeChunk())) {
+      sender.pages(pages);
+      this.#count(pages.offsets.length, 0);
+    }
+    for (let sync = 0; sync < afterPages; sync++) sender.synchronize();
+  }
 }
+
+native();

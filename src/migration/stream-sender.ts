@@ -2,15 +2,18 @@
  * Plays a mapped-ram file as a migration stream over connected sockets, a thread each. The threads read the pages
  * with O_DIRECT; none passes through the main thread.
  */
-import { Worker } from 'node:worker_threads';
-import { errorReason, MapramError, type MapramErrorCode } from '../errors.js';
+import { MapramError } from '../errors.js';
 import { shutdownSocket } from '../io/unix-socket.js';
 import { workerScript } from '../io/worker-script.js';
 import type { MappedRamImage } from '../mapped-ram/image.js';
+import { ChannelState } from '../multifd/channel-state.js';
 import type { PlacedBlock } from '../multifd/page-placer.js';
-import { SenderState } from './sender-state.js';
+import { openThread } from '../threads/thread-pool.js';
+import type { ThreadFailedError } from '../threads/thread-protocol.js';
 import { type SyncMarks, streamPartsOf } from './stream-of-image.js';
-import type { FromSender, SenderWorkerData } from './stream-sender-protocol.js';
+import type { SendRequest } from './stream-sender-protocol.js';
+
+const WORKER = workerScript('stream-sender-worker', import.meta.url);
 
 export interface StreamSenderOptions {
   /** Of a file. */
@@ -34,17 +37,17 @@ export interface SentPages {
 
 export class StreamSender {
   readonly #options: StreamSenderOptions;
-  readonly #state: SenderState;
-  readonly #exited: Promise<unknown>;
+  readonly #state: ChannelState;
+  readonly #ended: Promise<unknown>;
   readonly #sent: Promise<void>;
   #error: Error | undefined;
 
   constructor(options: StreamSenderOptions) {
     this.#options = options;
-    this.#state = SenderState.create(options.sockets.length);
-    const threads = options.sockets.map((socket, connection) => this.#startThread(socket, connection));
-    this.#exited = Promise.all(threads);
-    this.#sent = this.#exited.then(() => {
+    this.#state = new ChannelState(options.sockets.length);
+    const threads = options.sockets.map((socket, connection) => this.#send(socket, connection));
+    this.#ended = Promise.all(threads);
+    this.#sent = this.#ended.then(() => {
       if (this.#error) throw this.#error;
     });
     this.#sent.catch(() => {});
@@ -56,28 +59,28 @@ export class StreamSender {
   }
 
   counters(): SentPages {
-    const connections = this.#options.sockets.map((_, connection) => this.#state.of(connection));
-    const sum = (pick: (counts: (typeof connections)[number]) => number) =>
-      connections.reduce((total, counts) => total + pick(counts), 0);
+    const [, ...channels] = this.#options.sockets.map((_, thread) => this.#state.counter(thread, 'bytes'));
+    const { bytes, normalPages, duplicatePages } = this.#state.totals();
     return {
-      bytes: sum(({ bytes }) => bytes),
-      normalPages: sum(({ normalPages }) => normalPages),
-      duplicatePages: sum(({ duplicatePages }) => duplicatePages),
-      channels: connections.slice(1).map(({ bytes }, id) => ({ id, bytes })),
+      bytes,
+      normalPages,
+      duplicatePages,
+      channels: channels.map((sent, id) => ({ id, bytes: sent })),
     };
   }
 
   /** Ends connections and threads, in whatever state they are. */
   async dispose(): Promise<void> {
     this.#fail(new MapramError('CANCELLED', `sending ${this.#options.image.path}: cancelled`));
-    await this.#exited;
+    await this.#ended;
   }
 
-  #startThread(socket: number, connection: number): Promise<void> {
+  /** Resolves when the thread has done with the socket, however that was. */
+  async #send(socket: number, connection: number): Promise<void> {
     const { image, direct, sockets, uuid, marks, switchoverStart } = this.#options;
     const { path, descriptor } = image;
     if (descriptor === undefined) throw new MapramError('USAGE', `sending ${path}: it is not a file`);
-    const workerData: SenderWorkerData = {
+    const request: SendRequest = {
       connection,
       socket,
       path,
@@ -96,30 +99,26 @@ export class StreamSender {
             }
           : { kind: 'channel', channel: connection - 1, uuid, marks },
     };
-    const worker = new Worker(workerScript('stream-sender-worker', import.meta.url), { workerData });
-    let finished = false;
-    worker.on('message', (message: FromSender) => {
-      finished = true;
-      if (message.type === 'error')
-        this.#fail(new MapramError(message.code as MapramErrorCode, message.message));
-    });
-    worker.on('error', (error) => {
-      this.#fail(new MapramError('MIGRATION', `sending ${path}: ${errorReason(error)}`, { cause: error }));
-    });
-    return new Promise((resolve) => {
-      worker.once('exit', () => {
-        if (!finished)
-          this.#fail(new MapramError('MIGRATION', `sending ${path}: a sending thread ended early`));
-        resolve();
-      });
-    });
+    const thread = openThread<SendRequest>(WORKER);
+    try {
+      await thread.request(request);
+    } catch (error) {
+      const { code, message } = (error as ThreadFailedError).failure;
+      this.#fail(
+        code === undefined
+          ? new MapramError('MIGRATION', `sending ${path}: ${message}`, { cause: error })
+          : new MapramError(code, message),
+      );
+    } finally {
+      await thread.release();
+    }
   }
 
   /** The first failure counts; it ends all connections. */
   #fail(error: Error): void {
     if (this.#error) return;
     this.#error = error;
-    this.#state.abort();
+    this.#state.stopped = true;
     for (const socket of this.#options.sockets) shutdownSocket(socket);
   }
 }

@@ -1,20 +1,21 @@
 import { closeSync, writeSync } from 'node:fs';
 import type { Socket } from 'node:net';
-import { Worker } from 'node:worker_threads';
 import { duplicateDescriptor } from '../io/descriptor.js';
 import { descriptorOf, socketPair } from '../io/unix-socket.js';
 import { workerScript } from '../io/worker-script.js';
+import { openThread, type WorkerThread } from '../threads/thread-pool.js';
 import type { ClientInput } from './client-channel.js';
-import type { ReaderReply, ReaderRequest } from './descriptor-reader-worker.js';
+import type { ReaderRequest, SocketRead } from './descriptor-reader-worker.js';
 
 /**
  * Reads Unix sockets together with the descriptors passed over them, in a thread of its own.
  *
- * One input at a time is fetched for each socket, when its reader asks for it. The thread has descriptors of its own: a
- * socket that breaks is closed by Node at once, and its number given to the next one.
+ * The thread waits for input of all sockets whose readers ask for it, and is asked anew when it has some, or is woken because
+ * something has changed. It has descriptors of its own: a socket that breaks is closed by Node at once, and its number given to
+ * the next one.
  */
 export class DescriptorReader {
-  readonly #worker: Worker;
+  readonly #thread: WorkerThread<ReaderRequest, SocketRead[]>;
   /** Our end, and the worker's: a thread must not close what it did not open. */
   readonly #wakeFds: readonly [number, number];
   readonly #readers = new Map<number, (input: ClientInput | undefined) => void>();
@@ -27,17 +28,8 @@ export class DescriptorReader {
 
   constructor() {
     this.#wakeFds = socketPair();
-    this.#worker = new Worker(workerScript('descriptor-reader-worker', import.meta.url), {
-      workerData: { wakeFd: this.#wakeFds[1] },
-    });
-    this.#worker.on('message', (reply: ReaderReply) => this.#take(reply));
-    this.#worker.on('error', () => {});
-    this.#ended = new Promise((resolve) => {
-      this.#worker.once('exit', () => {
-        this.#onExit();
-        resolve();
-      });
-    });
+    this.#thread = openThread(workerScript('descriptor-reader-worker', import.meta.url));
+    this.#ended = this.#run();
   }
 
   /** The input of `socket` up to its end. */
@@ -51,7 +43,7 @@ export class DescriptorReader {
       if (this.#stopped || this.#releases.has(socket)) return;
       const input = await new Promise<ClientInput | undefined>((resolve) => {
         this.#readers.set(fd, resolve);
-        this.#send({ kind: 'read', fd });
+        this.#wake();
       });
       if (input === undefined) return;
       yield input;
@@ -71,31 +63,41 @@ export class DescriptorReader {
     this.#releases.set(socket, release);
     this.#readers.get(fd)?.(undefined);
     this.#readers.delete(fd);
-    this.#send({ kind: 'release', fd });
+    this.#wake();
     return release;
   }
 
-  /** Ends the thread. */
+  /** Gives the thread up. */
   async close(): Promise<void> {
     if (!this.#stopped) {
-      this.#send({ kind: 'stop' });
       this.#stopped = true;
+      this.#wake();
     }
     await this.#ended;
   }
 
-  #send(request: ReaderRequest): void {
-    this.#worker.postMessage(request);
+  async #run(): Promise<void> {
+    try {
+      while (!this.#stopped) {
+        const sockets = [...this.#readers.keys()];
+        for (const read of await this.#thread.request({ wakeFd: this.#wakeFds[1], sockets }))
+          this.#take(read);
+        // What was released meanwhile is read no more: the next request does not name it.
+        for (const released of this.#released.values()) released();
+        this.#released.clear();
+      }
+    } catch {
+      // The thread is gone: nobody waits for it any longer.
+    }
+    await this.#thread.release();
+    this.#onEnd();
+  }
+
+  #wake(): void {
     writeSync(this.#wakeFds[0], '!');
   }
 
-  #take(reply: ReaderReply): void {
-    if (reply.kind === 'released') {
-      this.#released.get(reply.fd)?.();
-      this.#released.delete(reply.fd);
-      return;
-    }
-    const { fd, bytes, descriptors } = reply;
+  #take({ fd, bytes, descriptors }: SocketRead): void {
     const reader = this.#readers.get(fd);
     this.#readers.delete(fd);
     // Nobody reads any more: what came is dropped, descriptors included.
@@ -103,8 +105,7 @@ export class DescriptorReader {
     else reader(bytes.length === 0 ? undefined : { bytes: Buffer.from(bytes), descriptors });
   }
 
-  /** The thread is gone, as it was told to or not: nobody waits for it any longer. */
-  #onExit(): void {
+  #onEnd(): void {
     this.#stopped = true;
     for (const reader of this.#readers.values()) reader(undefined);
     for (const released of this.#released.values()) released();

@@ -1,43 +1,32 @@
 /**
  * How many bytes a second all channels of a set may write together.
  *
- * ```
- * int64  bytesPerSecond   0: as many as the disk takes
- * int64  paidUntil        when what was written so far has had its time, in ns of the clock of the process
- * int32  changes          raised, and those that wait are woken, when waiting may have lost its purpose
- * ```
+ * - `bytesPerSecond`: 0 for as many as the disk takes.
+ * - `paidUntil`: when what was written so far has had its time, in ns of the clock of the process.
+ * - `limits`: raised, and those that wait are woken, when waiting may have lost its purpose.
  */
-const LONGS = { bytesPerSecond: 0, paidUntil: 1 } as const;
-const WORDS_AT = 16;
-const NS_PER_SECOND = 1_000_000_000n;
+import type { SharedWords } from '../threads/shared-words.js';
+
+export const BANDWIDTH_WORDS = ['bytesPerSecond', 'paidUntil', 'limits'] as const;
+
+const NS_PER_SECOND = 1e9;
 const NS_PER_MS = 1e6;
 
 /** Time without writing counts for this long: the window in which QEMU, too, lets a migration spend its bandwidth. */
-const WINDOW_NS = 100_000_000n;
+const WINDOW_NS = 1e8;
 
 export class Bandwidth {
-  /** Size of the memory that it needs; a multiple of 8. */
-  static readonly BYTES = WORDS_AT + 8;
-
-  readonly #longs: BigInt64Array;
-  readonly #words: Int32Array;
-
-  /** @param offset where its `BYTES` begin in `buffer`; a multiple of 8 */
-  constructor(buffer: SharedArrayBuffer, offset: number) {
-    this.#longs = new BigInt64Array(buffer, offset, 2);
-    this.#words = new Int32Array(buffer, offset + WORDS_AT, 1);
-  }
+  constructor(private readonly words: SharedWords<(typeof BANDWIDTH_WORDS)[number]>) {}
 
   /** Bytes a second; 0 for no limit. */
   get limit(): number {
-    return Number(Atomics.load(this.#longs, LONGS.bytesPerSecond));
+    return this.words.get('bytesPerSecond');
   }
 
   /** Takes effect at once, also for those that wait by the former limit. */
   set limit(bytesPerSecond: number) {
-    const capped = BigInt(Math.min(Math.floor(bytesPerSecond), Number.MAX_SAFE_INTEGER));
-    Atomics.store(this.#longs, LONGS.bytesPerSecond, capped);
-    Atomics.store(this.#longs, LONGS.paidUntil, 0n);
+    this.words.set('bytesPerSecond', Math.min(Math.floor(bytesPerSecond), Number.MAX_SAFE_INTEGER));
+    this.words.set('paidUntil', 0);
     this.wake();
   }
 
@@ -46,27 +35,26 @@ export class Bandwidth {
    * thread, but not once `isStopped`: whoever stops the channels calls `wake` afterwards.
    */
   spend(bytes: number, isStopped: () => boolean): void {
-    const changes = Atomics.load(this.#words, 0);
+    // Read first: a change after this ends the wait before it begins.
+    const limits = this.words.get('limits');
     if (isStopped()) return;
-    const rate = Atomics.load(this.#longs, LONGS.bytesPerSecond);
-    if (rate === 0n || bytes === 0) return;
-    const cost = (BigInt(bytes) * NS_PER_SECOND) / rate;
-    const now = process.hrtime.bigint();
-    const until = this.#pay(now - WINDOW_NS, cost);
-    if (until > now) Atomics.wait(this.#words, 0, changes, Number(until - now) / NS_PER_MS);
+    const rate = this.limit;
+    if (rate === 0 || bytes === 0) return;
+    const now = Number(process.hrtime.bigint());
+    const until = this.#pay(now - WINDOW_NS, (bytes * NS_PER_SECOND) / rate);
+    if (until > now) this.words.wait('limits', limits, (until - now) / NS_PER_MS);
   }
 
   /** Ends all waiting. */
   wake(): void {
-    Atomics.add(this.#words, 0, 1);
-    Atomics.notify(this.#words, 0);
+    this.words.raise('limits');
   }
 
-  #pay(earliest: bigint, cost: bigint): bigint {
+  #pay(earliest: number, cost: number): number {
     for (;;) {
-      const before = Atomics.load(this.#longs, LONGS.paidUntil);
-      const until = (before > earliest ? before : earliest) + cost;
-      if (Atomics.compareExchange(this.#longs, LONGS.paidUntil, before, until) === before) return until;
+      const before = this.words.get('paidUntil');
+      const until = Math.ceil(Math.max(before, earliest) + cost);
+      if (this.words.exchange('paidUntil', before, until)) return until;
     }
   }
 }

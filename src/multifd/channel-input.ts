@@ -26,7 +26,7 @@ export class SocketInput implements ChannelInput {
     const length = readSome(this.fd, into, this.giveUp);
     this.state.setActivity(this.connection, 'working');
     this.position += length;
-    this.state.set(this.connection, 'received', this.position);
+    this.state.setCounter(this.connection, 'received', this.position);
     return length;
   }
 }

@@ -66,31 +66,9 @@ export type PassRequest =
   /** Not over the regions: space that was reserved and not used is given back. */
   | { kind: 'trim' };
 
-/** What a thread is told when it starts. */
-export interface ChannelThreadData {
-  /** It will have to hash: what that takes is loaded at once. */
-  algorithm?: DigestAlgorithm;
-}
-
-/**
- * `setup` comes before the first pass, and again whenever other channels use the thread; `rest` when these need it no more. `rest`
- * and `close` are not answered.
- */
+/** `setup` comes before the first pass. */
 export type ChannelRequest =
   | { kind: 'setup'; setup: ChannelSetup }
-  | PassRequest
-  | { kind: 'rest' }
-  | { kind: 'close' };
-
-/** An error in a form that survives the way to the main thread. */
-export interface ChannelFailure {
-  message: string;
-  errno?: string;
-  /** Byte of the image that was concerned. */
-  offset?: number;
-  /** The image ended too early: a fault of the file, not of the system. */
-  truncated?: boolean;
-}
-
-/** `done` answers every request, and says once before any that the thread has loaded its code. */
-export type ChannelReply = { kind: 'done' } | { kind: 'failed'; failure: ChannelFailure };
+  /** Channels of a later user will have to hash: what that takes is loaded now. */
+  | { kind: 'prepare'; algorithm: DigestAlgorithm }
+  | PassRequest;

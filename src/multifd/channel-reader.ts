@@ -50,11 +50,11 @@ export class ChannelReader {
         const length = (next - page) * pageSize;
         const slot = pagesOffset + page * pageSize;
         memory.write(page * pageSize, length, (target) => this.#fill(target, slot, memory));
-        this.state.add(channel, 'normalPages', next - page);
-        this.state.add(channel, 'bytes', length);
+        this.state.count(channel, 'normalPages', next - page);
+        this.state.count(channel, 'bytes', length);
       } else {
         memory.clear(page * pageSize, next * pageSize);
-        this.state.add(channel, 'duplicatePages', next - page);
+        this.state.count(channel, 'duplicatePages', next - page);
       }
       page = next;
     }

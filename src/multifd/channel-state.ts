@@ -1,50 +1,33 @@
-/**
- * what the channels of one set share: a word to stop, the next chunk to take, their bandwidth, and counters.
- *
- * ```
- * int32  stop          1: take no more work, end the present call and report
- * int32  nextChunk     index of the chunk that the next idle channel takes (Atomics.add)
- * 24 bytes             a `Bandwidth`
- * int64  counters[channel][COUNTERS.length]
- * ```
- */
-import { Bandwidth } from './bandwidth.js';
+/** What the channels of one set share: when to stop, the next chunk to take, their bandwidth, and what each has done. */
+import { SharedWords } from '../threads/shared-words.js';
+import { BANDWIDTH_WORDS, Bandwidth } from './bandwidth.js';
 
-const WORDS = { stop: 0, nextChunk: 1 } as const;
-const BANDWIDTH_AT = 8;
-const COUNTERS_AT = BANDWIDTH_AT + Bandwidth.BYTES;
+/**
+ * - `stopped`: take no more work, end the present call and report.
+ * - `chunks`: how many were taken in this pass.
+ * - `packets`: multifd packets that all channels have sent.
+ */
+const WORDS = ['stopped', 'chunks', 'packets', ...BANDWIDTH_WORDS] as const;
 
 /** Totals of one channel since it was opened. */
-export const COUNTERS = ['bytes', 'normalPages', 'duplicatePages', 'punchedPages', 'busy'] as const;
-export type Counter = (typeof COUNTERS)[number];
+const COUNTERS = ['bytes', 'normalPages', 'duplicatePages', 'punchedPages', 'busy'] as const;
 
-export type ChannelCounters = Record<Counter, number>;
+export type ChannelCounters = Record<(typeof COUNTERS)[number], number>;
 
-export class ChannelState {
-  readonly bandwidth: Bandwidth;
-  readonly #words: Int32Array;
-  readonly #counters: BigInt64Array;
+export class ChannelState extends SharedWords<(typeof WORDS)[number], keyof ChannelCounters> {
+  readonly bandwidth = new Bandwidth(this);
 
-  constructor(
-    readonly buffer: SharedArrayBuffer,
-    readonly channels: number,
-  ) {
-    this.#words = new Int32Array(buffer, 0, 2);
-    this.bandwidth = new Bandwidth(buffer, BANDWIDTH_AT);
-    this.#counters = new BigInt64Array(buffer, COUNTERS_AT, channels * COUNTERS.length);
-  }
-
-  static create(channels: number): ChannelState {
-    const bytes = COUNTERS_AT + channels * COUNTERS.length * BigInt64Array.BYTES_PER_ELEMENT;
-    return new ChannelState(new SharedArrayBuffer(bytes), channels);
+  constructor(channels: number, buffer?: SharedArrayBuffer) {
+    super(WORDS, COUNTERS, channels, buffer);
   }
 
   get stopped(): boolean {
-    return Atomics.load(this.#words, WORDS.stop) !== 0;
+    return this.get('stopped') !== 0;
   }
 
   set stopped(value: boolean) {
-    Atomics.store(this.#words, WORDS.stop, value ? 1 : 0);
+    this.set('stopped', value ? 1 : 0);
+    // After the word that a waiting channel asks for when it wakes.
     if (value) this.bandwidth.wake();
   }
 
@@ -55,34 +38,15 @@ export class ChannelState {
 
   /** Before a pass: the first chunk is the next one to take. */
   rewind(): void {
-    Atomics.store(this.#words, WORDS.nextChunk, 0);
+    this.set('chunks', 0);
   }
 
   /** The index of a chunk that nobody else gets. */
   takeChunk(): number {
-    return Atomics.add(this.#words, WORDS.nextChunk, 1);
+    return this.add('chunks', 1);
   }
 
-  add(channel: number, counter: Counter, amount: number): void {
-    if (amount === 0) return;
-    Atomics.add(this.#counters, channel * COUNTERS.length + COUNTERS.indexOf(counter), BigInt(amount));
-  }
-
-  counters(channel: number): ChannelCounters {
-    const base = channel * COUNTERS.length;
-    return Object.fromEntries(
-      COUNTERS.map((counter, index) => [counter, Number(Atomics.load(this.#counters, base + index))]),
-    ) as ChannelCounters;
-  }
-
-  /** The sums over all channels. */
-  totals(): ChannelCounters {
-    const totals = Object.fromEntries(COUNTERS.map((counter) => [counter, 0])) as ChannelCounters;
-    for (let channel = 0; channel < this.channels; channel++) {
-      for (const [counter, value] of Object.entries(this.counters(channel))) {
-        totals[counter as Counter] += value;
-      }
-    }
-    return totals;
+  nextPacketNumber(): bigint {
+    return BigInt(this.add('packets', 1));
   }
 }

@@ -148,7 +148,7 @@ export class ChannelWriter {
       const length = (end - start) * pageSize;
       if (value === ZERO || value === HOLE) {
         this.#dropStale(bitmap, firstPage, endPage, pagesOffset, pageSize);
-        this.state.add(channel, 'duplicatePages', end - start);
+        this.state.count(channel, 'duplicatePages', end - start);
         continue;
       }
       const bytes =
@@ -157,9 +157,9 @@ export class ChannelWriter {
           : this.#memoryOf(chunk).read(chunk.start + start * pageSize, length);
       this.#store(bytes, region, firstPage * pageSize);
       setBits(bitmap, firstPage, endPage);
-      this.state.add(channel, 'normalPages', end - start);
+      this.state.count(channel, 'normalPages', end - start);
       written += length;
-      this.state.add(channel, 'bytes', length);
+      this.state.count(channel, 'bytes', length);
     }
     return written;
   }
@@ -187,7 +187,7 @@ export class ChannelWriter {
         const length = (next - page) * pageSize;
         this.#canPunch = punchHole(this.setup.fd, pagesOffset + page * pageSize, length);
       }
-      this.state.add(this.setup.channel, 'punchedPages', next - page);
+      this.state.count(this.setup.channel, 'punchedPages', next - page);
       page = findBit(bitmap, next, end, true);
     }
   }

@@ -80,8 +80,8 @@ export class ChunkDigester {
       }
       this.#finish(table, chunk.index, pages === 0);
       if (failure !== undefined) table.setState(chunk.index, failure);
-      this.state.add(this.setup.channel, 'normalPages', pages);
-      this.state.add(this.setup.channel, 'bytes', pages * pageSize);
+      this.state.count(this.setup.channel, 'normalPages', pages);
+      this.state.count(this.setup.channel, 'bytes', pages * pageSize);
     }
   }
 

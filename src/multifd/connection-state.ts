@@ -1,14 +1,7 @@
-/**
- * What the receiving threads of a stream tell about themselves at any time.
- *
- * ```
- * int64  counters[connection][COUNTERS.length]
- * int32  activity[connection]
- * ```
- */
-const COUNTERS = ['received', 'bytes', 'normalPages', 'duplicatePages'] as const;
+/** What the receiving threads of a stream report about themselves at any time. */
+import { SharedWords } from '../threads/shared-words.js';
 
-export type ConnectionCounter = (typeof COUNTERS)[number];
+const COUNTERS = ['received', 'bytes', 'normalPages', 'duplicatePages', 'activity'] as const;
 
 /**
  * - `working`: decoding or writing.
@@ -20,45 +13,16 @@ const ACTIVITIES = ['working', 'reading', 'holding', 'ended'] as const;
 
 export type Activity = (typeof ACTIVITIES)[number];
 
-export class ConnectionState {
-  readonly #counters: BigInt64Array;
-  readonly #activities: Int32Array;
-
-  constructor(
-    readonly buffer: SharedArrayBuffer,
-    readonly connections: number,
-  ) {
-    this.#counters = new BigInt64Array(buffer, 0, connections * COUNTERS.length);
-    this.#activities = new Int32Array(buffer, this.#counters.byteLength, connections);
-  }
-
-  static create(connections: number): ConnectionState {
-    const bytes = COUNTERS.length * BigInt64Array.BYTES_PER_ELEMENT + Int32Array.BYTES_PER_ELEMENT;
-    return new ConnectionState(new SharedArrayBuffer(connections * bytes), connections);
-  }
-
-  set(connection: number, counter: ConnectionCounter, value: number): void {
-    const index = connection * COUNTERS.length + COUNTERS.indexOf(counter);
-    Atomics.store(this.#counters, index, BigInt(value));
-  }
-
-  get(connection: number, counter: ConnectionCounter): number {
-    const index = connection * COUNTERS.length + COUNTERS.indexOf(counter);
-    return Number(Atomics.load(this.#counters, index));
-  }
-
-  total(counter: ConnectionCounter): number {
-    let total = 0;
-    for (let connection = 0; connection < this.connections; connection++)
-      total += this.get(connection, counter);
-    return total;
+export class ConnectionState extends SharedWords<never, (typeof COUNTERS)[number]> {
+  constructor(connections: number, buffer?: SharedArrayBuffer) {
+    super([], COUNTERS, connections, buffer);
   }
 
   setActivity(connection: number, activity: Activity): void {
-    Atomics.store(this.#activities, connection, ACTIVITIES.indexOf(activity));
+    this.setCounter(connection, 'activity', ACTIVITIES.indexOf(activity));
   }
 
   activity(connection: number): Activity {
-    return ACTIVITIES[Atomics.load(this.#activities, connection)] as Activity;
+    return ACTIVITIES[this.counter(connection, 'activity')] as Activity;
   }
 }

@@ -1,18 +1,9 @@
 /** Entry point of a channel's thread: is set up, waits for passes, takes chunks until none is left or it is told to stop. */
-import { parentPort, workerData } from 'node:worker_threads';
-import { isError } from '../errors.js';
 import { admit } from '../io/faults.js';
-import { FileIoError } from '../io/file-io-error.js';
 import { IoQueue } from '../io/linux-aio.js';
 import { native } from '../io/native.js';
-import type {
-  ChannelFailure,
-  ChannelReply,
-  ChannelRequest,
-  ChannelSetup,
-  ChannelThreadData,
-  PassRequest,
-} from './channel-protocol.js';
+import type { ThreadService } from '../threads/thread-protocol.js';
+import type { ChannelRequest, ChannelSetup, PassRequest } from './channel-protocol.js';
 import { ChannelReader } from './channel-reader.js';
 import { ChannelState } from './channel-state.js';
 import { ChannelWriter } from './channel-writer.js';
@@ -20,6 +11,19 @@ import { ChunkDigester } from './chunk-digester.js';
 import { ChunkGrid } from './chunk-grid.js';
 import { type ChunkHasher, createChunkHasher } from './chunk-hash.js';
 import { CopyBuffer, RegionMemory } from './region-memory.js';
+
+/** The thread's own, for one channel after the other: the kernel needs time to forget one. */
+let queue: IoQueue | undefined;
+
+function queueOf(depth: number): IoQueue | undefined {
+  if (queue?.depth === depth) return queue;
+  queue?.close();
+  queue = IoQueue.open(depth);
+  return queue;
+}
+
+// A thread that dies with writes under way would leave them to the process.
+process.once('exit', () => queue?.close());
 
 /** One channel of a set: what the thread works on until it is set up anew. */
 class FileChannel {
@@ -35,12 +39,12 @@ class FileChannel {
   private constructor(setup: ChannelSetup, hasher: ChunkHasher | undefined) {
     const copies = new CopyBuffer(setup.chunkBytes);
     this.#setup = setup;
-    this.#state = new ChannelState(setup.state, setup.channels);
+    this.#state = new ChannelState(setup.channels, setup.state);
     this.#grid = new ChunkGrid(setup.regions, setup.chunkBytes);
     this.#memories = setup.regions.map((region) => new RegionMemory(region, copies));
     this.#digester = hasher && new ChunkDigester(setup, this.#memories, this.#state, hasher);
     const queues = setup.access !== 'digest' && setup.direct && setup.ioDepth > 0;
-    this.#queue = queues ? IoQueue.open(setup.ioDepth) : undefined;
+    this.#queue = queues ? queueOf(setup.ioDepth) : undefined;
     this.#writer = new ChannelWriter(setup, this.#memories, this.#state, this.#digester, this.#queue);
     this.#reader = new ChannelReader(setup, this.#memories, this.#state, this.#queue);
   }
@@ -55,7 +59,7 @@ class FileChannel {
   /** @throws FileIoError, and whatever else stops it; the other channels then stop too */
   run(request: PassRequest): void {
     const { channel } = this.#setup;
-    this.#state.add(channel, 'busy', 1);
+    this.#state.count(channel, 'busy', 1);
     try {
       if (request.kind === 'trim') this.#writer.trim();
       else this.#pass(request);
@@ -64,12 +68,8 @@ class FileChannel {
       this.#abandon();
       throw error;
     } finally {
-      this.#state.add(channel, 'busy', -1);
+      this.#state.count(channel, 'busy', -1);
     }
-  }
-
-  close(): void {
-    this.#queue?.close();
   }
 
   #pass(request: Exclude<PassRequest, { kind: 'trim' }>): void {
@@ -98,53 +98,15 @@ class FileChannel {
   }
 }
 
-function failureOf(error: unknown): ChannelFailure {
-  const located = error instanceof FileIoError ? error : undefined;
-  const { message, code } = (isError(located?.cause) ? located.cause : error) as NodeJS.ErrnoException;
+export function open(): ThreadService<ChannelRequest> {
+  let channel: FileChannel | undefined;
   return {
-    message,
-    ...(code === undefined ? {} : { errno: code }),
-    ...(located === undefined ? {} : { offset: located.offset, truncated: located.truncated }),
+    carryOut(request) {
+      if (request.kind === 'setup') channel = FileChannel.open(request.setup);
+      else if (request.kind === 'prepare') createChunkHasher(request.algorithm, 4096);
+      else channel?.run(request);
+    },
   };
 }
 
-function reply(message: ChannelReply): void {
-  parentPort?.postMessage(message);
-}
-
-let channel: FileChannel | undefined;
-
-/** What the kernel needs to forget a queue is time, which nobody waits for. */
-function rest(): void {
-  channel?.close();
-  channel = undefined;
-}
-
-function carryOut(request: Exclude<ChannelRequest, { kind: 'rest' | 'close' }>): void {
-  if (request.kind === 'setup') {
-    rest();
-    channel = FileChannel.open(request.setup);
-  } else channel?.run(request);
-}
-
-// A thread that dies with writes under way would leave them to the process.
-process.once('exit', rest);
-
-parentPort?.on('message', (request: ChannelRequest) => {
-  if (request.kind === 'rest' || request.kind === 'close') {
-    rest();
-    if (request.kind === 'close') parentPort?.close();
-    return;
-  }
-  try {
-    carryOut(request);
-    reply({ kind: 'done' });
-  } catch (error) {
-    reply({ kind: 'failed', failure: failureOf(error) });
-  }
-});
-
 native();
-const { algorithm } = workerData as ChannelThreadData;
-if (algorithm !== undefined) createChunkHasher(algorithm, 4096);
-reply({ kind: 'done' });

@@ -11,16 +11,19 @@ import { O_DIRECT } from '../io/direct-io-support.js';
 import { MemoryMap } from '../io/memory-map.js';
 import { openDirect } from '../io/open-direct.js';
 import { descriptorPath, releaseFiles } from '../io/open-file.js';
+import { workerScript } from '../io/worker-script.js';
+import { openThread, type WorkerThread } from '../threads/thread-pool.js';
+import type { ThreadFailedError, ThreadFailure } from '../threads/thread-protocol.js';
 import type {
   ChannelAccess,
-  ChannelFailure,
+  ChannelRequest,
   PassRequest,
   WorkerRegion,
   ZeroPageDetection,
 } from './channel-protocol.js';
 import { type ChannelRegion, checkRegion, chunkBytesFor } from './channel-region.js';
 import { type ChannelCounters, ChannelState } from './channel-state.js';
-import { type ChannelFailedError, type ChannelThread, ChannelThreads } from './channel-threads.js';
+import type { DigestAlgorithm } from './chunk-hash.js';
 import { setBits } from './page-bits.js';
 
 export type { ZeroPageDetection } from './channel-protocol.js';
@@ -70,8 +73,6 @@ export interface FileChannelsOptions {
   dropBehind?: boolean;
   /** Copy pages through a buffer instead of mapping the memory; default: only where it cannot be mapped. */
   copy?: boolean;
-  /** Threads to borrow, and to give back at `close`; by default the channels start and end their own. */
-  threads?: ChannelThreads;
   signal?: AbortSignal;
 }
 
@@ -93,6 +94,22 @@ export interface ChannelProgress extends TransferCounts {
   busy: boolean;
 }
 
+const WORKER = workerScript('file-channel-worker', import.meta.url);
+
+/**
+ * Has `count` threads loaded that channels will use soon, while there is something else to wait for. Does not wait.
+ *
+ * @param algorithm what they will hash with
+ */
+export function prepareFileChannels(count: number, algorithm?: DigestAlgorithm): void {
+  const threads = Array.from({ length: count }, () => openThread<ChannelRequest>(WORKER));
+  for (const thread of threads) {
+    // What goes wrong here goes wrong again when they are used.
+    if (algorithm) thread.request({ kind: 'prepare', algorithm }).catch(() => {});
+    void thread.release();
+  }
+}
+
 export class FileChannels implements AsyncDisposable {
   readonly count: number;
   /** Whether the channels' descriptors have O_DIRECT. */
@@ -103,9 +120,7 @@ export class FileChannels implements AsyncDisposable {
   readonly #detection: ZeroPageDetection;
   readonly #resources: ChannelResources;
   readonly #state: ChannelState;
-  readonly #threads: ChannelThread[];
-  readonly #lentThreads: ChannelThreads | undefined;
-  readonly #ownThreads: ChannelThreads | undefined;
+  readonly #threads: WorkerThread<ChannelRequest>[];
   readonly #signal: AbortSignal | undefined;
   readonly #onAbort = () => this.abort();
   #aborted = false;
@@ -117,8 +132,7 @@ export class FileChannels implements AsyncDisposable {
     options: FileChannelsOptions,
     resources: ChannelResources,
     state: ChannelState,
-    threads: ChannelThread[],
-    ownThreads: ChannelThreads | undefined,
+    threads: WorkerThread<ChannelRequest>[],
   ) {
     this.count = threads.length;
     this.direct = options.direct;
@@ -129,14 +143,12 @@ export class FileChannels implements AsyncDisposable {
     this.#resources = resources;
     this.#state = state;
     this.#threads = threads;
-    this.#ownThreads = ownThreads;
-    this.#lentThreads = options.threads;
     this.#signal = options.signal;
     this.#signal?.addEventListener('abort', this.#onAbort);
   }
 
   /**
-   * Opens the image once a channel, maps the memory and starts the threads.
+   * Opens the image once a channel, maps the memory and takes a thread for each.
    *
    * @throws MapramError `NO_DIRECT_IO`, `IO` for files that cannot be opened or mapped, `FORMAT` for regions that do not fit,
    * `CANCELLED`.
@@ -155,16 +167,14 @@ export class FileChannels implements AsyncDisposable {
     throwIfAborted(signal, path);
 
     const resources = new ChannelResources();
-    const own = options.threads === undefined ? ChannelThreads.start(count) : undefined;
-    const pool = options.threads ?? (own as ChannelThreads);
-    const threads = pool.borrow(count);
+    const threads = Array.from({ length: count }, () => openThread<ChannelRequest>(WORKER));
     try {
-      const state = ChannelState.create(count);
+      const state = new ChannelState(count);
       const workerRegions = regions.map((region) => resources.attach(region, access, options.copy ?? false));
       const descriptors = fds
         ? fds.map((fd) => checkDescriptor(fd, path, access, direct))
         : Array.from({ length: count }, () => resources.openImage(options));
-      // All must have answered before any may be given back.
+      // All must have answered before what they use is closed.
       const results = await Promise.allSettled(
         descriptors.map((fd, channel) =>
           threads[channel]?.request({
@@ -188,10 +198,9 @@ export class FileChannels implements AsyncDisposable {
       );
       for (const result of results) if (result.status === 'rejected') throw result.reason;
       throwIfAborted(signal, path);
-      return new FileChannels(options, resources, state, threads, own);
+      return new FileChannels(options, resources, state, threads);
     } catch (error) {
-      pool.giveBack(threads);
-      await own?.close();
+      await Promise.all(threads.map((thread) => thread.release()));
       resources.release();
       throw error instanceof MapramError
         ? error
@@ -240,8 +249,7 @@ export class FileChannels implements AsyncDisposable {
     if (this.#closing !== undefined) throw this.#refusal('they are closed');
     if (this.#pass !== undefined) throw this.#refusal('a transfer is running');
     this.#throwIfStopped();
-    // The others may give up what they have at once, which takes a while.
-    for (const thread of this.#threads.slice(1)) thread.rest();
+    for (const thread of this.#threads.slice(1)) void thread.release();
     this.#pass = this.#broadcast({ kind: 'trim' }, this.#threads.slice(0, 1));
     try {
       await this.#pass;
@@ -275,7 +283,7 @@ export class FileChannels implements AsyncDisposable {
     this.#state.stopped = true;
   }
 
-  /** Stops what is running, ends or gives back the threads, and gives back descriptors and mappings. Never throws. */
+  /** Stops what is running and gives back threads, descriptors and mappings. Never throws. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -291,8 +299,7 @@ export class FileChannels implements AsyncDisposable {
       await this.#pass.catch(() => {});
     }
     this.#signal?.removeEventListener('abort', this.#onAbort);
-    this.#lentThreads?.giveBack(this.#threads);
-    await this.#ownThreads?.close();
+    await Promise.all(this.#threads.map((thread) => thread.release()));
     this.#resources.release();
   }
 
@@ -314,7 +321,7 @@ export class FileChannels implements AsyncDisposable {
   }
 
   /** Runs one request on these threads until all of them have answered; the first failure counts. */
-  async #broadcast(request: PassRequest, threads: ChannelThread[]): Promise<void> {
+  async #broadcast(request: PassRequest, threads: WorkerThread<ChannelRequest>[]): Promise<void> {
     this.#state.rewind();
     const results = await Promise.allSettled(
       threads.map(async (thread, channel) => {
@@ -326,7 +333,7 @@ export class FileChannels implements AsyncDisposable {
             this.#path,
             this.#access,
             channel,
-            (error as ChannelFailedError).failure,
+            (error as ThreadFailedError).failure,
           );
         }
       }),
@@ -459,7 +466,7 @@ function channelError(
   path: string,
   access: ChannelAccess,
   channel: number,
-  failure: ChannelFailure,
+  failure: ThreadFailure,
 ): MapramError {
   const { errno, offset, truncated } = failure;
   const message = truncated ? `${failure.message}, inside a page area` : failure.message;

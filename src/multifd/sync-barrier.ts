@@ -4,15 +4,14 @@
  * A page may come on one channel before a SYNC and again on another channel behind it. Only if nobody goes past a
  * SYNC before everybody has reached it, the newer copy is also the one written last.
  *
- * ```
- * int32  changes       grows with everything that happens here: what waiters sleep on
- * int32  arrived       participants at the present SYNC
- * int32  generation    SYNCs that all have passed
- * int32  left          participants whose connection has ended
- * int32  aborted
- * ```
+ * - `changes` grows with everything that happens here: what waiters sleep on.
+ * - `arrived`: participants at the present SYNC.
+ * - `generation`: SYNCs that all have passed.
+ * - `left`: participants whose connection has ended.
  */
-const WORDS = { changes: 0, arrived: 1, generation: 2, left: 3, aborted: 4 } as const;
+import { SharedWords } from '../threads/shared-words.js';
+
+const WORDS = ['changes', 'arrived', 'generation', 'left', 'aborted'] as const;
 
 /**
  * - `passed`: all are there.
@@ -22,57 +21,52 @@ const WORDS = { changes: 0, arrived: 1, generation: 2, left: 3, aborted: 4 } as 
 export type Arrival = 'passed' | 'deserted' | 'aborted';
 
 export class SyncBarrier {
-  readonly #words: Int32Array;
+  readonly #words: SharedWords<(typeof WORDS)[number]>;
 
   constructor(
-    readonly buffer: SharedArrayBuffer,
     readonly participants: number,
+    buffer?: SharedArrayBuffer,
   ) {
-    this.#words = new Int32Array(buffer);
+    this.#words = new SharedWords(WORDS, [], 0, buffer);
   }
 
-  static create(participants: number): SyncBarrier {
-    const words = Object.keys(WORDS).length;
-    return new SyncBarrier(new SharedArrayBuffer(words * Int32Array.BYTES_PER_ELEMENT), participants);
+  get buffer(): SharedArrayBuffer {
+    return this.#words.buffer;
   }
 
   /** Announces that the caller has come to a SYNC, all its pages being in the file, and waits for all others. Blocks the thread. */
   arrive(): Arrival {
     const words = this.#words;
-    const generation = Atomics.load(words, WORDS.generation);
-    if (Atomics.add(words, WORDS.arrived, 1) + 1 === this.participants) {
-      Atomics.store(words, WORDS.arrived, 0);
-      Atomics.add(words, WORDS.generation, 1);
-      this.#changed();
+    const generation = words.get('generation');
+    if (words.add('arrived', 1) + 1 === this.participants) {
+      words.set('arrived', 0);
+      words.add('generation', 1);
+      words.raise('changes');
       return 'passed';
     }
     for (;;) {
-      const changes = Atomics.load(words, WORDS.changes);
-      if (Atomics.load(words, WORDS.generation) !== generation) return 'passed';
-      if (Atomics.load(words, WORDS.aborted) !== 0) return 'aborted';
-      if (Atomics.load(words, WORDS.left) !== 0) return 'deserted';
-      Atomics.wait(words, WORDS.changes, changes);
+      // Read before the words that it announces, which are stored before it is raised.
+      const changes = words.get('changes');
+      if (words.get('generation') !== generation) return 'passed';
+      if (this.aborted) return 'aborted';
+      if (words.get('left') !== 0) return 'deserted';
+      words.wait('changes', changes);
     }
   }
 
   /** The caller's connection has ended: it will arrive at no SYNC any more. */
   leave(): void {
-    Atomics.add(this.#words, WORDS.left, 1);
-    this.#changed();
+    this.#words.add('left', 1);
+    this.#words.raise('changes');
   }
 
   /** Sends everybody away who waits now or later. */
   abort(): void {
-    Atomics.store(this.#words, WORDS.aborted, 1);
-    this.#changed();
+    this.#words.set('aborted', 1);
+    this.#words.raise('changes');
   }
 
   get aborted(): boolean {
-    return Atomics.load(this.#words, WORDS.aborted) !== 0;
-  }
-
-  #changed(): void {
-    Atomics.add(this.#words, WORDS.changes, 1);
-    Atomics.notify(this.#words, WORDS.changes);
+    return this.#words.get('aborted') !== 0;
   }
 }

@@ -15,8 +15,7 @@ import { IncomingMigration } from '../migration/incoming.js';
 import { MigrationFile } from '../migration/migration-file.js';
 import { loadByStream } from '../migration/qemu-stream-load.js';
 import { whyNotConnectable } from '../migration/stream-route.js';
-import { ChannelThreads } from '../multifd/channel-threads.js';
-import { MAXIMUM_FILE_CHANNELS } from '../multifd/file-channels.js';
+import { MAXIMUM_FILE_CHANNELS, prepareFileChannels } from '../multifd/file-channels.js';
 import { MAXIMUM_SOCKET_CHANNELS } from '../multifd/socket-channel-receiver.js';
 import { defaultCapabilities } from '../options/migration-capabilities.js';
 import { defaultParameters } from '../options/migration-parameters.js';
@@ -113,7 +112,7 @@ async function restoreChecked(options: RestoreOptions): Promise<RestoreResult> {
     options.channels ?? defaultChannels(choice.directIo),
     MAXIMUM_FILE_CHANNELS,
   );
-  await using threads = ChannelThreads.start(mayBeShared ? memoryChannels : 0);
+  if (mayBeShared) prepareFileChannels(memoryChannels);
   await assertVerified(image, {
     contents: options.verify === true,
     ...(requiredKey ? { requiredKey } : {}),
@@ -122,7 +121,7 @@ async function restoreChecked(options: RestoreOptions): Promise<RestoreResult> {
     signal,
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),
   });
-  const run: RestoreRun = { options, image, checked, choice, signal, channels, memoryChannels, threads };
+  const run: RestoreRun = { options, image, checked, choice, signal, channels, memoryChannels };
   const result =
     typeof vmOption === 'string' ? await restoreQemu(run, vmOption) : await restoreBuiltin(run, vmOption);
   checked.assertUnchanged('loading');
@@ -145,8 +144,6 @@ interface RestoreRun {
   channels: number;
   /** Into shared memory. */
   memoryChannels: number;
-  /** For those. */
-  threads: ChannelThreads;
 }
 
 type Loaded = Pick<RestoreResult, 'method' | 'methodReason' | 'channels' | 'normalPages' | 'runState'>;
@@ -292,7 +289,7 @@ async function loadStream(
 
 /** mapram reads the file into the VM's memory. Returns the number of channels. */
 async function loadShared(
-  { options, image, checked, choice, signal, memoryChannels, threads }: RestoreRun,
+  { options, image, checked, choice, signal, memoryChannels }: RestoreRun,
   vm: QemuVm,
   ram: SharedRam,
 ): Promise<number> {
@@ -301,7 +298,6 @@ async function loadShared(
     checked,
     direct: choice.directIo,
     channels: memoryChannels,
-    threads,
     signal,
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),
   });

@@ -24,10 +24,9 @@ import { QemuStreamSource, type StreamMode } from '../migration/qemu-stream-sour
 import { factsOfGuest, factsOfQemu } from '../migration/saved-facts.js';
 import type { OutgoingSource } from '../migration/source.js';
 import { whyNotConnectable } from '../migration/stream-route.js';
-import { ChannelThreads } from '../multifd/channel-threads.js';
 import type { DigestAlgorithm } from '../multifd/chunk-hash.js';
 import { digestChunkBytes } from '../multifd/digest-chunk-bytes.js';
-import { MAXIMUM_FILE_CHANNELS } from '../multifd/file-channels.js';
+import { MAXIMUM_FILE_CHANNELS, prepareFileChannels } from '../multifd/file-channels.js';
 import { type StreamCompression, whyNotDecodable } from '../multifd/payload-decoder.js';
 import { defaultCapabilities } from '../options/migration-capabilities.js';
 import { defaultParameters } from '../options/migration-parameters.js';
@@ -156,12 +155,10 @@ async function saveChecked(options: SaveOptions): Promise<SaveResult> {
   const algorithm = signingKey ? 'sha256-128' : 'xxh64';
   const channels = typeof options.channels === 'number' ? options.channels : defaultChannels(choice.directIo);
   // They load while this process talks to the VM. QEMU's own writing, and streams, need none but for the checksums afterwards.
-  await using threads = ChannelThreads.start(
-    options.method === 'native' || options.method === 'stream'
-      ? 0
-      : Math.min(channels, MAXIMUM_FILE_CHANNELS),
-    options.checksums === false ? {} : { algorithm },
-  );
+  if (options.method !== 'native' && options.method !== 'stream') {
+    const checksums = options.checksums === false ? undefined : algorithm;
+    prepareFileChannels(Math.min(channels, MAXIMUM_FILE_CHANNELS), checksums);
+  }
   const run: SaveRun = {
     options,
     target,
@@ -169,7 +166,6 @@ async function saveChecked(options: SaveOptions): Promise<SaveResult> {
     signal,
     channels,
     channelsReason: 'asked for',
-    threads,
     ...(signingKey ? { signingKey } : {}),
     ...(options.checksums === false ? {} : { checksums: algorithm }),
   };
@@ -215,8 +211,6 @@ interface SaveRun {
   channelsReason: string;
   /** What a channel writes at once; by default what is fast on most disks. */
   ioSize?: number;
-  /** For its channels, to write pages and to read them back. */
-  threads: ChannelThreads;
   checksums?: DigestAlgorithm;
   signingKey?: KeyObject;
 }
@@ -416,7 +410,7 @@ async function finish(run: SaveRun, saved: Saved, facts: Facts): Promise<Finishe
 }
 
 async function seal(
-  { options, target, choice, channels, threads, checksums: algorithm, signingKey, signal }: SaveRun,
+  { options, target, choice, channels, checksums: algorithm, signingKey, signal }: SaveRun,
   { written, ramBytes }: Saved,
   facts: Facts,
 ): Promise<Manifest> {
@@ -431,7 +425,6 @@ async function seal(
     offset: options.offset ?? 0,
     channels: Math.min(channels, MAXIMUM_FILE_CHANNELS),
     direct: choice.directIo,
-    threads,
     signal,
     ...(checksums ? { checksums } : {}),
     ...(written ? { digests: written.digests } : {}),
@@ -458,7 +451,7 @@ async function publish(
 }
 
 async function saveThroughEngine(run: SaveRun, source: OutgoingSource, settle: Settle): Promise<Saved> {
-  const { options, target, choice, signal, channels, threads, checksums } = run;
+  const { options, target, choice, signal, channels, checksums } = run;
   let runState = '';
   const parameters = {
     ...defaultParameters(qemuProfile('10.0')),
@@ -478,7 +471,6 @@ async function saveThroughEngine(run: SaveRun, source: OutgoingSource, settle: S
     parameters,
     capabilities,
     sync: false,
-    threads,
     dropBehind: choice.dropBehind === true,
     ...(run.ioSize === undefined ? {} : { ioSize: run.ioSize }),
     onStateTaken: async () => {

@@ -14,7 +14,6 @@ import { createMemfd } from '../io/memfd.js';
 import { releaseFiles, reopenFile } from '../io/open-file.js';
 import type { ImageBlock, MappedRamImage } from '../mapped-ram/image.js';
 import { regionOfImage } from '../multifd/channel-region.js';
-import type { ChannelThreads } from '../multifd/channel-threads.js';
 import { FileChannels } from '../multifd/file-channels.js';
 import { transferWithProgress } from '../multifd/transfer-with-progress.js';
 import type { ProgressEvent } from '../progress.js';
@@ -26,7 +25,6 @@ export interface SharedLoadOptions {
   checked: CheckedFile;
   direct: boolean;
   channels: number;
-  threads: ChannelThreads;
   signal: AbortSignal;
   onProgress?: (event: ProgressEvent) => void;
 }
@@ -62,7 +60,7 @@ export async function loadIntoSharedRam(
 
 async function readPages(
   filled: ReadonlyMap<ImageBlock, SharedRamBlock>,
-  { checked, direct, channels: count, threads, signal, onProgress }: SharedLoadOptions,
+  { checked, direct, channels: count, signal, onProgress }: SharedLoadOptions,
 ): Promise<void> {
   using file = checked.open(direct);
   await using channels = await FileChannels.open({
@@ -71,7 +69,6 @@ async function readPages(
     access: 'read',
     count,
     direct,
-    threads,
     regions: [...filled].map(([block, memory]) => regionOfImage(block, { memory })),
     signal,
   });

@@ -20,9 +20,10 @@ const LEVELS: readonly (readonly string[])[] = [
   ['qmp'],
   ['multifd'],
   ['mapped-ram'],
+  ['threads'],
   ['io', 'options', 'stream'],
   ['progress-meter'],
-  ['size', 'progress', 'errors', 'package-version', 'visible'],
+  ['size', 'progress', 'errors', 'deferred', 'package-version', 'visible'],
 ];
 
 /** Rooms of one level that know each other, in this direction. */

@@ -74,7 +74,7 @@ test('a limit beyond what a number counts exactly is none', async () => {
 });
 
 test('nobody begins to wait once the channels are stopped', () => {
-  const state = ChannelState.create(1);
+  const state = new ChannelState(1);
   state.bandwidth.limit = 1;
   state.stopped = true;
   // Would be a matter of days.

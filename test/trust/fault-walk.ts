@@ -2,6 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { type Fault, IO_CALLS, type IoCall, installFaults } from '../../src/io/faults.js';
+import { endIdleThreads } from '../../src/threads/thread-pool.js';
 
 /** What such a call fails with in real life. */
 const ERRNO: Record<IoCall, NonNullable<Fault['errno']>> = {
@@ -66,6 +67,7 @@ export const describeFault = ({ call, nth, errno, maximumBytes, delayMs }: Fault
 
 /** What an operation could leak: descriptors by what they are open on, and what keeps the event loop. */
 export async function resourcesInUse(): Promise<Record<string, number>> {
+  await endIdleThreads();
   await setImmediate();
   const inUse: Record<string, number> = { descriptors: readdirSync('/proc/self/fd').length };
   for (const name of process.getActiveResourcesInfo()) {

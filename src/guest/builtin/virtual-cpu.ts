@@ -1,23 +1,30 @@
-import { Worker } from 'node:worker_threads';
 import { MapramError } from '../../errors.js';
 import { workerScript } from '../../io/worker-script.js';
+import { SharedWords } from '../../threads/shared-words.js';
+import { openThread, type WorkerThread } from '../../threads/thread-pool.js';
+import type { ThreadFailedError } from '../../threads/thread-protocol.js';
 import type { BuiltinGuestSettings } from './options.js';
 import type { BlockExtent, WorkloadBlock, WorkloadState } from './workload.js';
 
-/** Words of the memory that controls the thread. */
-export const Control = { COMMAND: 0, LOGGING: 1, WORDS: 2 } as const;
-export const Command = { STOP: 0, RUN: 1 } as const;
+/**
+ * - `running`: ticks are made; set to 0, a `run` ends after the tick that it is in.
+ * - `logging`: pages that are written are marked.
+ * - `ticks`: the tick counter, for reading while the guest runs.
+ */
+export const CPU_WORDS = ['running', 'logging', 'ticks'] as const;
+export type CpuWords = SharedWords<(typeof CPU_WORDS)[number]>;
 
 /** What the thread starts with. */
 export interface CpuData {
   readonly blocks: readonly (Omit<WorkloadBlock, 'log'> & { readonly log: SharedArrayBuffer })[];
   readonly settings: BuiltinGuestSettings;
-  readonly control: SharedArrayBuffer;
-  /** The tick counter, for reading while the guest runs. */
-  readonly counter: SharedArrayBuffer;
+  /** Of `CpuWords`. */
+  readonly words: SharedArrayBuffer;
 }
 
 export type CpuRequest =
+  /** The first one. */
+  | { readonly kind: 'power-on'; readonly data: CpuData }
   | { readonly kind: 'fill' }
   | { readonly kind: 'load'; readonly state: WorkloadState }
   | { readonly kind: 'rehash'; readonly extents: readonly BlockExtent[] }
@@ -31,68 +38,45 @@ export interface CpuReply {
   readonly checksum?: number;
 }
 
-/**
- * The worker thread that runs the workload. It takes one request at a time, in order. It is never terminated from outside, only
- * asked to end.
- */
+/** The thread that runs the workload, one request at a time, in order. */
 export class VirtualCpu {
-  readonly #worker: Worker;
-  readonly #control: Int32Array;
-  readonly #counter: BigInt64Array;
-  readonly #waiting: { resolve(reply: CpuReply): void; reject(error: Error): void }[] = [];
-  readonly #ended: Promise<void>;
-  #failure: Error | undefined;
+  readonly #thread: WorkerThread<CpuRequest, CpuReply>;
+  readonly #words: CpuWords = new SharedWords(CPU_WORDS);
 
   constructor(data: Pick<CpuData, 'blocks' | 'settings'>) {
-    const control = new SharedArrayBuffer(Control.WORDS * 4);
-    const counter = new SharedArrayBuffer(8);
-    this.#control = new Int32Array(control);
-    this.#counter = new BigInt64Array(counter);
-    const workerData: CpuData = { ...data, control, counter };
-    this.#worker = new Worker(workerScript('workload-thread', import.meta.url), { workerData });
-    this.#worker.on('message', (reply: CpuReply) => this.#waiting.shift()?.resolve(reply));
-    this.#worker.on('error', (error) => this.#fail(error));
-    this.#ended = new Promise((resolve) => {
-      this.#worker.once('exit', () => {
-        this.#fail(new Error('the thread has ended'));
-        resolve();
-      });
-    });
+    this.#thread = openThread(workerScript('workload-thread', import.meta.url));
+    // What keeps it from starting keeps it from all that follows.
+    this.request({ kind: 'power-on', data: { ...data, words: this.#words.buffer } }).catch(() => {});
   }
 
   get ticks(): number {
-    return Number(Atomics.load(this.#counter, 0));
+    return this.#words.get('ticks');
   }
 
   set logging(on: boolean) {
-    Atomics.store(this.#control, Control.LOGGING, on ? 1 : 0);
+    this.#words.set('logging', on ? 1 : 0);
   }
 
   /** @throws MapramError `VM` when the thread has died */
-  request(request: CpuRequest): Promise<CpuReply> {
-    if (this.#failure !== undefined) return Promise.reject(this.#failure);
-    if (request.kind === 'run') Atomics.store(this.#control, Control.COMMAND, Command.RUN);
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ resolve, reject });
-      this.#worker.postMessage(request);
-    });
+  async request(request: CpuRequest): Promise<CpuReply> {
+    if (request.kind === 'run') this.#words.set('running', 1);
+    try {
+      return await this.#thread.request(request);
+    } catch (error) {
+      const { message } = error as ThreadFailedError;
+      throw new MapramError('VM', `running the builtin guest: ${message}`, { cause: error });
+    }
   }
 
   /** Ends a `run` after the tick that it is in. */
   halt(): void {
-    Atomics.store(this.#control, Control.COMMAND, Command.STOP);
-    Atomics.notify(this.#control, Control.COMMAND);
+    this.#words.set('running', 0);
+    this.#words.notify('running');
   }
 
-  /** Ends the thread after what it is doing. */
+  /** Gives the thread up after what it is doing. */
   async end(): Promise<void> {
     this.halt();
-    this.#worker.postMessage('quit');
-    await this.#ended;
-  }
-
-  #fail(error: Error): void {
-    this.#failure ??= new MapramError('VM', `running the builtin guest: ${error.message}`, { cause: error });
-    for (const { reject } of this.#waiting.splice(0)) reject(this.#failure);
+    await this.#thread.release();
   }
 }

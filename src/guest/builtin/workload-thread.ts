@@ -1,50 +1,61 @@
-/** The thread that is the builtin guest's virtual CPU. Started by `VirtualCpu` only. */
-import { parentPort, workerData } from 'node:worker_threads';
+/** The thread that is the builtin guest's virtual CPU. See virtual-cpu.ts. */
+import { SharedWords } from '../../threads/shared-words.js';
+import type { ThreadService } from '../../threads/thread-protocol.js';
 import { DirtyLog } from './dirty-log.js';
-import type { CpuData, CpuReply, CpuRequest } from './virtual-cpu.js';
-import { Command, Control } from './virtual-cpu.js';
+import { CPU_WORDS, type CpuData, type CpuReply, type CpuRequest, type CpuWords } from './virtual-cpu.js';
 import { TICKS_PER_SECOND, Workload } from './workload.js';
 
-const { blocks, settings, control: controlBuffer, counter: counterBuffer } = workerData as CpuData;
-const control = new Int32Array(controlBuffer);
-const counter = new BigInt64Array(counterBuffer);
-const workload = new Workload(
-  blocks.map(({ log, ...block }) => ({ ...block, log: new DirtyLog(log) })),
-  settings,
-  () => Atomics.load(control, Control.LOGGING) === 1,
-);
-
-function tick(): void {
-  workload.tick();
-  Atomics.store(counter, 0, BigInt(workload.state.ticks));
+export function open(): ThreadService<CpuRequest, CpuReply> {
+  let cpu: Cpu | undefined;
+  return {
+    carryOut(request) {
+      if (request.kind === 'power-on') cpu = new Cpu(request.data);
+      return (cpu as Cpu).carryOut(request);
+    },
+  };
 }
 
-/** Ticks at guest time's pace until told to stop. A slow host makes guest time slower, never bursts. */
-function run(): void {
-  const period = 1000 / TICKS_PER_SECOND;
-  let due = performance.now();
-  while (Atomics.load(control, Control.COMMAND) === Command.RUN) {
-    tick();
-    due += period;
-    const wait = due - performance.now();
-    if (wait > 0) Atomics.wait(control, Control.COMMAND, Command.RUN, wait);
-    else due = performance.now();
+class Cpu {
+  readonly #words: CpuWords;
+  readonly #workload: Workload;
+
+  constructor({ blocks, settings, words }: CpuData) {
+    this.#words = new SharedWords(CPU_WORDS, [], 0, words);
+    this.#workload = new Workload(
+      blocks.map(({ log, ...block }) => ({ ...block, log: new DirtyLog(log) })),
+      settings,
+      () => this.#words.get('logging') === 1,
+    );
+  }
+
+  carryOut(request: CpuRequest): CpuReply {
+    const workload = this.#workload;
+    let checksum: number | undefined;
+    if (request.kind === 'fill') workload.fill();
+    else if (request.kind === 'load') workload.state = request.state;
+    else if (request.kind === 'rehash') checksum = workload.rehash(request.extents);
+    else if (request.kind === 'run') this.#run();
+    else if (request.kind === 'step') for (let done = 0; done < request.ticks; done += 1) this.#tick();
+    const { state } = workload;
+    this.#words.set('ticks', state.ticks);
+    return checksum === undefined ? { state } : { state, checksum };
+  }
+
+  #tick(): void {
+    this.#workload.tick();
+    this.#words.set('ticks', this.#workload.state.ticks);
+  }
+
+  /** Ticks at guest time's pace until told to stop. A slow host makes guest time slower, never bursts. */
+  #run(): void {
+    const period = 1000 / TICKS_PER_SECOND;
+    let due = performance.now();
+    while (this.#words.get('running') === 1) {
+      this.#tick();
+      due += period;
+      const wait = due - performance.now();
+      if (wait > 0) this.#words.wait('running', 1, wait);
+      else due = performance.now();
+    }
   }
 }
-
-function answer(request: CpuRequest): CpuReply {
-  let checksum: number | undefined;
-  if (request.kind === 'fill') workload.fill();
-  else if (request.kind === 'load') workload.state = request.state;
-  else if (request.kind === 'rehash') checksum = workload.rehash(request.extents);
-  else if (request.kind === 'run') run();
-  else for (let done = 0; done < request.ticks; done += 1) tick();
-  const { state } = workload;
-  Atomics.store(counter, 0, BigInt(state.ticks));
-  return checksum === undefined ? { state } : { state, checksum };
-}
-
-parentPort?.on('message', (request: CpuRequest | 'quit') => {
-  if (request === 'quit') parentPort?.close();
-  else parentPort?.postMessage(answer(request));
-});
