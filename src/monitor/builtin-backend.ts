@@ -128,7 +128,7 @@ export class BuiltinBackend implements MigrationBackend {
     if (this.#last.kind === 'none') return {};
     if (this.#last.kind === 'info') return this.#describe(this.#last.info);
     const { migration, multifd } = this.#last;
-    return describeMigration(migration, { multifd, skipped: !this.#speaks(9, 1) });
+    return describeMigration(migration, { multifd, release: this.#profile.release });
   }
 
   /** A destination that waits tells where; QEMU before 8.2 tells nothing else of it. */
@@ -337,7 +337,9 @@ export class BuiltinBackend implements MigrationBackend {
     this.#emitStatus(info.status ?? 'none');
   }
 
+  /** QEMU since 11.0 announces a failure before it cleans up, and `failed` when that is done. */
   #emitStatus(status: string): void {
+    if (status === 'failed' && this.#speaks(11, 0)) this.#emitStatus('failing');
     this.#emit({ event: 'MIGRATION', data: { status } });
   }
 

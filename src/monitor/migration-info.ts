@@ -1,10 +1,11 @@
 import type { OutgoingMigration } from '../migration/outgoing.js';
 import type { MigrationCapabilities } from '../options/migration-capabilities.js';
+import { isAtLeast, type QemuRelease } from '../options/qemu-profile.js';
 import type { MigrationInfo, MigrationRamInfo } from '../qmp/qmp-commands.js';
 
 export interface DescribeOptions extends Pick<MigrationCapabilities, 'multifd'> {
-  /** Whether the counter that ended with 9.1 is there. */
-  readonly skipped?: boolean;
+  /** The QEMU that is spoken as: `skipped` ended with 9.1, the top-level `remaining` came with 11.1. */
+  readonly release: QemuRelease;
 }
 
 /** `query-migrate` of a migration that mapram's engine runs or has run. */
@@ -18,10 +19,12 @@ export function describeMigration(migration: OutgoingMigration, options: Describ
       return { status };
     case 'failed':
       return { status, 'error-desc': (migration.error as Error).message };
-    case 'completed':
-      return { status, ...describeTimes(migration), ram: describeRam(migration, options) };
-    default:
-      return { status, ...describeTimes(migration), ram: describeRam(migration, options) };
+    default: {
+      const ram = describeRam(migration, options);
+      // Bytes of the whole VM. Device state is not counted: its size is unknown until it is saved.
+      const remaining = isAtLeast(options.release, [11, 1]) ? { remaining: ram.remaining } : {};
+      return { status, ...describeTimes(migration), ...remaining, ram };
+    }
   }
 }
 
@@ -35,10 +38,7 @@ function describeTimes(migration: OutgoingMigration): MigrationInfo {
 }
 
 /** As QEMU counts: pages under the channel that moved them, the rest of the stream only in `transferred`. */
-function describeRam(
-  migration: OutgoingMigration,
-  { multifd, skipped = false }: DescribeOptions,
-): MigrationRamInfo {
+function describeRam(migration: OutgoingMigration, { multifd, release }: DescribeOptions): MigrationRamInfo {
   const ram = migration.ram();
   const { totalMs, setupMs } = migration.times();
   const seconds = Math.max(totalMs - setupMs, 1) / 1000;
@@ -52,7 +52,7 @@ function describeRam(
     transferred,
     remaining: migration.status === 'completed' ? 0 : ram.remainingBytes,
     duplicate: ram.duplicatePages,
-    ...(skipped ? { skipped: 0 } : {}),
+    ...(isAtLeast(release, [9, 1]) ? {} : { skipped: 0 }),
     normal: ram.normalPages,
     'normal-bytes': ram.normalBytes,
     'page-size': ram.pageSize,

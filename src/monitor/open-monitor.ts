@@ -26,7 +26,9 @@ export async function monitorInFrontOf(
   const client = await QmpClient.connect(address, signal ? { signal } : {});
   try {
     const { major, minor } = client.version.qemu;
-    const profile = qemuProfile(profileForVersion(major, minor).name, ADDED);
+    const profile = qemuProfile(profileForVersion(major, minor).name, ADDED, {
+      'multifd-compression': await compressionMethods(client),
+    });
     // Whether the accelerator has a dirty ring is for QEMU to say.
     const options = new MigrationOptions({ profile, hasDirtyRing: true });
     const upstream = new Upstream(client);
@@ -36,4 +38,12 @@ export async function monitorInFrontOf(
     await client.close();
     throw error;
   }
+}
+
+/** What this QEMU can compress multifd packets with: zstd, qpl, uadk and qatzip depend on how it was built. */
+async function compressionMethods(client: QmpClient): Promise<string[]> {
+  const schema = new Map((await client.execute('query-qmp-schema')).map((entry) => [entry.name, entry]));
+  const argument = schema.get(schema.get('migrate-set-parameters')?.['arg-type'] ?? '');
+  const member = argument?.members?.find(({ name }) => name === 'multifd-compression');
+  return schema.get(member?.type ?? '')?.members?.map(({ name }) => name) ?? ['none'];
 }

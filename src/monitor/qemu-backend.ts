@@ -114,7 +114,10 @@ export class QemuBackend implements MigrationBackend {
   async queryMigrate(): Promise<MigrationInfo> {
     if (this.#failed) return this.#failed;
     if (this.#engine) {
-      return describeMigration(this.#engine.migration, { multifd: this.#engine.multifd });
+      return describeMigration(this.#engine.migration, {
+        multifd: this.#engine.multifd,
+        release: this.#release,
+      });
     }
     return this.#upstream.client.execute('query-migrate');
   }
@@ -186,9 +189,13 @@ export class QemuBackend implements MigrationBackend {
   }
 
   #canDo({ parameters, capabilities }: MigrationRequest): boolean {
-    const { major, minor } = this.version.qemu;
     const since = effectiveDirectIo(parameters, capabilities) ? DIRECT_IO_SINCE : MAPPED_RAM_SINCE;
-    return isAtLeast([major, minor], since);
+    return isAtLeast(this.#release, since);
+  }
+
+  get #release(): QemuRelease {
+    const { major, minor } = this.version.qemu;
+    return [major, minor];
   }
 
   #engineRuns(): boolean {
@@ -324,7 +331,9 @@ export class QemuBackend implements MigrationBackend {
     }
   }
 
+  /** QEMU since 11.0 announces a failure before it cleans up, and `failed` when that is done. */
   #emitStatus(status: string): void {
+    if (status === 'failed' && isAtLeast(this.#release, [11, 0])) this.#emitStatus('failing');
     this.#events.emit({ event: 'MIGRATION', data: { status } });
   }
 }

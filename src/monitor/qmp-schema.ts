@@ -1,7 +1,7 @@
 /** The answer to `query-qmp-schema`, made from the descriptions of commands and events. */
 
 import { migrationStatuses } from '../options/migration-status.js';
-import type { JsonObject, QapiStruct, QapiType, QapiUnion } from '../options/qapi.js';
+import type { JsonObject, QapiFeature, QapiStruct, QapiType, QapiUnion } from '../options/qapi.js';
 import type { QemuProfile } from '../options/qemu-profile.js';
 import type { Command } from './command.js';
 
@@ -54,6 +54,10 @@ export function qmpSchema(profile: QemuProfile, commands: readonly Command[], pr
   return schema.entries;
 }
 
+function featuresOf(features: readonly QapiFeature[] = []): JsonObject {
+  return features.length === 0 ? {} : { features: [...features] };
+}
+
 class SchemaBuilder {
   readonly entries: JsonObject[] = [];
   readonly #prefix: string;
@@ -86,7 +90,7 @@ class SchemaBuilder {
       case 'enum':
         return this.#define({
           'meta-type': 'enum',
-          members: type.values.map((name) => ({ name })),
+          members: type.values.map((name) => ({ name, ...featuresOf(type.features?.[name]) })),
           values: [...type.values],
         });
       case 'array': {
@@ -106,11 +110,14 @@ class SchemaBuilder {
   }
 
   #members({ members }: QapiStruct): JsonObject[] {
-    return Object.entries(members).map(([name, { type, optional, unstable }]) => ({
+    return Object.entries(members).map(([name, { type, optional, unstable, deprecated }]) => ({
       name,
       type: this.nameOf(type),
       ...(optional ? { default: null } : {}),
-      ...(unstable ? { features: ['unstable'] } : {}),
+      ...featuresOf([
+        ...(deprecated ? (['deprecated'] as const) : []),
+        ...(unstable ? (['unstable'] as const) : []),
+      ]),
     }));
   }
 

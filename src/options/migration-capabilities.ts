@@ -1,8 +1,8 @@
 /**
- * Every migration capability that QEMU 7.2 to 10.2 knows, one row each, in the order in which QEMU lists them.
+ * Every migration capability that QEMU 7.2 to 11.1 knows, one row each, in the order in which QEMU lists them.
  */
-import type { QapiType } from './qapi.js';
-import { isServed, type Lifetime, type QemuProfile } from './qemu-profile.js';
+import type { QapiFeature, QapiType } from './qapi.js';
+import { isAtLeast, isServed, type Lifetime, type QemuProfile } from './qemu-profile.js';
 
 export interface CapabilityRow extends Lifetime {
   /** One line for the documentation. */
@@ -16,7 +16,7 @@ export const MIGRATION_CAPABILITIES = {
   xbzrle: { summary: 'Send only what changed in a page that was sent before.' },
   'rdma-pin-all': { summary: 'Pin all memory for RDMA.' },
   'auto-converge': { summary: 'Throttle the guest when it dirties memory faster than it is sent.' },
-  'zero-blocks': { summary: 'Send blocks of zeroes short.', deprecatedSince: [9, 2] },
+  'zero-blocks': { summary: 'Send blocks of zeroes short.', deprecatedSince: [9, 2], until: [11, 0] },
   compress: { summary: 'The old compression in one stream.', until: [9, 1] },
   events: { summary: 'Emit MIGRATION and MIGRATION_PASS events.' },
   'postcopy-ram': { summary: 'Let the destination run before all memory is there.' },
@@ -55,6 +55,22 @@ export function servedCapabilities(profile: QemuProfile): CapabilityName[] {
   return CAPABILITY_NAMES.filter((name) => isServed(profile, name, capabilityRow(name)));
 }
 
+/** The names a profile serves, with their features. */
+export function capabilityType(profile: QemuProfile) {
+  const features = Object.fromEntries(
+    CAPABILITY_NAMES.map((name) => [name, capabilityFeatures(profile, capabilityRow(name))]),
+  );
+  return { kind: 'enum', values: servedCapabilities(profile), features } as const satisfies QapiType;
+}
+
+function capabilityFeatures(
+  profile: QemuProfile,
+  { unstable, deprecatedSince }: CapabilityRow,
+): QapiFeature[] {
+  const deprecated = deprecatedSince !== undefined && isAtLeast(profile.release, deprecatedSince);
+  return [...(unstable ? (['unstable'] as const) : []), ...(deprecated ? (['deprecated'] as const) : [])];
+}
+
 /** The argument of `migrate-set-capabilities` in a profile. */
 export function capabilitiesType(profile: QemuProfile) {
   return {
@@ -66,7 +82,7 @@ export function capabilitiesType(profile: QemuProfile) {
           of: {
             kind: 'struct',
             members: {
-              capability: { type: { kind: 'enum', values: servedCapabilities(profile) } },
+              capability: { type: capabilityType(profile) },
               state: { type: { kind: 'bool' } },
             },
           },

@@ -1,12 +1,12 @@
 /**
- * Every migration parameter that QEMU 7.2 to 10.2 knows, one row each.
+ * Every migration parameter that QEMU 7.2 to 11.1 knows, one row each.
  *
  * From a row follow: the TypeScript type, the default, what QMP and HMP accept and refuse and in which words, the
  * `query-qmp-schema` entry, the line of `info migrate_parameters` and the table in docs/options.md. Rows stand in the
  * order of QEMU's schema, which is the order in which types are checked.
  */
 import type { JsonValue, QapiStruct, QapiType, QapiValue } from './qapi.js';
-import { isServed, type Lifetime, type QemuProfile, type QemuRelease } from './qemu-profile.js';
+import { isAtLeast, isServed, type Lifetime, type QemuProfile, type QemuRelease } from './qemu-profile.js';
 
 export interface ParameterRow extends Lifetime {
   readonly type: QapiType;
@@ -385,6 +385,16 @@ export const MIGRATION_PARAMETERS = {
     checkRank: 220,
     line: { place: 260 },
   },
+  'x-rdma-chunk-size': {
+    type: size,
+    default: 1048576,
+    unit: 'bytes',
+    since: [11, 1],
+    unstable: true,
+    summary: 'Size of the pieces in which RDMA registers memory: a power of two from 1 MiB to 1 GiB.',
+    hmpNumber: 'size',
+    line: { place: 265, suffix: ' bytes' },
+  },
   'cpr-exec-command': {
     type: { kind: 'array', of: str },
     default: [],
@@ -435,11 +445,27 @@ export function servedParameters(profile: QemuProfile): ParameterName[] {
 export function parameterType(profile: QemuProfile, name: ParameterName): QapiType {
   const { type } = parameterRow(name);
   if (type.kind !== 'enum') return type;
+  const built = profile.built[name];
+  if (built !== undefined) return { kind: 'enum', values: built };
   const values = type.values.filter((value) => {
     const key = `${name}=${value}`;
     return isServed(profile, key, ENUM_LIFETIME[key] ?? {});
   });
   return { kind: 'enum', values };
+}
+
+/**
+ * The answer to `query-migrate-parameters` in a profile: before 11.0 the TLS options are strings there, and str-or-null in the
+ * argument alone.
+ */
+export function parametersReply(profile: QemuProfile): QapiStruct {
+  const argument = parametersType(profile);
+  if (isAtLeast(profile.release, [11, 0])) return argument;
+  const members = Object.entries(argument.members).map(([name, member]) => [
+    name,
+    member.type.kind === 'str-or-null' ? { ...member, type: str } : member,
+  ]);
+  return { kind: 'struct', members: Object.fromEntries(members) };
 }
 
 /** The argument of `migrate-set-parameters` in a profile. */

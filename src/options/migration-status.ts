@@ -7,17 +7,19 @@ const STATUSES = {
   cancelling: {},
   cancelled: {},
   active: {},
+  'postcopy-device': { since: [10, 2] },
   'postcopy-active': {},
   'postcopy-paused': {},
   'postcopy-recover-setup': { since: [9, 1] },
   'postcopy-recover': {},
   completed: {},
+  // An error has occurred and QEMU is still cleaning up; `failed` follows when that is done.
+  failing: { since: [11, 0] },
   failed: {},
   colo: {},
   'pre-switchover': {},
   device: {},
   'wait-unplug': {},
-  'postcopy-device': { since: [10, 2] },
 } as const satisfies Record<string, Lifetime>;
 
 export type MigrationStatus = keyof typeof STATUSES;
@@ -34,6 +36,7 @@ const RUNNING: ReadonlySet<string> = new Set([
   'pre-switchover',
   'device',
   'cancelling',
+  'failing',
   'wait-unplug',
   'postcopy-active',
   'postcopy-device',

@@ -30,6 +30,7 @@ const COMBINED_CHECKS: readonly { readonly rank: number; readonly check: Check }
   { rank: 180, check: checkZeroCopy },
   { rank: 190, check: checkMappedRam },
   { rank: 220, check: checkDirectIo },
+  { rank: 230, check: checkRdmaChunkSize },
 ];
 
 const CHECKS: readonly Check[] = [
@@ -107,6 +108,14 @@ function checkMappedRam(
 function checkDirectIo(candidate: MigrationParameters, { hasDirectIo }: ParameterCheckContext): void {
   if (candidate['direct-io'] && !hasDirectIo) {
     throw new OptionError('No build-time support for direct-io');
+  }
+}
+
+/** The range is from QEMU 11.1's source; its words have not been compared with a run. */
+function checkRdmaChunkSize(candidate: MigrationParameters): void {
+  const bytes = BigInt(candidate['x-rdma-chunk-size']);
+  if (bytes < 1n << 20n || bytes > 1n << 30n || (bytes & (bytes - 1n)) !== 0n) {
+    throw new OptionError("Parameter 'x_rdma_chunk_size' expects a power of two from 1 MiB to 1 GiB");
   }
 }
 

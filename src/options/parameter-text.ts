@@ -32,9 +32,7 @@ const SIGNED_MAX = 2n ** 63n - 1n;
  */
 export function parseParameterText(profile: QemuProfile, name: string, value: string): JsonObject {
   const known = servedParameters(profile).find((served) => served === name);
-  if (known === undefined || known === 'cpr-exec-command') {
-    throw new OptionError(`invalid parameter value: ${name}`);
-  }
+  if (known === undefined) throw new OptionError(`invalid parameter value: ${name}`);
   return { [known]: parseWord(profile, known, value) };
 }
 
@@ -49,6 +47,8 @@ function parseWord(profile: QemuProfile, name: ParameterName, word: string): Jso
     case 'integer':
       return parseNumber(name, row, word);
     case 'array':
+      // QEMU splits at each space and knows no quotes.
+      if (type.of.kind === 'str') return word.split(' ');
       throw new OptionError(`The ${name} parameter can only be set through QMP`);
     default:
       return word;

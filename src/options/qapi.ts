@@ -25,11 +25,19 @@ export class JsonDouble {
 
 export type IntegerWidth = 'uint8' | 'uint16' | 'uint32' | 'uint64' | 'int' | 'size';
 
+/** What a schema says of a member or value, beyond its type. */
+export type QapiFeature = 'deprecated' | 'unstable';
+
 export type QapiType =
   | { readonly kind: 'bool' | 'str' | 'number' | 'any' }
   | { readonly kind: 'integer'; readonly width: IntegerWidth }
   | { readonly kind: 'str-or-null' }
-  | { readonly kind: 'enum'; readonly values: readonly string[] }
+  | {
+      readonly kind: 'enum';
+      readonly values: readonly string[];
+      /** Of values that have any. */
+      readonly features?: Readonly<Record<string, readonly QapiFeature[]>>;
+    }
   | { readonly kind: 'array'; readonly of: QapiType }
   | QapiStruct
   | QapiUnion;
@@ -50,6 +58,7 @@ export interface QapiMember {
   readonly type: QapiType;
   readonly optional?: boolean;
   readonly unstable?: boolean;
+  readonly deprecated?: boolean;
 }
 
 /** The TypeScript type of a checked value. */

@@ -1,6 +1,6 @@
 /** Which version of QEMU a monitor speaks as: decides which options exist and how they print. */
 
-export type ProfileName = '7.2' | '9.0' | '9.1' | '10.0' | '10.2';
+export type ProfileName = (typeof PROFILE_NAMES)[number];
 
 /** Major and minor number; the micro number never changes an option. */
 export type QemuRelease = readonly [major: number, minor: number];
@@ -10,9 +10,12 @@ export interface QemuProfile {
   readonly release: QemuRelease;
   /** Options served although this release lacks them: mapram brings them to an older QEMU. */
   readonly added: ReadonlySet<string>;
+  /** Values of enumerations that depend on how QEMU was built, by parameter; the release's usual ones where absent. */
+  readonly built: Readonly<Record<string, readonly string[]>>;
 }
 
-export const PROFILE_NAMES: readonly ProfileName[] = ['7.2', '9.0', '9.1', '10.0', '10.2'];
+/** Releases that differ from the one before in a migration option, a status or a command. */
+export const PROFILE_NAMES = ['7.2', '9.0', '9.1', '10.0', '10.1', '10.2', '11.0', '11.1'] as const;
 
 /** In which releases something exists: from `since` up to, but without, `until`. */
 export interface Lifetime {
@@ -20,9 +23,13 @@ export interface Lifetime {
   readonly until?: QemuRelease;
 }
 
-export function qemuProfile(name: ProfileName, added: Iterable<string> = []): QemuProfile {
+export function qemuProfile(
+  name: ProfileName,
+  added: Iterable<string> = [],
+  built: QemuProfile['built'] = {},
+): QemuProfile {
   const [major = 0, minor = 0] = name.split('.').map(Number);
-  return { name, release: [major, minor], added: new Set(added) };
+  return { name, release: [major, minor], added: new Set(added), built };
 }
 
 /** The newest profile that is not newer than this QEMU; the oldest one for anything before it. */

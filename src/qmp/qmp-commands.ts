@@ -41,6 +41,8 @@ export interface MigrationRamInfo {
 export interface MigrationInfo {
   status?: string;
   ram?: MigrationRamInfo;
+  /** Bytes of the whole VM; since QEMU 11.1. */
+  remaining?: number;
   'total-time'?: number;
   'setup-time'?: number;
   'expected-downtime'?: number;
@@ -61,6 +63,16 @@ export interface VmStatus {
 export interface FdsetInfo {
   'fdset-id': number;
   fds: { fd: number; opaque?: string }[];
+}
+
+/** An entry of the interface's own description; which members there are depends on `meta-type`. */
+export interface SchemaEntry {
+  name: string;
+  'meta-type': string;
+  'arg-type'?: string;
+  'ret-type'?: string;
+  /** Of an object its members, of an enumeration its values. */
+  members?: { name: string; type?: string }[];
 }
 
 /** `[arguments, result]` by command. */
@@ -91,6 +103,7 @@ export interface QmpCommands {
   closefd: [{ fdname: string }, object];
   'human-monitor-command': [{ 'command-line': string; 'cpu-index'?: number }, string];
   'query-commands': [undefined, { name: string }[]];
+  'query-qmp-schema': [undefined, SchemaEntry[]];
 }
 
 export type QmpCommandName = keyof QmpCommands;

@@ -2,7 +2,7 @@
 import { channelsType, SOCKET_ADDRESS } from '../../options/migration-address.js';
 import { migrationStatuses } from '../../options/migration-status.js';
 import type { QapiMember, QapiStruct } from '../../options/qapi.js';
-import { isAtLeast, type QemuProfile } from '../../options/qemu-profile.js';
+import { existsIn, isAtLeast, type Lifetime, type QemuProfile } from '../../options/qemu-profile.js';
 import { type Command, command, NO_ARGUMENTS } from '../command.js';
 import { CommandError } from '../command-error.js';
 
@@ -92,10 +92,16 @@ function migrateArguments(profile: QemuProfile): QapiStruct {
     members: {
       ...targetMembers(profile),
       ...old,
-      detach: { type: bool, optional: true },
+      ...detachMember(profile),
       resume: { type: bool, optional: true },
     },
   };
+}
+
+/** Ignored over QMP; deprecated in 10.1 and gone in 11.1. */
+function detachMember({ release }: QemuProfile): Record<string, QapiMember> {
+  if (isAtLeast(release, [11, 1])) return {};
+  return { detach: { type: bool, optional: true, deprecated: isAtLeast(release, [10, 1]) } };
 }
 
 function targetMembers(profile: QemuProfile): Record<string, QapiMember> {
@@ -111,41 +117,66 @@ function exitOnErrorMember(profile: QemuProfile): Record<string, QapiMember> {
   return isAtLeast(profile.release, [9, 1]) ? { 'exit-on-error': { type: bool, optional: true } } : {};
 }
 
-const RAM_INTEGERS = [
-  'transferred',
-  'remaining',
-  'total',
-  'duplicate',
-  'normal',
-  'normal-bytes',
-  'dirty-pages-rate',
-  'dirty-sync-count',
-  'postcopy-requests',
-  'page-size',
-  'multifd-bytes',
-  'pages-per-second',
-  'precopy-bytes',
-  'downtime-bytes',
-  'postcopy-bytes',
-  'dirty-sync-missed-zero-copy',
-];
+/** `MigrationRAMStats` of QEMU, in its order. */
+const RAM_MEMBERS: Readonly<Record<string, QapiMember & Lifetime>> = {
+  transferred: { type: integer },
+  remaining: { type: integer },
+  total: { type: integer },
+  duplicate: { type: integer },
+  skipped: { type: integer, until: [9, 1] },
+  normal: { type: integer },
+  'normal-bytes': { type: integer },
+  'dirty-pages-rate': { type: integer },
+  mbps: { type: number },
+  'dirty-sync-count': { type: integer },
+  'postcopy-requests': { type: integer },
+  'page-size': { type: integer },
+  'multifd-bytes': { type: integer },
+  'pages-per-second': { type: integer },
+  'precopy-bytes': { type: integer },
+  'downtime-bytes': { type: integer },
+  'postcopy-bytes': { type: integer },
+  'dirty-sync-missed-zero-copy': { type: integer },
+};
 
+const integers = { kind: 'array', of: integer } as const;
+
+/** `MigrationInfo` of QEMU, in its order, without the statistics that no migration of mapram's has (VFIO, XBZRLE, compression, disks). */
 function migrationInfo(profile: QemuProfile): QapiStruct {
-  const ram: Record<string, QapiMember> = { mbps: { type: number } };
-  for (const name of RAM_INTEGERS) ram[name] = { type: integer };
-  const optional = (type: QapiMember['type']): QapiMember => ({ type, optional: true });
+  const served = (all: Readonly<Record<string, QapiMember & Lifetime>>): Record<string, QapiMember> =>
+    Object.fromEntries(
+      Object.entries(all)
+        .filter(([, lifetime]) => existsIn(profile, lifetime))
+        .map(([name, { since: _since, until: _until, ...member }]) => [name, member]),
+    );
+  const optional = (type: QapiMember['type'], lifetime: Lifetime = {}) => ({
+    type,
+    optional: true,
+    ...lifetime,
+  });
+  const latency = (type: QapiMember['type']) => ({ ...optional(type, { since: [10, 1] }), unstable: true });
   return {
     kind: 'struct',
-    members: {
+    members: served({
       status: optional({ kind: 'enum', values: migrationStatuses(profile) }),
-      ram: optional({ kind: 'struct', members: ram }),
+      ram: optional({ kind: 'struct', members: served(RAM_MEMBERS) }),
+      remaining: optional(integer, { since: [11, 1] }),
       'total-time': optional(integer),
       'expected-downtime': optional(integer),
       downtime: optional(integer),
       'setup-time': optional(integer),
+      'cpu-throttle-percentage': optional(integer),
       'error-desc': optional(str),
       'blocked-reasons': optional({ kind: 'array', of: str }),
+      'postcopy-blocktime': optional(integer),
+      'postcopy-vcpu-blocktime': optional(integers),
+      'postcopy-latency': latency(integer),
+      'postcopy-latency-dist': latency(integers),
+      'postcopy-vcpu-latency': latency(integers),
+      'postcopy-non-vcpu-latency': latency(integer),
       'socket-address': optional({ kind: 'array', of: SOCKET_ADDRESS }),
-    },
+      'dirty-limit-throttle-time-per-round': optional(integer, { since: [8, 1] }),
+      'dirty-limit-ring-full-time': optional(integer, { since: [8, 1] }),
+    }),
   };
 }

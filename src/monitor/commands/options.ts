@@ -1,6 +1,6 @@
 /** Parameters and capabilities over QMP. */
-import { capabilitiesType, servedCapabilities } from '../../options/migration-capabilities.js';
-import { parametersType } from '../../options/migration-parameters.js';
+import { capabilitiesType, capabilityType } from '../../options/migration-capabilities.js';
+import { parametersReply, parametersType } from '../../options/migration-parameters.js';
 import type { QapiStruct } from '../../options/qapi.js';
 import type { QemuProfile } from '../../options/qemu-profile.js';
 import { type Command, command, NO_ARGUMENTS } from '../command.js';
@@ -15,7 +15,7 @@ export function optionCommands(profile: QemuProfile): Command[] {
     command({
       name: 'query-migrate-parameters',
       args: NO_ARGUMENTS,
-      returns: parametersType(profile),
+      returns: parametersReply(profile),
       run: ({ monitor }) => monitor.options.queryParameters(),
     }),
     command({
@@ -36,7 +36,7 @@ function capabilityStatus(profile: QemuProfile): QapiStruct {
   return {
     kind: 'struct',
     members: {
-      capability: { type: { kind: 'enum', values: servedCapabilities(profile) } },
+      capability: { type: capabilityType(profile) },
       state: { type: { kind: 'bool' } },
     },
   };

@@ -2,8 +2,8 @@
 
 export interface HumanParameter {
   readonly name: string;
-  /** `flag`: `-d`; `word`: a word or a quoted text; `switch`: on or off. */
-  readonly kind: 'flag' | 'word' | 'switch';
+  /** `flag`: `-d`; `word`: a word or a quoted text; `rest`: the rest of the line as it stands; `switch`: on or off. */
+  readonly kind: 'flag' | 'word' | 'rest' | 'switch';
 }
 
 export type HumanArguments = Readonly<Record<string, string | boolean>>;
@@ -45,6 +45,13 @@ export class LineReader {
     this.skipSpace();
     if (this.rest === '') return undefined;
     return this.rest.startsWith('"') ? this.#quoted() : this.plainWord();
+  }
+
+  /** Undefined at the end. */
+  restOfLine(): string | undefined {
+    const { rest } = this;
+    this.#at = this.#line.length;
+    return rest === '' ? undefined : rest;
   }
 
   take(text: string): void {
@@ -93,8 +100,8 @@ export function parseHumanArguments(
       values[parameter] = takeFlag(reader, name, parameter, parameters, fail);
       continue;
     }
-    const word = reader.word();
-    if (kind === 'word') values[parameter] = word ?? fail(`${name}: string expected`);
+    const word = kind === 'rest' ? reader.restOfLine() : reader.word();
+    if (kind === 'word' || kind === 'rest') values[parameter] = word ?? fail(`${name}: string expected`);
     else values[parameter] = word === 'on' || (word !== 'off' && fail("Expected 'on' or 'off'"));
   }
   reader.skipSpace();

@@ -33,6 +33,25 @@ export interface HumanContext {
 
 const ON_OFF = ['on', 'off'];
 
+function setParameter(kind: HumanParameter['kind'], lifetime: Lifetime): HumanCommand {
+  return {
+    name: 'migrate_set_parameter',
+    ...lifetime,
+    parameters: [
+      { name: 'parameter', kind: 'word' },
+      { name: 'value', kind },
+    ],
+    usage: 'parameter value',
+    help: 'Set the parameter for migration',
+    complete: (profile, place) => (place === 0 ? servedParameters(profile) : []),
+    run: async ({ monitor }, { parameter, value }) => {
+      const change = parseParameterText(monitor.profile, String(parameter), String(value));
+      await monitor.execute('migrate-set-parameters', change);
+      return undefined;
+    },
+  };
+}
+
 export const HUMAN_COMMANDS: readonly HumanCommand[] = [
   {
     name: 'cont',
@@ -112,21 +131,9 @@ export const HUMAN_COMMANDS: readonly HumanCommand[] = [
       return undefined;
     },
   },
-  {
-    name: 'migrate_set_parameter',
-    parameters: [
-      { name: 'parameter', kind: 'word' },
-      { name: 'value', kind: 'word' },
-    ],
-    usage: 'parameter value',
-    help: 'Set the parameter for migration',
-    complete: (profile, place) => (place === 0 ? servedParameters(profile) : []),
-    run: async ({ monitor }, { parameter, value }) => {
-      const change = parseParameterText(monitor.profile, String(parameter), String(value));
-      await monitor.execute('migrate-set-parameters', change);
-      return undefined;
-    },
-  },
+  // Since 10.2 the value of cpr-exec-command holds spaces; from QEMU's source.
+  setParameter('word', { until: [10, 2] }),
+  setParameter('rest', { since: [10, 2] }),
   {
     name: 'migrate_start_postcopy',
     help: 'Followup to a migration command to switch the migration to postcopy mode. The postcopy-ram capability must be set on both source and destination before the original migration command .',
