@@ -60,7 +60,7 @@ export async function loadByStream(vm: QemuVm, options: StreamLoadOptions): Prom
       sockets,
       uuid,
       marks,
-      switchoverStart: vm.isAtLeast(10, 0),
+      switchoverStart: vm.has('switchoverStart'),
     });
     signal.addEventListener('abort', giveUp, { once: true });
     ticker = reportProgress(sender, image, options.onProgress);
@@ -108,7 +108,7 @@ function isConsequence(error: unknown): boolean {
 /** By QEMU's machine property `multifd-flush-after-each-section`, which machine types up to 8.0 have on. */
 async function syncMarks(vm: QemuVm, channels: number): Promise<SyncMarks> {
   if (channels === 0) return 'none';
-  if (!vm.isAtLeast(8, 1)) return 'sections';
+  if (!vm.has('multifdFlushesByPass')) return 'sections';
   const [, major, minor] = /-(\d+)\.(\d+)$/.exec(await vm.machine()) ?? [];
   // Machines without a version (microvm) go with QEMU's newest.
   if (major === undefined) return 'flushes';

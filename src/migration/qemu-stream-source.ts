@@ -8,7 +8,9 @@
  * | live | runs while QEMU sends round after round, stopped by QEMU for the last pages and the device state | any |
  * | background | stopped for the device state only; pages go out before the guest changes them | 9.0, with userfaultfd |
  */
+
 import { isError, MapramError } from '../errors.js';
+import { releaseOf } from '../guest/qemu/qemu-features.js';
 import { isUnknownToQemu, type QemuVm } from '../guest/qemu/qemu-vm.js';
 import type { PagePlace } from '../multifd/page-placer.js';
 import type { StreamCompression } from '../multifd/payload-decoder.js';
@@ -68,10 +70,10 @@ export class QemuStreamSource implements OutgoingSource {
 
   async setup(signal: AbortSignal): Promise<SourceSetup> {
     const { vm } = this.#stream;
-    if (this.#mode.kind === 'background' && !vm.isAtLeast(...BACKGROUND_SINCE)) {
+    if (this.#mode.kind === 'background' && !vm.has('backgroundSnapshotEnds')) {
       throw new MapramError(
         'UNSUPPORTED',
-        `saving the VM at ${vm.address} in the background: QEMU ${vm.versionText} may never end such a snapshot (${BACKGROUND_SINCE.join('.')} does); use --live`,
+        `saving the VM at ${vm.address} in the background: QEMU ${vm.versionText} may never end such a snapshot (${releaseOf('backgroundSnapshotEnds')} does); use --live`,
         { path: vm.address },
       );
     }
@@ -139,9 +141,6 @@ function capabilitiesOf(mode: StreamMode): string[] {
   if (mode.kind === 'background') return ['background-snapshot'];
   return mode.kind === 'live' ? liveCapabilities(mode) : [];
 }
-
-/** The capability is older (6.0), but a background snapshot of 7.2.22 was seen to hang for ever. */
-const BACKGROUND_SINCE = [9, 0] as const;
 
 /** Why a background snapshot does not begin, in words that help. */
 function explainedRefusal(vm: QemuVm, error: Error): Error {

@@ -4,7 +4,9 @@
  * What this QEMU can do itself it is left to do: its own migration, started with the arguments as they came. What it
  * lacks, or what would end it, mapram's engine does: mapped-ram files of a QEMU before 9.0, direct-io before 9.1.
  */
+
 import { errorReason } from '../errors.js';
+import { hasFeature } from '../guest/qemu/qemu-features.js';
 import { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { blockNotShared } from '../guest/qemu/shared-ram.js';
 import { reopenDescriptorOf } from '../io/process-descriptor.js';
@@ -40,10 +42,6 @@ import { describeMigration } from './migration-info.js';
 import { type OpenTarget, openIncoming, openOutgoing, requireMappedFile } from './migration-target.js';
 import { sealing } from './sealed-save.js';
 import type { Upstream } from './upstream.js';
-
-/** Since when QEMU has these. */
-const MAPPED_RAM_SINCE: QemuRelease = [9, 0];
-const DIRECT_IO_SINCE: QemuRelease = [9, 1];
 
 export class QemuBackend implements MigrationBackend {
   readonly version: QmpVersion;
@@ -189,8 +187,7 @@ export class QemuBackend implements MigrationBackend {
   }
 
   #canDo({ parameters, capabilities }: MigrationRequest): boolean {
-    const since = effectiveDirectIo(parameters, capabilities) ? DIRECT_IO_SINCE : MAPPED_RAM_SINCE;
-    return isAtLeast(this.#release, since);
+    return hasFeature(this.#release, effectiveDirectIo(parameters, capabilities) ? 'directIo' : 'mappedRam');
   }
 
   get #release(): QemuRelease {

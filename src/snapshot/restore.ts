@@ -1,9 +1,11 @@
 /** Loads a mapped-ram file into a waiting VM: what `mapram restore` does. */
+
 import { realpathSync } from 'node:fs';
 import { errorReason, MapramError } from '../errors.js';
 import type { BuiltinGuest } from '../guest/builtin/builtin-guest.js';
 import { lendFdset } from '../guest/qemu/lent-fdset.js';
 import { MigrationSettings } from '../guest/qemu/migration-settings.js';
+import { releaseOf } from '../guest/qemu/qemu-features.js';
 import { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { openSharedRam, type SharedRam, SMALL_BLOCK_BYTES } from '../guest/qemu/shared-ram.js';
 import type { DirectIoMode } from '../io/open-direct.js';
@@ -77,8 +79,6 @@ export interface RestoreResult {
   /** State of the VM afterwards. */
   runState: string;
 }
-
-const MAPPED_RAM_SINCE = [9, 0] as const;
 
 /** Between two reports of progress. */
 const PROGRESS_MS = 100;
@@ -228,7 +228,7 @@ async function restoreQemu(run: RestoreRun, address: string): Promise<Loaded> {
 /** QEMU reads the file itself. Returns the number of channels. */
 async function loadNatively(run: RestoreRun, vm: QemuVm): Promise<number> {
   const { image, checked, choice, signal, channels } = run;
-  const withDirectIo = vm.isAtLeast(9, 1);
+  const withDirectIo = vm.has('directIo');
   const settings = await MigrationSettings.apply(vm, ['mapped-ram', 'multifd', 'events'], {
     'multifd-channels': channels,
     'multifd-compression': 'none',
@@ -358,11 +358,11 @@ async function chooseLoadMethod(
     }
     if (method === 'shared') throw unsupported(problem);
   }
-  if (vm.isAtLeast(...MAPPED_RAM_SINCE)) {
+  if (vm.has('mappedRam')) {
     const reason = method === 'native' ? 'asked for' : `QEMU ${vm.versionText} reads mapped-ram files`;
     return { method: 'native', reason };
   }
-  const reason = `QEMU ${vm.versionText} cannot read mapped-ram files (9.0 can)`;
+  const reason = `QEMU ${vm.versionText} cannot read mapped-ram files (${releaseOf('mappedRam')} can)`;
   if (method === 'native') throw unsupported(reason);
   return { method: 'stream', reason };
 }

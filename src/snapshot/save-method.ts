@@ -1,5 +1,7 @@
 /** Which way of saving fits a VM: `--method auto` and its reasons. */
+
 import { MapramError } from '../errors.js';
+import { releaseOf } from '../guest/qemu/qemu-features.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { blockNotShared } from '../guest/qemu/shared-ram.js';
 
@@ -31,9 +33,6 @@ export interface MethodChoice {
   /** Why, in half a sentence; part of the result. */
   reason: string;
 }
-
-/** QEMU has `direct-io` from this release on; without it, native saving goes through the page cache. */
-const NATIVE_SINCE = [9, 1] as const;
 
 /**
  * Takes the first of these that fits: `incremental`, for a stopped save of a resumed VM; `shared`, which no stream or bitmap of QEMU's slows down; `native`, where QEMU
@@ -93,9 +92,9 @@ function whyNotIncremental({ live }: MethodWishes, base: { path: string } | unde
 }
 
 function whyNotNative(vm: QemuVm): string | undefined {
-  return vm.isAtLeast(...NATIVE_SINCE)
+  return vm.has('directIo')
     ? undefined
-    : `QEMU ${vm.versionText} has no direct-io migration (9.1 has)`;
+    : `QEMU ${vm.versionText} has no direct-io migration (${releaseOf('directIo')} has)`;
 }
 
 async function whyNotShared(vm: QemuVm, { live }: MethodWishes): Promise<string | undefined> {

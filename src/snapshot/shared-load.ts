@@ -84,7 +84,7 @@ async function loadState(vm: QemuVm, memfd: number, signal: AbortSignal): Promis
   const settings = await MigrationSettings.apply(vm, ['events'], { 'tls-creds': '' });
   const stream = reopenFile(memfd, constants.O_RDONLY);
   try {
-    if (vm.isAtLeast(8, 2)) {
+    if (vm.has('streamFromFile')) {
       await using lent = await lendFdset(vm, [stream]);
       await incoming(vm, `file:${lent.path}`, signal);
     } else {

@@ -1,10 +1,9 @@
 import { availableParallelism } from 'node:os';
+import type { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { MAXIMUM_SOCKET_CHANNELS } from '../multifd/socket-channel-receiver.js';
 import type { SaveOptions } from './save.js';
 
-/** Up to QEMU 8.0 the migration thread asks its multifd channels again and again whether one is free, without ever sleeping. */
-const MULTIFD_SLEEPS_SINCE = [8, 1] as const;
-/** With fewer, that thread takes time away from those that move pages. */
+/** With fewer, the migration thread of a QEMU up to 8.0, which polls its channels, takes time away from those that move pages. */
 const ENOUGH_PROCESSORS = 4;
 
 /**
@@ -15,7 +14,7 @@ const ENOUGH_PROCESSORS = 4;
  * @param defaultChannels where no number was named
  */
 export function streamChannels(
-  qemu: { isAtLeast(major: number, minor: number): boolean },
+  qemu: Pick<QemuVm, 'has'>,
   options: Pick<SaveOptions, 'channels' | 'multifd' | 'background' | 'compression'>,
   mayConnect: boolean,
   defaultChannels: number,
@@ -23,7 +22,7 @@ export function streamChannels(
 ): number {
   const { channels, background = false, compression = 'none' } = options;
   const asked = typeof channels === 'number' || compression !== 'none';
-  const isFaster = qemu.isAtLeast(...MULTIFD_SLEEPS_SINCE) || processors >= ENOUGH_PROCESSORS;
+  const isFaster = qemu.has('multifdSleeps') || processors >= ENOUGH_PROCESSORS;
   const { multifd = asked || (isFaster && mayConnect) } = options;
   return multifd && !background
     ? Math.min(typeof channels === 'number' ? channels : defaultChannels, MAXIMUM_SOCKET_CHANNELS)

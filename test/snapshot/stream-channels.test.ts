@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { hasFeature, type QemuFeatureName } from '../../src/guest/qemu/qemu-features.js';
 import type { SaveOptions } from '../../src/snapshot/save.js';
 import { streamChannels } from '../../src/snapshot/stream-channels.js';
 
 const qemu = (version: number) => ({
-  isAtLeast: (major: number, minor: number) => version >= major * 10 + minor,
+  has: (feature: QemuFeatureName) => hasFeature([Math.floor(version / 10), version % 10], feature),
 });
 
 type Wishes = Pick<SaveOptions, 'channels' | 'multifd' | 'background' | 'compression'>;

@@ -9,6 +9,7 @@ import { QmpClient } from '../../qmp/qmp-client.js';
 import type { MigrationInfo, QemuVersion } from '../../qmp/qmp-commands.js';
 import { QmpError } from '../../qmp/qmp-error.js';
 import { parseFlatView } from './flat-view.js';
+import { hasFeature, type QemuFeatureName } from './qemu-features.js';
 import { parseRamBlocks, type QemuRamBlock } from './ram-block-table.js';
 
 /** `query-migrate` with its status always present: `none` where there was no migration. */
@@ -69,8 +70,8 @@ export class QemuVm implements AsyncDisposable {
     return `${major}.${minor}.${micro}`;
   }
 
-  isAtLeast(major: number, minor: number): boolean {
-    return this.version.major > major || (this.version.major === major && this.version.minor >= minor);
+  has(feature: QemuFeatureName): boolean {
+    return hasFeature([this.version.major, this.version.minor], feature);
   }
 
   async runState(): Promise<string> {
@@ -164,7 +165,7 @@ export class QemuVm implements AsyncDisposable {
 
   /** Has a QEMU that waits load from `uri`. By default a failed load does not end its process, and with it the reason. */
   async migrateIncoming(uri: string, { exitOnError = false }: { exitOnError?: boolean } = {}): Promise<void> {
-    const lives = !exitOnError && this.isAtLeast(9, 1);
+    const lives = !exitOnError && this.has('exitOnError');
     await this.client.execute('migrate-incoming', { uri, ...(lives ? { 'exit-on-error': false } : {}) });
   }
 
@@ -235,8 +236,7 @@ export class QemuVm implements AsyncDisposable {
   }
 
   /**
-   * QEMU 10.0.2 dies with SIGSEGV in about one of fifteen `migrate_cancel` of a mapped-ram migration with multifd. No
-   * release is known to be free of it.
+   * See `QEMU_FAULTS.cancelMappedRam`. No release is known to be free of it.
    */
   private async cancellingIsDeadly(): Promise<boolean> {
     const capabilities = await this.client.execute('query-migrate-capabilities');

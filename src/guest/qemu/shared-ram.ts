@@ -95,7 +95,7 @@ async function isIgnoredWhenShared(vm: QemuVm, idstr: string): Promise<boolean> 
 
 /** Since 8.1 only memory with a name in a file system counts; memfd is sent page by page. */
 function isIgnored(vm: QemuVm, { share, type }: MemoryBackend): boolean {
-  return share && (type === 'memory-backend-file' || !vm.isAtLeast(8, 1));
+  return share && (type === 'memory-backend-file' || !vm.has('sharedMeansNamedFile'));
 }
 
 interface MemoryBackend {

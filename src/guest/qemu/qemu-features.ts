@@ -1,0 +1,95 @@
+/**
+ * What depends on the QEMU version: features and the faults that mapram works around, each with where it is known from.
+ *
+ * Anything that QEMU reports by itself (capabilities, compression methods, commands) is asked for instead. These rows are for what no
+ * schema shows.
+ */
+import { isAtLeast, type QemuRelease } from '../../options/qemu-profile.js';
+
+interface QemuFeature {
+  readonly since: QemuRelease;
+  /** `seen`: tried with real QEMUs before and from that release; `source`: read in QEMU's source or documentation. */
+  readonly known: 'seen' | 'source';
+  readonly summary: string;
+}
+
+const FEATURES = {
+  mappedRam: { since: [9, 0], known: 'seen', summary: 'reads and writes mapped-ram files' },
+  directIo: { since: [9, 1], known: 'seen', summary: 'has the parameter direct-io' },
+  exitOnError: { since: [9, 1], known: 'seen', summary: 'survives a failed load with exit-on-error false' },
+  streamFromFile: { since: [8, 2], known: 'seen', summary: 'loads a plain stream from file:' },
+  backgroundSnapshotEnds: {
+    since: [9, 0],
+    known: 'seen',
+    summary: 'ends a background snapshot; 7.2.22 has the capability (6.0) and was seen to hang',
+  },
+  multifdSleeps: {
+    since: [8, 1],
+    known: 'seen',
+    summary: 'lets its migration thread sleep while all multifd channels are busy',
+  },
+  multifdFlushesByPass: {
+    since: [8, 1],
+    known: 'seen',
+    summary: 'synchronizes multifd channels once a pass, not after each RAM section',
+  },
+  switchoverStart: {
+    since: [10, 0],
+    known: 'seen',
+    summary: 'waits for the switchover-start message of a load',
+  },
+  sharedMeansNamedFile: {
+    since: [8, 1],
+    known: 'source',
+    summary:
+      'leaves only memory with a name in a file system out of an x-ignore-shared stream; memfd is sent',
+  },
+} as const satisfies Record<string, QemuFeature>;
+
+export type QemuFeatureName = keyof typeof FEATURES;
+
+export function hasFeature(release: QemuRelease, feature: QemuFeatureName): boolean {
+  return isAtLeast(release, FEATURES[feature].since);
+}
+
+/** The first release with a feature, as people write it: `9.1`. */
+export function releaseOf(feature: QemuFeatureName): string {
+  return FEATURES[feature].since.join('.');
+}
+
+interface QemuFault {
+  /** The newest release with it, as far as is known. */
+  readonly upTo: string;
+  readonly known: 'seen' | 'source';
+  readonly summary: string;
+  /** What mapram does instead. */
+  readonly workaround: string;
+}
+
+/** Faults that mapram works around whatever the version is: no release is known to be free of them, or the way around costs nothing. */
+export const QEMU_FAULTS = {
+  directIoRefused: {
+    upTo: '10.0.2',
+    known: 'seen',
+    summary: 'SIGSEGV where the file system refuses O_DIRECT',
+    workaround: 'asks the file system first and opens the descriptors itself',
+  },
+  cancelMappedRam: {
+    upTo: '10.0.2',
+    known: 'seen',
+    summary: 'SIGSEGV in about one of fifteen migrate_cancel of a mapped-ram migration with multifd',
+    workaround: 'lets such a migration run to its end, at once',
+  },
+  migrateAfterCancel: {
+    upTo: '11.0',
+    known: 'source',
+    summary: 'may crash in a second migration after a cancelled first; mended in 11.1',
+    workaround: 'waits until the threads of a migration have ended',
+  },
+  shortWrites: {
+    upTo: '10.x',
+    known: 'source',
+    summary: 'does not continue writes to file: that the kernel cut short; probably mended by 11.1',
+    workaround: 'reserves the space first and verifies what QEMU wrote when it adds checksums',
+  },
+} as const satisfies Record<string, QemuFault>;
