@@ -1,4 +1,5 @@
-// What the tests with real virtual machines need: two QEMUs, a Linux kernel, busybox and a few tools.
+// What the tests with real virtual machines need: two QEMUs, for x86 and other processors, a Linux kernel, busybox and a
+// few tools.
 //
 // On Debian 12 as root, whatever is missing is fetched with apt; elsewhere it is only looked for, and the tests
 // that lack something are skipped. QEMU 10 and the tools are installed as packages; QEMU 7.2, the kernel and
@@ -59,6 +60,19 @@ const tools = {
   zsh: 'zsh',
 };
 
+/** The other processors of which guests are tested, the packages of their QEMU, and what Debian's binutils call them. */
+const foreign = {
+  aarch64: { qemu: 'qemu-system-arm', binutils: 'aarch64-linux-gnu' },
+  ppc64: { qemu: 'qemu-system-ppc', binutils: 'powerpc64-linux-gnu' },
+  riscv64: { qemu: 'qemu-system-riscv', binutils: 'riscv64-linux-gnu' },
+  s390x: { qemu: 'qemu-system-s390x', binutils: 's390x-linux-gnu' },
+};
+for (const { binutils } of Object.values(foreign))
+  for (const name of ['as', 'ld']) tools[`${binutils}-${name}`] = `binutils-${binutils}`;
+
+/** Of QEMU 7.2: the others would take 46 MB more. */
+const oldForeign = ['ppc64'];
+
 function output(command, args) {
   const { status, stdout } = spawnSync(command, args, { encoding: 'utf8' });
   return status === 0 ? stdout : undefined;
@@ -92,20 +106,34 @@ function qemuVersion(program) {
   return output(program, ['--version'])?.match(/version (\d+\.\d+\.\d+)/)?.[1];
 }
 
+/** For which other processors there is a QEMU of that version beside the one for x86. */
+function foreignBeside(program, version) {
+  return Object.keys(foreign).filter((name) => {
+    const other = program.replace(/x86_64$/, name);
+    return existsSync(other) && qemuVersion(other) === version;
+  });
+}
+
 /** What is there now: `environment` for the tests, `missing` for people. */
 function look() {
   const qemu = {};
   const missing = [];
   const current = findProgram('qemu-system-x86_64');
   const version = current && qemuVersion(current);
-  if (version && Number(version.split('.')[0]) >= 10) qemu['10.0'] = { program: current, version, args: [] };
-  else missing.push(`QEMU 10.0 or later${version ? ` (found ${version})` : ''}`);
+  if (version && Number(version.split('.')[0]) >= 10) {
+    qemu['10.0'] = { program: current, version, args: [], foreign: foreignBeside(current, version) };
+    const lacking = Object.keys(foreign).filter((name) => !qemu['10.0'].foreign.includes(name));
+    missing.push(...lacking.map((name) => `QEMU ${version} for ${name}`));
+  } else missing.push(`QEMU 10.0 or later${version ? ` (found ${version})` : ''}`);
 
   const old = path.join(oldQemu, 'usr/bin/qemu-system-x86_64');
   const oldVersion = existsSync(old) ? qemuVersion(old) : undefined;
   if (oldVersion) {
     const data = ['usr/share/qemu', 'usr/share/seabios'].map((folder) => path.join(oldQemu, folder));
-    qemu['7.2'] = { program: old, version: oldVersion, args: data.flatMap((folder) => ['-L', folder]) };
+    const args = data.flatMap((folder) => ['-L', folder]);
+    qemu['7.2'] = { program: old, version: oldVersion, args, foreign: foreignBeside(old, oldVersion) };
+    const lacking = oldForeign.filter((name) => !qemu['7.2'].foreign.includes(name));
+    missing.push(...lacking.map((name) => `QEMU 7.2 for ${name}`));
   } else missing.push('QEMU 7.2');
 
   const vmlinuz = existsSync(path.join(kernel, 'boot'))
@@ -253,17 +281,12 @@ async function fetchMissing({ environment }) {
   );
   if (packages.size > 0) await apt(['install', '-y', '--no-install-recommends', ...packages]);
 
-  if (!environment.qemu['10.0']) {
+  const lackingFor = (name, all) => all.filter((other) => !environment.qemu[name]?.foreign.includes(other));
+  if (!environment.qemu['10.0'] || lackingFor('10.0', Object.keys(foreign)).length > 0) {
     if (!versions('qemu-system-x86').some((version) => upstreamMajor(version) >= 10)) await addBackports();
-    await apt([
-      'install',
-      '-y',
-      '--no-install-recommends',
-      '-t',
-      'bookworm-backports',
-      'qemu-system-x86',
-      'qemu-utils',
-    ]);
+    const others = Object.values(foreign).map(({ qemu }) => qemu);
+    const programs = ['qemu-system-x86', ...others, 'qemu-utils'];
+    await apt(['install', '-y', '--no-install-recommends', '-t', 'bookworm-backports', ...programs]);
   }
   if (!environment.tools.includes('virsh')) {
     if (!versions('libvirt-clients').some(isLibvirt)) await addBackports();
@@ -271,7 +294,7 @@ async function fetchMissing({ environment }) {
     const fromBackports = libvirtPackages.map((name) => `${name}/bookworm-backports`);
     await apt(['install', '-y', '--no-install-recommends', ...fromBackports]);
   }
-  if (!environment.qemu['7.2']) {
+  if (!environment.qemu['7.2'] || lackingFor('7.2', oldForeign).length > 0) {
     const oldOf = (name, major) => versions(name).find((version) => upstreamMajor(version) === major);
     const version = oldOf('qemu-system-x86', 7);
     const dataVersion = oldOf('qemu-system-data', 7);
@@ -280,6 +303,7 @@ async function fetchMissing({ environment }) {
     await unpack(
       [
         `qemu-system-x86=${version}`,
+        ...oldForeign.map((name) => `${foreign[name].qemu}=${version}`),
         `qemu-system-common=${version}`,
         `qemu-system-data=${dataVersion}`,
         `seabios=${firmware}`,

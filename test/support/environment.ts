@@ -8,12 +8,20 @@ import path from 'node:path';
 /** The two QEMUs of the tests: one with all of mapped-ram and direct-io, and Debian 12's own with neither. */
 export type QemuName = '10.0' | '7.2';
 
+/** The processors of the tests' guests, as QEMU names its programs. */
+export type Architecture = 'x86_64' | ForeignArchitecture;
+
+/** Those that QEMU emulates and whose guests are assembled with tools of their own. */
+export type ForeignArchitecture = 'aarch64' | 'ppc64' | 'riscv64' | 's390x';
+
 export interface QemuProgram {
   program: string;
   /** As QEMU says it: `10.0.2`. */
   version: string;
   /** Arguments that this copy always needs, such as where its firmware lies. */
   args: string[];
+  /** For which other processors there is a program of the same release beside it. */
+  foreign: ForeignArchitecture[];
 }
 
 interface Environment {
@@ -40,19 +48,26 @@ export type GuestName = 'tiny' | 'linux' | 'none';
 
 export interface Needs {
   qemu?: QemuName | readonly QemuName[];
+  /** QEMUs for this processor. */
+  architecture?: Architecture;
   guest?: GuestName;
   /** The Linux guest can have a virtio network card. */
   virtioNet?: boolean;
   tools?: readonly string[];
 }
 
-function missing({ qemu = [], guest = 'none', virtioNet = false, tools = [] }: Needs): string[] {
+function missing(what: Needs): string[] {
+  const { qemu = [], architecture = 'x86_64', guest = 'none', virtioNet = false, tools = [] } = what;
   const qemus = typeof qemu === 'string' ? [qemu] : qemu;
   const programs = new Set(tools);
-  if (guest !== 'none') for (const name of ['as', 'ld']) programs.add(name);
+  if (guest !== 'none') for (const name of ['as', 'ld']) programs.add(binutil(name, architecture));
   if (guest === 'linux') programs.add('cpio');
+  const lacking = (name: QemuName): boolean => {
+    const found = environment.qemu[name];
+    return architecture === 'x86_64' ? found === undefined : found?.foreign.includes(architecture) !== true;
+  };
   return [
-    ...qemus.filter((name) => environment.qemu[name] === undefined).map((name) => `QEMU ${name}`),
+    ...qemus.filter(lacking).map((name) => `QEMU ${name} for ${architecture}`),
     ...(guest === 'linux' && environment.kernel === undefined ? ['a kernel'] : []),
     ...(virtioNet && environment.modules === undefined ? ["the kernel's modules for virtio-net"] : []),
     ...(guest === 'linux' && environment.busybox === undefined ? ['busybox'] : []),
@@ -77,7 +92,17 @@ function found<T>(value: T | undefined, name: string): T {
   return value;
 }
 
-export const qemuProgram = (name: QemuName): QemuProgram => found(environment.qemu[name], `QEMU ${name}`);
+export function qemuProgram(name: QemuName, architecture: Architecture = 'x86_64'): QemuProgram {
+  const qemu = found(environment.qemu[name], `QEMU ${name}`);
+  return { ...qemu, program: qemu.program.replace(/x86_64$/, architecture) };
+}
+
+/** What Debian calls the assembler (`as`) or linker (`ld`) for a processor. */
+export function binutil(name: string, architecture: Architecture): string {
+  if (architecture === 'x86_64') return name;
+  return `${architecture === 'ppc64' ? 'powerpc64' : architecture}-linux-gnu-${name}`;
+}
+
 /** Full path of a program on the PATH. */
 export function programPath(name: string): string {
   const folders = (process.env.PATH ?? '').split(path.delimiter);

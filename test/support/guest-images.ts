@@ -12,7 +12,7 @@ import {
   rmSync,
 } from 'node:fs';
 import path from 'node:path';
-import { busyboxFile, cacheFolder, repositoryRoot } from './environment.js';
+import { type Architecture, binutil, busyboxFile, cacheFolder, repositoryRoot } from './environment.js';
 
 const sources = path.join(repositoryRoot, 'test', 'support', 'guests');
 
@@ -34,16 +34,37 @@ function cached(name: string, inputs: string[], recipe: string, build: (output: 
   return file;
 }
 
-function assemble(source: string, format: string[], link: string[], output: string): void {
-  execFileSync('as', [...format, '-o', `${output}.o`, source]);
-  execFileSync('ld', [...link, '-o', output, `${output}.o`]);
+function assemble(
+  source: string,
+  format: string[],
+  link: string[],
+  output: string,
+  architecture: Architecture = 'x86_64',
+): void {
+  execFileSync(binutil('as', architecture), [...format, '-o', `${output}.o`, source]);
+  execFileSync(binutil('ld', architecture), [...link, '-o', output, `${output}.o`]);
 }
 
-/** An ELF file for `-kernel`: see guests/tiny.s. */
-export function tinyGuest(): string {
-  const source = path.join(sources, 'tiny.s');
-  const link = ['-m', 'elf_i386', '--no-warn-rwx-segments', '-n', '-Ttext', '0x100000', '-e', 'start'];
-  return cached('tiny.elf', [source], link.join(' '), (output) => assemble(source, ['--32'], link, output));
+/** How each tiny guest is assembled and linked, and where: at an address at which its machine has RAM. */
+const tinyGuests: Record<Architecture, { format: string[]; link: string[]; address: number }> = {
+  x86_64: { format: ['--32'], link: ['-m', 'elf_i386'], address: 0x100000 },
+  aarch64: { format: [], link: [], address: 0x40100000 },
+  // It runs at whatever address the firmware has put it.
+  ppc64: { format: [], link: [], address: 0 },
+  riscv64: { format: [], link: [], address: 0x80200000 },
+  s390x: { format: ['-march=z10'], link: [], address: 0x100000 },
+};
+
+/** An ELF file for `-kernel`: see guests/tiny.s and its relatives for other processors. */
+export function tinyGuest(architecture: Architecture = 'x86_64'): string {
+  const source = path.join(sources, architecture === 'x86_64' ? 'tiny.s' : `tiny-${architecture}.s`);
+  const { format, link, address } = tinyGuests[architecture];
+  const text = `0x${address.toString(16)}`;
+  const complete = [...link, '--no-warn-rwx-segments', '-n', '-Ttext', text, '-e', 'start'];
+  const recipe = [...format, ...complete].join(' ');
+  return cached(`tiny-${architecture}.elf`, [source], recipe, (output) =>
+    assemble(source, format, complete, output, architecture),
+  );
 }
 
 /** An initramfs for `-initrd`: busybox, `init` (guests/linux-init.sh unless given), guests/churn.s, and in `/modules` those given. */
