@@ -2,6 +2,7 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { makeDirectories } from '../io/make-directories.js';
 import { hasErrno } from '../io/system-error.js';
 import { cloneCommandLine } from '../launch/clone-command-line.js';
 import {
@@ -69,7 +70,7 @@ export class CloneFactory implements AsyncDisposable {
       const macChanger = options.newMacs ? MacChanger.create(source.image, plan.options) : undefined;
       const verified = await source.assertVerified(options);
       const parent = options.directory;
-      if (parent !== undefined) mkdirSync(parent, { recursive: true, mode: 0o700 });
+      if (parent !== undefined) makeDirectories(parent, 0o700);
       directory =
         parent === undefined ? mkdtempSync(path.join(os.tmpdir(), 'mapram-fork-')) : path.resolve(parent);
       const { warnings } = cloneCommandLine(plan.options, directory);

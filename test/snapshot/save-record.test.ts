@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { existsSync, readdirSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
-import { HeldRecord, recordFolder, takeAbandonedRecords } from '../../src/snapshot/guard/save-record.js';
+import { recordFolder } from '../../src/snapshot/guard/record-folder.js';
+import { HeldRecord, takeAbandonedRecords } from '../../src/snapshot/guard/save-record.js';
 import { Folder } from '../manifest/sample.js';
 
 const record = {

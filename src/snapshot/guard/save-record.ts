@@ -1,25 +1,22 @@
 /**
  * What has to be put right should a save die with its VM stopped: one small file for each save that is under way.
  *
- * ```
- * $XDG_RUNTIME_DIR/mapram/ID.json        else /tmp/mapram-UID/ID.json; folder 0700, file 0600
- * ```
+ * It is `ID.json` in a private folder, see record-folder.ts; mode 0600.
  *
  * The process that saves holds a lock on the file and removes it when the VM is in its final state. A file that nobody
  * has locked belongs to a save that died: whoever gets its lock may put things right, once.
  */
 import { randomUUID } from 'node:crypto';
-import { constants, fstatSync, lstatSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
-import os from 'node:os';
+import { constants, fstatSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import * as v from 'valibot';
-import { MapramError } from '../../errors.js';
 import { tryLock } from '../../io/file-lock.js';
 import { renameFile, unlinkFile } from '../../io/file-names.js';
 import { closeFile, openFile } from '../../io/open-file.js';
 import { writeFully } from '../../io/positional-io.js';
 import { hasErrno } from '../../io/system-error.js';
 import { writeJson } from '../../qmp/json-writer.js';
+import { recordFolder, recordFolders } from './record-folder.js';
 
 const VmSchema = v.object({
   /** Of its monitor; a path is absolute. */
@@ -47,24 +44,6 @@ export type SaveRecord = v.InferOutput<typeof RecordSchema>;
 const DRAFT_SUFFIX = '.json.new';
 /** A draft becomes a record at once, and is locked a moment after it was made: only an older one is nobody's. */
 const DRAFT_MS = 60_000;
-
-/** @throws MapramError `IO` when the folder belongs to somebody else or cannot be made */
-export function recordFolder(): string {
-  const { XDG_RUNTIME_DIR } = process.env;
-  const folder = XDG_RUNTIME_DIR
-    ? path.join(XDG_RUNTIME_DIR, 'mapram')
-    : path.join(os.tmpdir(), `mapram-${os.userInfo().uid}`);
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const { uid, mode } = lstatSync(folder);
-  if (uid !== process.getuid?.() || (mode & 0o077) !== 0 || (mode & constants.S_IFMT) !== constants.S_IFDIR) {
-    throw new MapramError(
-      'IO',
-      `noting the save in ${folder}: it is not a private folder of this user; remove it, or set XDG_RUNTIME_DIR`,
-      { path: folder },
-    );
-  }
-  return folder;
-}
 
 /** A record whose lock this process holds. */
 export class HeldRecord implements Disposable {
@@ -149,7 +128,10 @@ export class HeldRecord implements Disposable {
 
 /** The records of saves that died, each locked by this process until disposed. */
 export function takeAbandonedRecords(): HeldRecord[] {
-  const folder = recordFolder();
+  return recordFolders().flatMap(takeAbandonedIn);
+}
+
+function takeAbandonedIn(folder: string): HeldRecord[] {
   const names = readdirSync(folder);
   for (const name of names) if (name.endsWith(DRAFT_SUFFIX)) removeOldDraft(path.join(folder, name));
   return names
