@@ -2,7 +2,7 @@ import { finished } from 'node:stream/promises';
 import { Command, CommanderError, Option } from 'commander';
 import { errorReason, isError, MapramError } from '../errors.js';
 import { packageVersion } from '../package-version.js';
-import { visible } from '../visible.js';
+import { visible, visibleLine } from '../visible.js';
 import { Cancellation } from './cancellation.js';
 import type { CommandDescription, Options } from './command.js';
 import { createLog, LOG_FORMATS, LOG_LEVELS, type Log, scalarsOf } from './log.js';
@@ -22,7 +22,12 @@ export async function runProgram(
   commands: readonly CommandDescription[],
   argv: readonly string[],
 ): Promise<ExitCode> {
-  for (const stream of [process.stdout, process.stderr]) stream.on('error', ignoreMissingReader);
+  let unwritten: Error | undefined;
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error) => {
+      if (!isMissingReader(error)) unwritten = error;
+    });
+  }
   let exitCode: ExitCode = EXIT.good;
   const program = createProgram(commands, async (description, command) => {
     exitCode = await runCommand(description, command);
@@ -34,7 +39,11 @@ export async function runProgram(
     exitCode = error.exitCode === 0 ? EXIT.good : usageFailure(commands, argv, error);
   }
   await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
-  return exitCode;
+  if (unwritten === undefined) return exitCode;
+  // Not before: what the command does must not break off for it.
+  process.stderr.write(`mapram: writing the output: ${visibleLine(errorReason(unwritten))}\n`);
+  await flushed(process.stderr);
+  return EXIT.failed;
 }
 
 /**
@@ -86,8 +95,8 @@ function flushed(stream: NodeJS.WriteStream): Promise<void> {
 }
 
 /** `mapram … | head`: the reader is gone, so there is nobody to tell. The command itself still ends properly. */
-function ignoreMissingReader(error: NodeJS.ErrnoException): void {
-  if (error.code !== 'EPIPE') throw error;
+function isMissingReader(error: NodeJS.ErrnoException): boolean {
+  return error.code === 'EPIPE';
 }
 
 async function runCommand(description: CommandDescription, command: Command): Promise<ExitCode> {

@@ -2,7 +2,7 @@ import { chmodSync, chownSync, mkdtempSync, rmSync } from 'node:fs';
 import { type AddressInfo, createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { MapramError } from '../errors.js';
+import { errorReason, MapramError } from '../errors.js';
 import { listenPrivately, removeStaleSocket } from './listening.js';
 import { releaseFiles } from './open-file.js';
 import { duplicateBlocking } from './unix-socket.js';
@@ -24,6 +24,8 @@ export class DescriptorListener implements AsyncDisposable {
   readonly #directory: string | undefined;
   readonly #waiting: Waiter[] = [];
   readonly #accepted: number[] = [];
+  /** Why a connection could not be taken: its stream is incomplete, so that no other one helps. */
+  #failure: MapramError | undefined;
   #closed = false;
 
   private constructor(server: Server, directory: string | undefined, socketPath: string) {
@@ -31,12 +33,19 @@ export class DescriptorListener implements AsyncDisposable {
     this.#directory = directory;
     this.path = socketPath;
     server.on('connection', (socket) => {
-      const fd = duplicateBlocking(socket);
-      // Only closes Node's descriptor: the connection lives on in the duplicate.
-      socket.destroy();
-      const waiter = this.#waiting.shift();
-      if (waiter === undefined) this.#accepted.push(fd);
-      else waiter.resolve(fd);
+      try {
+        this.#hand(duplicateBlocking(socket));
+      } catch (cause) {
+        // Out of descriptors, mostly. There is nobody above to catch it.
+        this.#failure = new MapramError('IO', `taking a connection on ${this.path}: ${errorReason(cause)}`, {
+          path: this.path,
+          cause,
+        });
+        this.#fail(this.#failure);
+      } finally {
+        // Only closes Node's descriptor: the connection lives on in the duplicate.
+        socket.destroy();
+      }
     });
     server.on('error', (cause) => this.#fail(cause));
   }
@@ -96,10 +105,14 @@ export class DescriptorListener implements AsyncDisposable {
     chownSync(this.path, user, -1);
   }
 
-  /** The next connection. The caller closes the descriptor. Rejects when the signal fires or the listener is closed. */
+  /**
+   * The next connection. The caller closes the descriptor. Rejects when the signal fires, the listener is closed, or a connection
+   * could not be taken.
+   */
   accept(signal?: AbortSignal): Promise<number> {
     const fd = this.#accepted.shift();
     if (fd !== undefined) return Promise.resolve(fd);
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
     return new Promise((resolve, reject) => {
       const cancel = () => {
         const index = this.#waiting.indexOf(waiter);
@@ -139,6 +152,12 @@ export class DescriptorListener implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  #hand(fd: number): void {
+    const waiter = this.#waiting.shift();
+    if (waiter === undefined) this.#accepted.push(fd);
+    else waiter.resolve(fd);
   }
 
   #fail(error: unknown): void {

@@ -187,7 +187,9 @@ export class ClonePool extends EventEmitter<{ ready: []; lost: [MapramError] }> 
       return;
     }
     this.#ready.push(clone);
-    void clone.waiting.process.exited.then(() => this.#dropEnded(clone));
+    clone.waiting.process.exited
+      .then(() => this.#dropEnded(clone))
+      .catch((error: unknown) => this.#noteLoss(error));
     this.emit('ready');
   }
 

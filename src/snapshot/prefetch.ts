@@ -8,11 +8,12 @@
  * size and mtime are those of the file, so that a record of an older one is not used; ranges are offset and length in bytes.
  */
 import { constants, renameSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
-import { open, readFile } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import * as v from 'valibot';
 import { errorReason, MapramError } from '../errors.js';
 import { copiedRanges } from '../guest/qemu/copied-memory.js';
 import { PageOrigin, readPageMap } from '../io/page-map.js';
+import { readRegularFile } from '../io/regular-file.js';
 import type { MappedRamImage } from '../mapped-ram/image.js';
 
 /** `all`: every page that is not zero; `recorded`: those of the record, none where there is none. */
@@ -45,16 +46,12 @@ function prefetchRecordPath(file: string): string {
 }
 
 /** What `mode` says to read, in ascending order. */
-export async function prefetchRanges(
-  image: MappedRamImage,
-  file: string,
-  mode: PrefetchMode,
-): Promise<FileRange[]> {
+export function prefetchRanges(image: MappedRamImage, file: string, mode: PrefetchMode): FileRange[] {
   switch (mode) {
     case 'none':
       return [];
     case 'recorded':
-      return (await readRecord(file)) ?? [];
+      return readRecord(file) ?? [];
     case 'all':
       return merged(
         image.blocks.flatMap((block) =>
@@ -79,7 +76,8 @@ export async function prefetch(
   signal?: AbortSignal,
 ): Promise<number> {
   if (ranges.length === 0) return 0;
-  const handle = await open(file, constants.O_RDONLY);
+  // O_NONBLOCK: what is at the path by now may be a FIFO, which has nothing to read ahead.
+  const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
   let total = 0;
   try {
     const pieces = split(ranges);
@@ -121,11 +119,12 @@ export function recordPrefetch(file: string, pid: number): number {
 }
 
 /** The record beside `file`; undefined where there is none, or one that does not belong to it. */
-async function readRecord(file: string): Promise<FileRange[] | undefined> {
+function readRecord(file: string): FileRange[] | undefined {
   const path = prefetchRecordPath(file);
   try {
-    if (statSync(path).size > MAX_RECORD_BYTES) return undefined;
-    const record = v.safeParse(RecordSchema, JSON.parse(await readFile(path, 'utf8')));
+    const text = readRegularFile(path, MAX_RECORD_BYTES)?.toString();
+    if (text === undefined) return undefined;
+    const record = v.safeParse(RecordSchema, JSON.parse(text));
     const { size, mtimeMs } = statSync(file);
     if (!record.success || record.output.size !== size || record.output.mtimeMs !== mtimeMs) return undefined;
     return record.output.ranges

@@ -148,7 +148,7 @@ export class ResumeSource implements AsyncDisposable {
   async prefetch(mode: PrefetchMode = 'recorded', signal?: AbortSignal): Promise<number> {
     const { image, file } = this;
     try {
-      return await prefetch(file, await prefetchRanges(image, file, mode), signal);
+      return await prefetch(file, prefetchRanges(image, file, mode), signal);
     } catch {
       return 0;
     }

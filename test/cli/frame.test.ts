@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import path from 'node:path';
 import { test } from 'node:test';
 import { isVisibleLine } from '../../src/visible.js';
@@ -161,6 +162,19 @@ test('a reader of stdout that goes away does not make the command fail', async (
   const { code, stdout, stderr } = await run(['talk'], { onStdout: (child) => child.stdout?.destroy() });
   assert.deepEqual([code, stderr], [0, '']);
   assert.ok(!stdout.includes('line 299'));
+});
+
+test('output that cannot be written does not break off the command; the exit code says so (F23)', () => {
+  const { status, stderr } = spawnSync(
+    'sh',
+    ['-c', 'exec "$0" "$@" > /dev/full', process.execPath, main, 'echo', 'vm'],
+    {
+      encoding: 'utf8',
+    },
+  );
+  assert.equal(status, 1);
+  assert.match(stderr, /^mapram: warning: first line second line\nmapram: writing the output: ENOSPC/);
+  assert.doesNotMatch(stderr, /^ +at /m);
 });
 
 test('nothing that a file or a QEMU says steers the terminal, whatever form it is put out in (F8)', async () => {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import {
   closeSync,
   constants,
@@ -188,6 +188,18 @@ describe('unix sockets', () => {
     }
     assert.throws(() => peerCredentials(client as Socket), /not connected/);
   });
+
+  for (const when of ['early', 'late']) {
+    test(`a connection for which no descriptor is left rejects, accepted ${when}, and ends no process (F23)`, () => {
+      const script = path.join(import.meta.dirname, 'scarce-descriptors.js');
+      const { stdout, stderr } = spawnSync(
+        'sh',
+        ['-c', 'ulimit -n 64; exec "$0" "$@"', process.execPath, script, when],
+        { encoding: 'utf8' },
+      );
+      assert.match(stdout, /^taking a connection on \/.*: EMFILE/, stdout + stderr);
+    });
+  }
 
   test('a descriptor listener hands out blocking descriptors from a private place', async () => {
     const listener = await DescriptorListener.open();

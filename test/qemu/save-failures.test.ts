@@ -1,7 +1,7 @@
 /** Whatever goes wrong with a save or a load: one clear sentence, the VM as before, nothing half-written left. */
 
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
   existsSync,
@@ -19,6 +19,7 @@ import { createServer } from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { MapramError, type MapramErrorCode } from '../../src/errors.js';
 import { restore } from '../../src/snapshot/restore.js';
 import { type SaveOptions, save } from '../../src/snapshot/save.js';
@@ -130,6 +131,18 @@ describe('a save that cannot be', needs({ qemu: '10.0', guest: 'tiny' }), () => 
       await vm.console.waitForCounterAbove(vm.console.counter + 3);
     });
   }
+
+  test('with too few descriptors, whichever call meets that: a failure that is caught, and the VM runs (F23)', async () => {
+    const script = path.join(import.meta.dirname, 'save-with-few-descriptors.js');
+    const { stdout, stderr } = spawnSync(process.execPath, [script, vm.qmpPath, folder], {
+      encoding: 'utf8',
+    });
+    const outcomes = JSON.parse(stdout || `"${stderr}"`) as string[];
+    assert.equal(outcomes.length, 12, stdout);
+    assert.ok(outcomes.includes('IO'), stdout);
+    for (const outcome of outcomes) assert.match(outcome, /^(?:saved|IO|MIGRATION|MONITOR|QMP)$/, stdout);
+    while ((await vm.status()) !== 'running') await sleep(50);
+  });
 
   test('where direct I/O is demanded and refused', {
     skip: process.getuid?.() !== 0 && 'needs root',
