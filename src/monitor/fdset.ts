@@ -5,7 +5,7 @@
  * Every descriptor in here is owned: it is closed when it is removed, and all are with `close()`.
  */
 import { closeSync, constants } from 'node:fs';
-import { descriptorFlags, duplicateDescriptor } from '../io/descriptor.js';
+import { descriptorFlags, descriptorLimit, duplicateDescriptor } from '../io/descriptor.js';
 import type { FdsetInfo } from '../qmp/qmp-commands.js';
 import { CommandError } from './command-error.js';
 
@@ -19,24 +19,35 @@ interface SetMember {
 const FDSET_PATH = '/dev/fdset/';
 /** The flags of an open that must match those of the descriptor exactly. */
 const MATCHED_FLAGS = constants.O_RDONLY | constants.O_WRONLY | constants.O_RDWR | (constants.O_DIRECT ?? 0);
-/** Most descriptors that clients may leave here. */
+/** Most descriptors that clients may leave here, and which part of those that this process may have: the others serve it. */
 const MAX_DESCRIPTORS = 4096;
+const PART_FOR_CLIENTS = 4;
 
 export class FdSets {
   readonly #sets = new Map<number, SetMember[]>();
   readonly #named = new Map<string, number>();
+  readonly #most: number;
+
+  /** @param most how many descriptors clients may leave here, sets and named ones together */
+  constructor(most = Math.min(MAX_DESCRIPTORS, Math.floor(descriptorLimit() / PART_FOR_CLIENTS))) {
+    this.#most = most;
+  }
+
+  /** @throws CommandError when no more descriptors may be left here */
+  assertRoom(): void {
+    if (this.#count() < this.#most) return;
+    throw new CommandError(
+      `${this.#most} file descriptors were passed and are still here, and there may be no more: remove some`,
+    );
+  }
 
   /**
-   * Adds `fd`, which belongs to the set from now on.
+   * Adds `fd`, which belongs to the set from now on. `assertRoom` comes before it.
    *
    * @param id the lowest free one when absent
    * @param name the number to show; `fd` itself when absent
    */
   add(fd: number, id?: number, opaque?: string, name = fd): { 'fdset-id': number; fd: number } {
-    if (this.#count() >= MAX_DESCRIPTORS) {
-      closeSync(fd);
-      throw new CommandError(`More than ${MAX_DESCRIPTORS} file descriptors were passed`);
-    }
     const setId = id ?? this.#lowestFreeId();
     const set = this.#sets.get(setId) ?? [];
     set.unshift(opaque === undefined ? { name, fd } : { name, fd, opaque });
@@ -127,16 +138,22 @@ export class FdSets {
     return duplicateDescriptor(match.fd);
   }
 
+  /** Removes all sets, not the named descriptors. Returns their numbers. */
+  clearSets(): number[] {
+    const ids = [...this.#sets.keys()];
+    for (const id of ids) this.remove(id);
+    return ids;
+  }
+
   /** Closes all descriptors. */
   close(): void {
-    for (const members of this.#sets.values()) for (const { fd } of members) closeSync(fd);
+    this.clearSets();
     for (const fd of this.#named.values()) closeSync(fd);
-    this.#sets.clear();
     this.#named.clear();
   }
 
   #count(): number {
-    return [...this.#sets.values()].reduce((count, members) => count + members.length, 0);
+    return [...this.#sets.values()].reduce((count, members) => count + members.length, this.#named.size);
   }
 
   #lowestFreeId(): number {

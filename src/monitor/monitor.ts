@@ -2,7 +2,6 @@
  * A monitor in front of a VM: its migration options, its commands, and the clients that talk to it over QMP and HMP.
  */
 import { closeSync } from 'node:fs';
-import { duplicateDescriptor } from '../io/descriptor.js';
 import {
   checkMappedRamTarget,
   checkTransport,
@@ -242,17 +241,16 @@ export class Monitor implements AsyncDisposable {
   }
 
   async addFd(fd: number, id: number | undefined, opaque: string | undefined, raw: JsonObject) {
-    if (this.upstream === undefined) return this.#descriptors.add(fd, id, opaque);
-    // QEMU may need the descriptor as well, and it numbers it.
-    const copy = duplicateDescriptor(fd);
     try {
-      const reply = (await this.upstream.forward('add-fd', raw, [fd])) as { 'fdset-id': number; fd: number };
-      return this.#descriptors.add(copy, reply['fdset-id'], opaque, reply.fd);
+      this.#descriptors.assertRoom();
+      // QEMU may need the descriptor as well, and it numbers it.
+      const reply = (await this.upstream?.forward('add-fd', raw, [fd])) as
+        | { 'fdset-id': number; fd: number }
+        | undefined;
+      return this.#descriptors.add(fd, reply?.['fdset-id'] ?? id, opaque, reply?.fd);
     } catch (error) {
-      closeSync(copy);
-      throw error;
-    } finally {
       closeSync(fd);
+      throw error;
     }
   }
 
@@ -271,7 +269,13 @@ export class Monitor implements AsyncDisposable {
   }
 
   async getFd(fd: number, name: string, raw: JsonObject): Promise<void> {
-    if (this.upstream !== undefined) await this.upstream.forward('getfd', raw, [fd]);
+    try {
+      if (!this.#descriptors.hasNamed(name)) this.#descriptors.assertRoom();
+      await this.upstream?.forward('getfd', raw, [fd]);
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
     this.#descriptors.setNamed(name, fd);
   }
 
@@ -334,6 +338,15 @@ export class Monitor implements AsyncDisposable {
       await session.run();
     } finally {
       this.#sessions.delete(session);
+      if (![...this.#sessions].some((other) => other instanceof QmpSession)) await this.#dropSets();
+    }
+  }
+
+  /** As QEMU does when its last QMP client has gone. What is open from a set is a duplicate and stays. */
+  async #dropSets(): Promise<void> {
+    for (const id of this.#descriptors.clearSets()) {
+      // QEMU keeps its own: this monitor is its client still.
+      await this.upstream?.forward('remove-fd', { 'fdset-id': id }).catch(() => {});
     }
   }
 

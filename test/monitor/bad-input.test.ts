@@ -321,3 +321,45 @@ test('TCP is on loopback unless told otherwise', async () => {
   assert.match(greeting.toString(), /^\{"QMP"/);
   client.destroy();
 });
+
+test('descriptors that clients leave take a part of what there may be, and go with the last client (F27)', async () => {
+  const limited = join(directory, 'limited.sock');
+  const words = [MAIN, 'monitor', 'builtin:size=4M', '--qmp', limited, '--json'];
+  const child = spawn('sh', ['-c', 'ulimit -n 512; exec "$0" "$@"', process.execPath, ...words], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  await once(child.stdout, 'data');
+  const greedy = await RawClient.connect(limited);
+  await greedy.negotiate();
+  const fd = openSync('/dev/null', 'r');
+  const leave = async (client: RawClient, request: string) => {
+    await sendDescriptors(client.socket, Buffer.from(`${request}\n`), [fd]);
+    return await client.reply();
+  };
+  const kept = { return: 0, error: 0 };
+  for (let n = 0; n < 100; n++) {
+    for (const request of ['{"execute":"add-fd"}', `{"execute":"getfd","arguments":{"fdname":"n${n}"}}`]) {
+      kept['return' in ((await leave(greedy, request)) ?? {}) ? 'return' : 'error']++;
+    }
+  }
+  assert.deepEqual(kept, { return: 128, error: 72 });
+  const others = await Promise.all(Array.from({ length: 50 }, () => RawClient.connect(limited)));
+  for (const other of others) {
+    await other.negotiate();
+    assert.ok((await other.ask('query-status'))?.return);
+  }
+  greedy.destroy();
+  for (const other of others) other.destroy();
+  // Sets go with the last client, named descriptors stay: 64 of each were kept.
+  let left: unknown;
+  do {
+    const late = await RawClient.connect(limited);
+    await late.negotiate();
+    left = (await late.ask('query-fdsets'))?.return;
+    if ((left as unknown[]).length === 0) assert.ok((await leave(late, '{"execute":"add-fd"}'))?.return);
+    late.destroy();
+  } while ((left as unknown[]).length > 0);
+  closeSync(fd);
+  child.kill();
+  await once(child, 'exit');
+});

@@ -130,8 +130,10 @@ async function start(
   }
   if (incoming && option('-incoming') !== 'defer')
     await monitor.migrateIncoming({ uri: option('-incoming') }, {});
+  // The sets are there as long as any client is.
+  const client = await RawClient.connect(socket);
   await passDescriptors(socket, flags);
-  return { monitor, client: await RawClient.connect(socket) };
+  return { monitor, client };
 }
 
 /** What `-add-fd set=1` did on the command line of the QEMU that was recorded. */
