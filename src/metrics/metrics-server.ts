@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { errorReason, MapramError } from '../errors.js';
+import { ConnectionLimit } from '../io/connection-limit.js';
 import { formatSocketAddress } from '../qmp/socket-address.js';
 import { EXPOSITION_TYPE, formatMetrics, type Metric } from './exposition.js';
 
@@ -24,6 +25,7 @@ export class MetricsServer implements AsyncDisposable {
     collect: () => Promise<readonly Metric[]>,
   ): Promise<MetricsServer> {
     const server = createServer((request, response) => {
+      response.setHeader('connection', 'close');
       if (request.url !== '/metrics') {
         response.writeHead(404).end('metrics are at /metrics\n');
         return;
@@ -32,11 +34,17 @@ export class MetricsServer implements AsyncDisposable {
         response.writeHead(405, { allow: 'GET, HEAD' }).end();
         return;
       }
-      collect().then(
-        (metrics) => response.writeHead(200, { 'content-type': EXPOSITION_TYPE }).end(formatMetrics(metrics)),
-        (error: unknown) => response.writeHead(503).end(`${errorReason(error)}\n`),
-      );
+      collect()
+        .then(formatMetrics)
+        .then(
+          (text) => response.writeHead(200, { 'content-type': EXPOSITION_TYPE }).end(text),
+          (error: unknown) => response.writeHead(503).end(`${errorReason(error)}\n`),
+        );
     });
+    // Nobody needs a token here, so that no connection stays.
+    new ConnectionLimit(server);
+    // A connection that cannot be accepted, for want of descriptors, ends neither the server nor its process.
+    server.on('error', () => {});
     server.listen(port, host);
     try {
       await once(server, 'listening');

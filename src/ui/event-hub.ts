@@ -18,8 +18,9 @@ interface LoggedEvent {
   readonly text: string;
 }
 
-/** Events kept for pages that come back. */
+/** Events kept for pages that come back, and characters of them all. */
 const KEPT_EVENTS = 1000;
+const KEPT_CHARACTERS = 8 * 2 ** 20;
 const MAX_PAGES = 32;
 /** Bytes that may wait for a page; one that is further behind is cut off, and gets the present state when it comes back. */
 const MAX_WAITING_BYTES = 4 * 2 ** 20;
@@ -30,6 +31,8 @@ export class EventHub {
   readonly #pages = new Set<ServerResponse>();
   readonly #heartbeat: NodeJS.Timeout;
   #number = 0;
+  /** Characters of the events in the log. */
+  #logged = 0;
 
   /**
    * @param run tells the events of this server from those of one before
@@ -53,9 +56,16 @@ export class EventHub {
   publish(name: string, data: unknown): void {
     this.#number += 1;
     const event = { number: this.#number, text: this.#text(this.#number, name, data) };
-    this.#log.push(event);
-    if (this.#log.length > KEPT_EVENTS) this.#log.shift();
+    this.#keep(event);
     for (const page of this.#pages) this.#write(page, event.text);
+  }
+
+  #keep(event: LoggedEvent): void {
+    this.#log.push(event);
+    this.#logged += event.text.length;
+    while (this.#log.length > KEPT_EVENTS || this.#logged > KEPT_CHARACTERS) {
+      this.#logged -= this.#log.shift()?.text.length ?? 0;
+    }
   }
 
   /** Keeps the answer open and sends events from now on. `lastSeen` is the browser's `Last-Event-ID`. */

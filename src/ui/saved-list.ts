@@ -1,9 +1,10 @@
 /** The saved VMs in the user's directories, each with what a quick look inside tells. */
-import { readdirSync, type Stats, statSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { constants, lstatSync, readdirSync, realpathSync, type Stats } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
 import path from 'node:path';
 import { errorReason } from '../errors.js';
 import { type Manifest, parseManifest } from '../manifest/manifest.js';
+import { FileSource } from '../mapped-ram/byte-source.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import { targetOfPart } from '../snapshot/target-file.js';
 import { STREAM_MAGIC } from '../stream/format.js';
@@ -107,19 +108,28 @@ export class SavedList {
   }
 
   async #look(directory: string, file: string): Promise<SavedEntry | undefined> {
-    let stats: Stats;
-    try {
-      stats = statSync(file);
-    } catch {
-      return undefined;
-    }
-    if (!stats.isFile()) return undefined;
+    const found = this.#locate(file);
+    if (found === undefined) return undefined;
+    const { target, stats } = found;
     const stamp = [stats.dev, stats.ino, stats.size, stats.blocks, stats.mtimeMs, stats.ctimeMs].join(':');
     const known = this.#known.get(file);
     if (known?.stamp === stamp) return known.entry;
-    const entry = await lookInside(directory, file, stats);
+    const entry = await lookInside(directory, file, target, stats);
     this.#known.set(file, { stamp, entry });
     return entry;
+  }
+
+  /** Where a file is, itself no link; undefined for what is not opened: everything but regular files inside the directories. */
+  #locate(file: string): { target: string; stats: Stats } | undefined {
+    try {
+      const target = lstatSync(file).isSymbolicLink() ? realpathSync(file) : file;
+      if (target !== file && !this.directories.includes(path.dirname(target))) return undefined;
+      const stats = lstatSync(target);
+      // Files of /proc have no size, and reading some of them waits, or takes what they hold from others.
+      return stats.isFile() && stats.size > 0 ? { target, stats } : undefined;
+    } catch {
+      return undefined;
+    }
   }
 }
 
@@ -138,17 +148,25 @@ function filesIn(directory: string): string[] {
   }
 }
 
-async function lookInside(directory: string, file: string, stats: Stats): Promise<SavedEntry | undefined> {
+async function lookInside(
+  directory: string,
+  file: string,
+  target: string,
+  stats: Stats,
+): Promise<SavedEntry | undefined> {
   const basis = {
     file,
     directory,
     name: path.basename(file),
     bytes: stats.size,
     allocatedBytes: stats.blocks * 512,
-    modifiedAt: stats.mtime.toISOString(),
+    modifiedAt: isoTime(stats.mtimeMs),
   };
+  const handle = await openFound(target, stats);
+  if (handle === undefined) return undefined;
+  await using _ = handle;
   try {
-    await using image = await MappedRamImage.open(file);
+    await using image = await MappedRamImage.open(await FileSource.of(handle, file));
     const manifest = image.manifest === undefined ? undefined : parseManifest(image.manifest);
     const problems = [...image.problems];
     if (manifest !== undefined && 'problem' in manifest) {
@@ -172,7 +190,7 @@ async function lookInside(directory: string, file: string, stats: Stats): Promis
     };
   } catch (error) {
     // Directories of saved VMs hold disks and notes as well.
-    if (!(await beginsLikeSavedVm(file))) return undefined;
+    if (!(await beginsLikeSavedVm(handle))) return undefined;
     return { ...basis, state: 'unreadable', problems: [errorReason(error)] };
   }
 }
@@ -190,9 +208,24 @@ function describeManifest(manifest: Manifest): SavedManifest {
   };
 }
 
-async function beginsLikeSavedVm(file: string): Promise<boolean> {
+/** The file that was found there, if it is still there: nothing is waited for, and no link is followed. */
+async function openFound(target: string, { dev, ino }: Stats): Promise<FileHandle | undefined> {
+  const flags = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW;
+  const handle = await open(target, flags).catch(() => undefined);
+  const now = await handle?.stat();
+  if (handle !== undefined && now?.isFile() && now.dev === dev && now.ino === ino) return handle;
+  await handle?.close();
+  return undefined;
+}
+
+/** Some file systems keep times that no calendar of ECMAScript has. */
+function isoTime(ms: number): string {
+  const time = new Date(ms);
+  return Number.isNaN(time.getTime()) ? new Date(0).toISOString() : time.toISOString();
+}
+
+async function beginsLikeSavedVm(handle: FileHandle): Promise<boolean> {
   try {
-    await using handle = await open(file);
     const head = Buffer.alloc(128);
     const { bytesRead } = await handle.read(head, 0, head.length, 0);
     const start = head.subarray(0, bytesRead);

@@ -28,6 +28,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { errorReason, MapramError } from '../errors.js';
 import type { BuiltinGuestOptions } from '../guest/builtin/options.js';
+import { ConnectionLimit } from '../io/connection-limit.js';
 import { EXPOSITION_TYPE, formatMetrics } from '../metrics/exposition.js';
 import { createToken, foreignRequest, isToken } from './access.js';
 import { Directories } from './directories.js';
@@ -86,6 +87,7 @@ interface RequestContext {
 
 export class UiServer implements AsyncDisposable {
   readonly #server: Server;
+  readonly #connections: ConnectionLimit;
   readonly #token = createToken();
   readonly #things: Things;
   readonly #operations: Operations;
@@ -111,13 +113,16 @@ export class UiServer implements AsyncDisposable {
       (entry) => this.#events.publish('operation', entry),
       (entry) => {
         this.#metrics.count(entry);
-        void saved.refresh();
+        inBackground(saved.refresh());
       },
       (id) => this.#events.publish('operation-gone', { id }),
     );
     this.#events = new EventHub(randomUUID(), () => this.#present());
     this.#server = createServer((request, response) => void this.#serve(request, response));
+    this.#connections = new ConnectionLimit(this.#server);
     this.#server.requestTimeout = 30_000;
+    // A connection that cannot be accepted, for want of descriptors, ends neither the server nor its operations.
+    this.#server.on('error', () => {});
   }
 
   /**
@@ -132,7 +137,7 @@ export class UiServer implements AsyncDisposable {
       for (const builtin of options.builtins ?? []) await ui.#things.vms.startBuiltin(builtin, 'running');
       await Promise.all([ui.#things.saved.refresh(), ui.#things.vms.refresh()]);
       if (options.measureDisks ?? true) {
-        for (const directory of ui.#things.directories.paths) void ui.#measure(directory);
+        for (const directory of ui.#things.directories.paths) inBackground(ui.#measure(directory));
       }
       ui.#timer = setInterval(() => ui.#refreshWatched(), REFRESH_MS);
       return ui;
@@ -198,8 +203,8 @@ export class UiServer implements AsyncDisposable {
 
   #refreshWatched(): void {
     if (this.#events.pages === 0) return;
-    void this.#things.vms.refresh();
-    void this.#things.saved.refresh();
+    inBackground(this.#things.vms.refresh());
+    inBackground(this.#things.saved.refresh());
   }
 
   /** A trial beside an operation would slow both down and measure neither. */
@@ -223,8 +228,15 @@ export class UiServer implements AsyncDisposable {
       const known = isToken(token, this.#token);
       const foreign = foreignRequest(request.headers, this.#port);
       if (!known || foreign !== undefined) {
-        throw new RequestError(403, foreign ?? 'open the address that `mapram ui` printed: it holds a token');
+        throw new RequestError(
+          403,
+          foreign ?? 'open the address that `mapram ui` printed: it holds a token',
+          {
+            Connection: 'close',
+          },
+        );
       }
+      this.#connections.know(request.socket);
       if (rest.length === 0) {
         // Relative addresses in the page need the slash.
         return send(response, 308, 'text/plain', '', { Location: `/${token}/` });
@@ -345,6 +357,11 @@ export class UiServer implements AsyncDisposable {
       },
     },
   };
+}
+
+/** What nobody waits for. It is tried again soon, or asked for again; that it failed must not end the process. */
+function inBackground(work: Promise<unknown>): void {
+  work.catch(() => {});
 }
 
 function notAllowed(methods: readonly string[]): RequestError {

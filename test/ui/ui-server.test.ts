@@ -1,5 +1,16 @@
 import assert from 'node:assert/strict';
-import { copyFileSync, linkSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import {
+  copyFileSync,
+  linkSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { connect, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { MapramError } from '../../src/errors.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
@@ -367,4 +378,64 @@ test('a directory that is not there and a port in use are said so', async () => 
     (error) =>
       error instanceof MapramError && error.code === 'IO' && /choose another --port/.test(error.message),
   );
+});
+
+test('of links, FIFOs, devices and files of /proc none is opened, unless a link leads to a file in the directories (F15)', async () => {
+  await using ui = await TestUi.start({ builtins });
+  await ui.run({ kind: 'save', vm: 'builtin:1', directory: ui.directory, name: 'vm.mapram' });
+  const elsewhere = `${ui.directory}-elsewhere`;
+  mkdirSync(elsewhere);
+  try {
+    copyFileSync(ui.file('vm.mapram'), `${elsewhere}/other.mapram`);
+    symlinkSync(`${elsewhere}/other.mapram`, ui.file('outside'));
+    // Reading it takes what the kernel has logged from others, and waits when there is nothing.
+    symlinkSync('/proc/kmsg', ui.file('kmsg'));
+    symlinkSync('/dev/zero', ui.file('device'));
+    symlinkSync('vm.mapram', ui.file('inside'));
+    symlinkSync('loop', ui.file('loop'));
+    execFileSync('mkfifo', [ui.file('fifo')]);
+    symlinkSync('fifo', ui.file('to-fifo'));
+    // The first may join one that began before.
+    await ui.ask('api/refresh', { body: {} });
+    await ui.ask('api/refresh', { body: {} });
+    const { saved } = (await ui.ask('api/state')).json;
+    assert.deepEqual(
+      saved.map(({ name, state }: Record<string, string>) => [name, state]),
+      [
+        ['inside', 'complete'],
+        ['vm.mapram', 'complete'],
+      ],
+    );
+  } finally {
+    rmSync(elsewhere, { recursive: true });
+  }
+});
+
+test('a directory of files that are no files of a disk is listed at once (F15)', async () => {
+  const proc = await UiServer.start({ directories: ['/proc/self'], findRunning: false, measureDisks: false });
+  await proc.close();
+});
+
+test('connections that say nothing shut nobody out (F14)', async () => {
+  await using ui = await TestUi.start({ builtins });
+  const { hostname, port } = new URL(ui.server.url);
+  let closed = 0;
+  const flood: Socket[] = [];
+  for (let n = 0; n < 300; n++) {
+    const socket = connect(Number(port), hostname);
+    socket.on('error', () => {}).on('close', () => closed++);
+    flood.push(socket);
+    // Between them the owner is served, and a save goes on to its end.
+    if (n % 100 === 50) assert.equal((await ui.ask('api/state')).status, 200);
+  }
+  const saved = await ui.run({ kind: 'save', vm: 'builtin:1', directory: ui.directory, name: 'vm.mapram' });
+  assert.equal(saved.state, 'done', saved.error?.message);
+  while (closed < 300 - 64) assert.equal((await ui.ask('api/state')).status, 200);
+  for (const socket of flood) socket.destroy();
+});
+
+test('a request without the token ends its connection, one with it keeps it (F14)', async () => {
+  await using ui = await TestUi.start({ builtins });
+  const foreign = await ui.ask('../wrong/api/state');
+  assert.deepEqual([foreign.status, foreign.headers.connection], [403, 'close']);
 });
