@@ -41,8 +41,8 @@ export class QmpSession {
   readonly #reader = new JsonReader(REQUEST_LIMITS);
   #negotiated = false;
   #outOfBandEnabled = false;
-  /** Descriptors that came last and that no request has taken. */
-  #descriptors: number[] = [];
+  /** Came last, and no request has taken it. */
+  #descriptor: number | undefined;
   #queued = 0;
   #lastReply: Promise<void> = Promise.resolve();
   #slotFreed: (() => void) | undefined;
@@ -58,7 +58,7 @@ export class QmpSession {
     await this.#send({ QMP: { version: this.#monitor.backend.version, capabilities: ['oob'] } });
     try {
       for await (const { bytes, descriptors } of this.#channel.input) {
-        if (descriptors.length > 0) this.#keepDescriptors(descriptors);
+        if (descriptors.length > 0) this.#keepFirst(descriptors);
         for (const message of this.#reader.push(bytes)) {
           await this.#accept(message);
           if (message.error !== undefined && message.fatal) return;
@@ -68,7 +68,7 @@ export class QmpSession {
     } finally {
       await this.#lastReply;
       this.#closed = true;
-      this.#keepDescriptors([]);
+      this.#keepFirst([]);
       this.#channel.end();
     }
   }
@@ -161,19 +161,20 @@ export class QmpSession {
     return this.#outOfBandEnabled && isJsonObject(value) && Object.hasOwn(value, 'exec-oob');
   }
 
-  /** The descriptor for a request that takes one; the others that came with it are closed, as QEMU does. */
+  /** The descriptor for a request that takes one. */
   #descriptorFor({ value }: JsonMessage): number | undefined {
     const name = isJsonObject(value) ? value.execute : undefined;
     if (typeof name !== 'string' || !this.#monitor.command(name)?.takesDescriptor) return undefined;
-    const [first, ...rest] = this.#descriptors;
-    this.#descriptors = [];
-    for (const fd of rest) closeSync(fd);
-    return first;
+    const taken = this.#descriptor;
+    this.#descriptor = undefined;
+    return taken;
   }
 
-  #keepDescriptors(descriptors: readonly number[]): void {
-    for (const fd of this.#descriptors) closeSync(fd);
-    this.#descriptors = [...descriptors];
+  /** The others that came with it are closed, as QEMU does, and so is one that came before. */
+  #keepFirst([first, ...others]: readonly number[]): void {
+    if (this.#descriptor !== undefined) closeSync(this.#descriptor);
+    for (const fd of others) closeSync(fd);
+    this.#descriptor = first;
   }
 
   async #send(message: object): Promise<void> {
