@@ -6,7 +6,7 @@
  * path, which the caller has found to take O_DIRECT.
  */
 import { constants } from 'node:fs';
-import { lendFdset } from '../guest/qemu/lent-fdset.js';
+import { type LentFdset, lendFile } from '../guest/qemu/lent-fdset.js';
 import { MigrationSettings } from '../guest/qemu/migration-settings.js';
 import type { QemuMigrationInfo, QemuVm } from '../guest/qemu/qemu-vm.js';
 import { O_DIRECT } from '../io/direct-io-support.js';
@@ -103,17 +103,11 @@ export async function saveNatively(vm: QemuVm, options: NativeSaveOptions): Prom
   }
 }
 
-interface NativeTarget extends AsyncDisposable {
-  /** What QEMU is told to open. */
-  path: string;
-}
-
-async function openTarget(vm: QemuVm, { fd, path, directIo }: NativeSaveOptions): Promise<NativeTarget> {
-  if (!vm.client.canPassDescriptors) return { path, [Symbol.asyncDispose]: async () => {} };
+async function openTarget(vm: QemuVm, { fd, path, directIo }: NativeSaveOptions): Promise<LentFdset> {
   const fds = [reopenFile(fd, constants.O_WRONLY)];
   try {
     if (directIo) fds.push(reopenFile(fd, constants.O_WRONLY | O_DIRECT));
-    return await lendFdset(vm, fds);
+    return await lendFile(vm, path, fds);
   } finally {
     releaseFiles(fds);
   }

@@ -66,7 +66,15 @@ export class QemuSharedSource implements OutgoingSource {
     };
     if (pid === undefined) {
       const start = await this.#stream.open(signal);
-      await openMemory(this.#stream.peerPid);
+      const found = this.#stream.peerPid;
+      if (found === undefined) {
+        throw new MapramError(
+          'UNSUPPORTED',
+          `saving the VM at ${this.#vm.address}: the process of its QEMU cannot be told from here, so its memory cannot be opened; use --method native or stream`,
+          { path: this.#vm.address },
+        );
+      }
+      await openMemory(found);
       return start;
     }
     if ((await this.#vm.runState()) === 'running') {

@@ -10,7 +10,6 @@ import { MapramError } from '../errors.js';
 import { MigrationSettings } from '../guest/qemu/migration-settings.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { releaseFiles } from '../io/open-file.js';
-import { peerCredentials } from '../io/unix-socket.js';
 import type { PagePlace } from '../multifd/page-placer.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';
 import { type StreamTail, splitTail } from '../stream/device-sections.js';
@@ -71,13 +70,9 @@ export class QemuStream {
     return this.#wasRunning;
   }
 
-  /** The QEMU process, 0 where it cannot be told. */
-  get peerPid(): number {
-    const known = this.vm.peerPid();
-    if (known !== undefined) return known;
-    // Over a Unix socket the first connection is one of this process's own.
-    const [socket] = this.vm.client.canPassDescriptors ? [] : this.#sockets;
-    return socket === undefined ? 0 : peerCredentials(socket).pid;
+  /** The QEMU process, undefined where neither the monitor nor a connection that QEMU made tells. */
+  get peerPid(): number | undefined {
+    return this.vm.peerPid() ?? this.#route?.peerPid;
   }
 
   /** Starts the threads, which take as long as a good many questions to QEMU. Then there must be a `dispose`. */

@@ -21,6 +21,8 @@ import { peerCredentials, socketPair } from '../io/unix-socket.js';
 export interface StreamRoute extends AsyncDisposable {
   /** For the command `migrate`, or `migrate-incoming`. */
   uri: string;
+  /** The process that has connected; undefined where it was passed its end, or cannot be told (another PID namespace). */
+  readonly peerPid?: number | undefined;
   /**
    * The connections, as blocking descriptors, once QEMU has the command. The caller closes them.
    *
@@ -47,9 +49,17 @@ export async function openRouteFrom(vm: QemuVm, connections: number): Promise<St
   const listener = await DescriptorListener.open();
   const user = foreignUser(vm);
   if (user !== undefined) listener.letIn(user);
+  let peerPid: number | undefined;
   return {
     uri: `unix:${listener.path}`,
-    connect: (signal) => acceptAll(vm, listener, connections, signal),
+    get peerPid() {
+      return peerPid;
+    },
+    async connect(signal) {
+      const sockets = await acceptAll(vm, listener, connections, signal);
+      peerPid = sockets[0] === undefined ? undefined : peerCredentials(sockets[0]).pid || undefined;
+      return sockets;
+    },
     [Symbol.asyncDispose]: () => listener.close(),
   };
 }

@@ -3,7 +3,7 @@
 import { realpathSync } from 'node:fs';
 import { errorReason, MapramError } from '../errors.js';
 import type { BuiltinGuest } from '../guest/builtin/builtin-guest.js';
-import { lendFdset } from '../guest/qemu/lent-fdset.js';
+import { type LentFdset, lendFile } from '../guest/qemu/lent-fdset.js';
 import { MigrationSettings } from '../guest/qemu/migration-settings.js';
 import { releaseOf } from '../guest/qemu/qemu-features.js';
 import { QemuVm } from '../guest/qemu/qemu-vm.js';
@@ -391,16 +391,10 @@ async function assertWaiting(vm: QemuVm): Promise<void> {
 }
 
 /** As when saving: QEMU gets descriptors where it can, and the path otherwise. */
-async function openSource(
-  vm: QemuVm,
-  checked: CheckedFile,
-  directIo: boolean,
-): Promise<{ path: string } & AsyncDisposable> {
-  if (!vm.client.canPassDescriptors) {
-    return { path: realpathSync(checked.path), [Symbol.asyncDispose]: async () => {} };
-  }
+async function openSource(vm: QemuVm, checked: CheckedFile, directIo: boolean): Promise<LentFdset> {
+  const path = realpathSync(checked.path);
   using buffered = checked.open(false);
-  if (!directIo) return await lendFdset(vm, [buffered.fd]);
+  if (!directIo) return await lendFile(vm, path, [buffered.fd]);
   using direct = checked.open(true);
-  return await lendFdset(vm, [buffered.fd, direct.fd]);
+  return await lendFile(vm, path, [buffered.fd, direct.fd]);
 }

@@ -1,9 +1,10 @@
 /** Which way of saving fits a VM: `--method auto` and its reasons. */
 
-import { MapramError } from '../errors.js';
+import { errorReason, MapramError } from '../errors.js';
 import { releaseOf } from '../guest/qemu/qemu-features.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
-import { blockNotShared } from '../guest/qemu/shared-ram.js';
+import { blockNotShared, openSharedRam } from '../guest/qemu/shared-ram.js';
+import { releaseFiles } from '../io/open-file.js';
 
 /**
  * - `shared`: mapram copies the RAM out of the file behind it; QEMU sends the device state. Any QEMU, stopped guest.
@@ -64,15 +65,21 @@ export async function chooseMethod(
   const native = streamOnly ?? whyNotNative(vm);
   switch (method) {
     case 'shared':
-      throw refusal(vm, method, `${shared}; use --method stream`);
+      throw refusal(vm, method, `${shared}; use --method ${fitting(vm, wishes)}`);
     case 'native':
       if (native !== undefined) throw refusal(vm, method, `${native}; use --method stream`);
       return { method, reason: 'asked for' };
     case 'auto':
-      if (native !== undefined) return { method: 'stream', reason: native };
-      if (!wishes.directIo) return { method: 'stream', reason: 'the file is written without O_DIRECT' };
+      if (native !== undefined) return { method: 'stream', reason: both(shared, native) };
+      if (!wishes.directIo)
+        return { method: 'stream', reason: both(shared, 'the file is written without O_DIRECT') };
       return { method: 'native', reason: shared ?? 'QEMU writes with O_DIRECT' };
   }
+}
+
+/** Why neither `shared` nor `native`. */
+function both(shared: string | undefined, native: string): string {
+  return shared === undefined || shared === native ? native : `${shared}; ${native}`;
 }
 
 function refusal(vm: QemuVm, method: SaveMethod, problem: string): MapramError {
@@ -97,8 +104,32 @@ function whyNotNative(vm: QemuVm): string | undefined {
     : `QEMU ${vm.versionText} has no direct-io migration (${releaseOf('directIo')} has)`;
 }
 
-async function whyNotShared(vm: QemuVm, { live }: MethodWishes): Promise<string | undefined> {
+/** The way that is left where memory is not shared. */
+function fitting(vm: QemuVm, { directIo, streamOnly }: MethodWishes): SaveMethod {
+  return directIo && (streamOnly ?? whyNotNative(vm)) === undefined ? 'native' : 'stream';
+}
+
+async function whyNotShared(vm: QemuVm, { live, method }: MethodWishes): Promise<string | undefined> {
   if (live) return 'a running guest is saved by QEMU itself, since only QEMU knows which pages it dirties';
   const idstr = await blockNotShared(vm);
-  return idstr && `RAM block ${idstr} is not memory-backend-file,share=on`;
+  if (idstr !== undefined) return `RAM block ${idstr} is not memory-backend-file,share=on`;
+  return method === 'auto' ? await whyNotOpened(vm) : undefined;
+}
+
+/** Why the memory of the VM is out of reach although it is a file: asked before `auto` decides, while the guest still runs. */
+async function whyNotOpened(vm: QemuVm): Promise<string | undefined> {
+  const pid = vm.peerPid();
+  if (pid === undefined) {
+    // Over TCP the connection that QEMU makes for its device state tells which process it is.
+    return vm.client.canPassDescriptors
+      ? 'the process of QEMU cannot be told from here (a relay before its monitor, or another PID namespace)'
+      : undefined;
+  }
+  try {
+    const { opened, missing } = await openSharedRam(vm, pid);
+    releaseFiles(opened.map(({ fd }) => fd));
+    return missing[0] && `the file of its RAM block ${missing[0]} was not found in process ${pid}`;
+  } catch (error) {
+    return `its shared memory cannot be opened here: ${errorReason(error)}`;
+  }
 }

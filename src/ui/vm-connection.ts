@@ -1,3 +1,4 @@
+import { QemuVm } from '../guest/qemu/qemu-vm.js';
 import type { Monitor } from '../monitor/monitor.js';
 import type { JsonObject, JsonValue } from '../options/qapi.js';
 import { type PlainJson, toPlainJson } from '../qmp/plain-json.js';
@@ -26,7 +27,7 @@ export async function connectVm(socket: string, signal: AbortSignal): Promise<Vm
   const client = await QmpClient.connect(socket, { signal, timeoutMs: GREETING_MS });
   const { major, minor, micro } = client.version.qemu;
   return {
-    pid: client.peer?.pid || undefined,
+    pid: QemuVm.over(client).peerPid(),
     version: `${major}.${minor}.${micro}`,
     execute: (command, args) => client.execute(command, args, { timeoutMs: ANSWER_MS }),
     [Symbol.asyncDispose]: () => client.close(),

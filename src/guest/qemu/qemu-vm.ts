@@ -3,6 +3,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { MapramError } from '../../errors.js';
+import { ProcessHandle } from '../../io/process-handle.js';
 import type { GuestRegion } from '../../mapped-ram/guest-map.js';
 import { isMigrationRunning, type MigrationStatus } from '../../options/migration-status.js';
 import { QmpClient } from '../../qmp/qmp-client.js';
@@ -10,6 +11,7 @@ import type { MigrationInfo, QemuVersion } from '../../qmp/qmp-commands.js';
 import { QmpError } from '../../qmp/qmp-error.js';
 import { parseFlatView } from './flat-view.js';
 import { hasFeature, type QemuFeatureName } from './qemu-features.js';
+import { isQemuProcess } from './qemu-process.js';
 import { parseRamBlocks, type QemuRamBlock } from './ram-block-table.js';
 
 /** `query-migrate` with its status always present: `none` where there was no migration. */
@@ -43,10 +45,16 @@ interface WaitOptions {
   settles?: boolean;
 }
 
+/** How long QEMU may take to close its disks; a caller that needs more learns it by what is still in use. */
+const ENDING_MS = 10_000;
+
 /** The largest `downtime-limit` that QEMU takes: any remainder is small enough. */
 const MAX_DOWNTIME_MS = 2_000_000;
 
 export class QemuVm implements AsyncDisposable {
+  /** What was found about the other end last: a look into a program is not free. */
+  #peer: { pid: number | undefined; isQemu: boolean } | undefined;
+
   private constructor(
     /** As the user gave it, for messages. */
     readonly address: string,
@@ -78,9 +86,16 @@ export class QemuVm implements AsyncDisposable {
     return (await this.client.execute('query-status')).status;
   }
 
-  /** The process behind the socket; undefined over TCP or when it cannot be told (another PID namespace). */
+  /**
+   * The QEMU behind the socket; undefined over TCP, behind a relay of any kind, or when it cannot be told (another PID
+   * namespace).
+   */
   peerPid(): number | undefined {
-    return this.client.peer?.pid || undefined;
+    const pid = this.client.peer?.pid || undefined;
+    if (pid !== this.#peer?.pid || this.#peer === undefined) {
+      this.#peer = { pid, isQemu: pid !== undefined && isQemuProcess(pid) };
+    }
+    return this.#peer.isQemu ? pid : undefined;
   }
 
   /** Name of the machine type, resolved: `pc-i440fx-10.0` also where it was started as `pc`. */
@@ -175,6 +190,22 @@ export class QemuVm implements AsyncDisposable {
 
   async cont(): Promise<void> {
     await this.client.execute('cont');
+  }
+
+  /** Ends QEMU, and waits until it is gone: until then its disks and sockets are its own. */
+  async quit(): Promise<void> {
+    const pid = this.peerPid();
+    let handle: ProcessHandle | undefined;
+    try {
+      handle = pid === undefined ? undefined : ProcessHandle.open(pid);
+    } catch {
+      // It has ended already, or the kernel is older than pidfds; the end of its connection has to do.
+    }
+    using _ = handle;
+    await this.client.execute('quit').catch(() => {});
+    const limit = performance.now() + ENDING_MS;
+    const lives = () => handle?.alive ?? !this.client.closed;
+    while (lives() && performance.now() < limit) await delay(CLEANUP_POLL_MS);
   }
 
   /** Lets the guest run, once QEMU has settled what a migration did with it. */
