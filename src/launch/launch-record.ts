@@ -73,6 +73,17 @@ export function readHostId(): string | undefined {
   }
 }
 
+/** The record with the disks as they are now; what is gone by now is left out. */
+export function withDisksOfNow(record: LaunchRecord): LaunchRecord {
+  return {
+    ...record,
+    disks: record.disks.flatMap((disk) => {
+      const now = lookAtDisk(disk.path);
+      return now === undefined ? [] : [{ ...disk, ...now }];
+    }),
+  };
+}
+
 /** Size and time of an image now; undefined where there is none. */
 export function lookAtDisk(file: string): Pick<LaunchDisk, 'path' | 'size' | 'mtimeMs'> | undefined {
   try {

@@ -1,7 +1,7 @@
 /** What a manifest tells of the VM that was saved. */
 import type { GuestRamBlock } from '../guest/guest.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
-import { recordLaunch } from '../launch/launch-record.js';
+import { type LaunchRecord, recordLaunch, withDisksOfNow } from '../launch/launch-record.js';
 import type { Manifest } from '../manifest/manifest.js';
 import type { SealOptions } from '../manifest/seal.js';
 
@@ -12,6 +12,15 @@ export async function factsOfQemu(vm: QemuVm, runState: string): Promise<Facts> 
   // They are for looking inside; a save does not fail for want of them.
   const guestRegions = await vm.guestRegions().catch(() => []);
   return { runState, qemu: vm.versionText, guestRegions, ...launchOf(vm) };
+}
+
+/**
+ * The same facts at the moment when memory and device state are taken: a guest writes to its disks until it is stopped, and
+ * QEMU flushes them then.
+ */
+export function atStateTaken(facts: Facts): Facts {
+  const { launch, ...others } = facts;
+  return launch === undefined ? facts : { ...others, launch: withDisksOfNow(launch as LaunchRecord) };
 }
 
 export function factsOfGuest(guest: { readonly blocks: readonly GuestRamBlock[] }, runState: string): Facts {

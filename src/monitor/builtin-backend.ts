@@ -224,7 +224,7 @@ export class BuiltinBackend implements MigrationBackend {
       parameters,
       capabilities,
       sync: false,
-      ...sealing(file, facts, true),
+      ...sealing(file, () => facts, true),
     });
     return { migration, dispose: () => target[Symbol.dispose]() };
   }

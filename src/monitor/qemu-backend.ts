@@ -16,7 +16,7 @@ import { OutgoingMigration } from '../migration/outgoing.js';
 import { QemuSharedSource } from '../migration/qemu-shared-source.js';
 import { loadByStream } from '../migration/qemu-stream-load.js';
 import { QemuStreamSource } from '../migration/qemu-stream-source.js';
-import { factsOfQemu } from '../migration/saved-facts.js';
+import { atStateTaken, factsOfQemu } from '../migration/saved-facts.js';
 import type { OutgoingSource } from '../migration/source.js';
 import { MAXIMUM_FILE_CHANNELS } from '../multifd/file-channels.js';
 import { MAXIMUM_SOCKET_CHANNELS } from '../multifd/socket-channel-receiver.js';
@@ -210,7 +210,7 @@ export class QemuBackend implements MigrationBackend {
     const { parameters, capabilities } = request;
     const { status: runState } = await this.vmStatus();
     const source = await outgoingSource(this.#vm, request);
-    const facts = await factsOfQemu(this.#vm, runState);
+    let facts = await factsOfQemu(this.#vm, runState);
     await this.#fetchDescriptors(request);
     const target = this.#openTarget(request);
     const migration = new OutgoingMigration({
@@ -219,7 +219,10 @@ export class QemuBackend implements MigrationBackend {
       parameters,
       capabilities,
       sync: false,
-      ...sealing(target.file, facts, source instanceof QemuSharedSource),
+      onStateTaken: async () => {
+        if (!capabilities['background-snapshot']) facts = atStateTaken(facts);
+      },
+      ...sealing(target.file, () => facts, source instanceof QemuSharedSource),
     });
     this.#failed = undefined;
     this.#engine = { migration, multifd: capabilities.multifd };

@@ -11,11 +11,12 @@ import type { OutgoingOptions } from '../migration/outgoing.js';
  * copies the memory itself, without them where pages come by a stream, which would have to be read again. A file that
  * cannot be opened for reading (a write-only descriptor to what is not ours) gets none.
  *
+ * @param facts asked for when all is taken
  * @param copies whether the engine copies the memory
  */
 export function sealing(
   file: MigrationFile,
-  facts: SealOptions['facts'],
+  facts: () => SealOptions['facts'],
   copies: boolean,
 ): Pick<FileOutputOptions, 'checksums'> & Pick<OutgoingOptions, 'beforeCompletion'> {
   if (!isReadable(file.mainFd)) return {};
@@ -26,7 +27,7 @@ export function sealing(
         path: file.name,
         fd: file.mainFd,
         offset: file.offset,
-        facts,
+        facts: facts(),
         channels,
         direct: file.direct,
         signal,

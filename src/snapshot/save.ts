@@ -21,7 +21,7 @@ import { type CopiedFigures, QemuCopiedSource } from '../migration/qemu-copied-s
 import { saveNatively } from '../migration/qemu-native-save.js';
 import { QemuSharedSource } from '../migration/qemu-shared-source.js';
 import { QemuStreamSource, type StreamMode } from '../migration/qemu-stream-source.js';
-import { factsOfGuest, factsOfQemu } from '../migration/saved-facts.js';
+import { atStateTaken, factsOfGuest, factsOfQemu } from '../migration/saved-facts.js';
 import type { OutgoingSource } from '../migration/source.js';
 import { whyNotConnectable } from '../migration/stream-route.js';
 import type { DigestAlgorithm } from '../multifd/chunk-hash.js';
@@ -35,6 +35,7 @@ import type { ProgressEvent } from '../progress.js';
 import { channelsFor, defaultChannels } from './channel-numbers.js';
 import { chooseDirectIo, type DirectIoChoice, unlessSlow } from './direct-io-choice.js';
 import { assertNotAbandoned, SaveGuard } from './guard/save-guard.js';
+import { changedDisks } from './recorded-launch.js';
 import { recordRunState } from './recorded-run-state.js';
 import { chooseMethod, type MethodWishes, type SaveMethod } from './save-method.js';
 import { memoryInUse } from './space-needed.js';
@@ -254,13 +255,16 @@ async function saveQemu(run: SaveRun, vm: QemuVm, guard: SaveGuard, startedAt: n
       ? undefined
       : (copied ?? (method === 'shared' ? new QemuSharedSource(vm) : streamSource(run, vm)));
   const settle = async (resume: () => Promise<void>) => {
+    // Of a background snapshot the disks are younger than the memory: what they were before is what fits.
+    if (!options.background) facts = atStateTaken(facts);
     const then = options.afterwards ?? (runStateBefore === 'running' ? 'cont' : 'stop');
     if (then === 'cont') await (runStateBefore === 'running' ? resume() : vm.cont());
     return vm.runState();
   };
   await using _ = { [Symbol.asyncDispose]: async () => source?.dispose() };
   source?.prepare?.();
-  const facts = await factsOfQemu(vm, runStateBefore);
+  let facts = await factsOfQemu(vm, runStateBefore);
+  if (options.background) options.onWarning?.(youngerDisks(facts, options));
   await guard.watch(vm, runStateBefore);
   // Chunks that have not changed keep the digests of the base, if it has them by the same hash.
   if (copied && run.checksums === 'xxh64' && hashOf(base) === 'xxh64-pages') run.checksums = 'xxh64-pages';
@@ -269,8 +273,9 @@ async function saveQemu(run: SaveRun, vm: QemuVm, guard: SaveGuard, startedAt: n
     : await saveQemuNatively(run, vm, settle);
   const result = await finish(run, saved, facts);
   if (options.afterwards === 'quit') {
-    await vm.client.execute('quit').catch(() => {});
+    await vm.quit();
     result.runState = 'shutdown';
+    noteWritesAtTheEnd(run, facts);
   }
   guard.settled = true;
   return {
@@ -286,6 +291,27 @@ async function saveQemu(run: SaveRun, vm: QemuVm, guard: SaveGuard, startedAt: n
     qemuVersion: vm.versionText,
     ...(copied ? { base: copied.figures } : {}),
   };
+}
+
+/** What a background snapshot means for disks: they are not part of it, and the guest goes on writing to them. */
+function youngerDisks({ launch }: Facts, { afterwards = 'cont' }: SaveOptions): string {
+  const disks = (launch?.disks ?? []).filter(({ readOnly }) => !readOnly).map(({ path: name }) => name);
+  const which = disks.length === 0 ? 'any disks' : disks.join(', ');
+  const ends =
+    afterwards === 'cont'
+      ? ''
+      : `; --then ${afterwards} keeps no more of the time after that moment than what is on these disks`;
+  return `the guest goes on while its memory of one moment is saved, so what it writes to ${which} from then on is younger than the file: keep copies of that moment, or save without --background${ends}`;
+}
+
+/** QEMU closes its images when it ends, and may write to them. */
+function noteWritesAtTheEnd({ options }: SaveRun, { launch }: Facts): void {
+  if (launch === undefined || options.background) return;
+  for (const change of changedDisks(launch.disks)) {
+    options.onWarning?.(
+      `${change} when QEMU ended, after the file was complete: resume it with --allow-changed-disks`,
+    );
+  }
 }
 
 function hashOf(base: BaseSnapshot | undefined): DigestAlgorithm | undefined {
