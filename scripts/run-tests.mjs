@@ -56,6 +56,8 @@ export function runTests(files, { concurrency, node = process.execPath }) {
           PATH: `${path.dirname(node)}${path.delimiter}${process.env.PATH}`,
           // The records of saves under way are private to the run: what others have left behind is no finding of these tests.
           XDG_RUNTIME_DIR: folder,
+          // So is the key that proves who has saved a file, and the list of trusted signers: the user's own are not touched.
+          XDG_CONFIG_HOME: folder,
         },
       },
     );

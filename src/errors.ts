@@ -28,6 +28,8 @@ export type MapramErrorCode =
   | 'QMP'
   /** The VM is in a state in which this cannot be done, or differs from the file. */
   | 'VM'
+  /** What somebody else may have written would be run or loaded, and nobody has said that it may. */
+  | 'UNTRUSTED'
   /** A migration failed. */
   | 'MIGRATION'
   /** The caller's AbortSignal fired or the user pressed ^C. */

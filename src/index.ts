@@ -12,6 +12,7 @@ export type { SavedBlock, SavedVm } from './inside/saved-vm.js';
 export { type DirectIoProbe, probeDirectIo } from './io/direct-io-probe.js';
 export type { DirectIoMode } from './io/open-direct.js';
 export type { Manifest } from './manifest/manifest.js';
+export { distrustKey, type TrustedKey, trustedKeys, trustKey } from './manifest/trusted-keys.js';
 export { PageBitmap, type PageRun } from './mapped-ram/bitmap.js';
 export { type ByteSource, FileSource, MemorySource } from './mapped-ram/byte-source.js';
 export { checkImage, type ImageProblem } from './mapped-ram/check-image.js';
@@ -66,6 +67,7 @@ export {
   inspect,
 } from './snapshot/inspect.js';
 export type { LaunchOptions } from './snapshot/launch-plan.js';
+export type { LaunchOrigin, LaunchTrust } from './snapshot/recorded-launch.js';
 export { type RestoreOptions, type RestoreResult, restore } from './snapshot/restore.js';
 export { planResume, type ResumeOptions, type ResumePlan, resume } from './snapshot/resume.js';
 export { ResumedVm, type ResumedVmFacts } from './snapshot/resumed-vm.js';

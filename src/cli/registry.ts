@@ -11,6 +11,7 @@ const LOADERS: Readonly<Record<string, () => Promise<CommandDescription>>> = {
   fork: async () => (await import('./commands/fork.js')).fork,
   inspect: async () => (await import('./commands/inspect.js')).inspect,
   verify: async () => (await import('./commands/verify.js')).verify,
+  trust: async () => (await import('./commands/trust.js')).trust,
   diff: async () => (await import('./commands/diff.js')).diff,
   convert: async () => (await import('./commands/convert.js')).convert,
   ui: async () => (await import('./commands/ui.js')).ui,

@@ -11,10 +11,12 @@ import type { QemuInstallation } from '../doctor/qemu-installations.js';
 import type { Comparison } from '../inside/compare.js';
 import type { BlockComparison, DifferentRange } from '../inside/compare-memory.js';
 import type { DirectIoProbe } from '../io/direct-io-probe.js';
+import type { TrustedKey } from '../manifest/trusted-keys.js';
 import type { GuestRegion } from '../mapped-ram/guest-map.js';
 import type { ChannelProgress, ProgressEvent } from '../progress.js';
 import type { ConvertedFile } from '../snapshot/convert-target.js';
 import type { InspectedBlock, InspectedDevice, Inspection } from '../snapshot/inspect.js';
+import type { LaunchTrust } from '../snapshot/recorded-launch.js';
 import { LOAD_METHODS, type RestoreResult } from '../snapshot/restore.js';
 import type { ResumePlan } from '../snapshot/resume.js';
 import type { ResumedVmFacts } from '../snapshot/resumed-vm.js';
@@ -300,6 +302,8 @@ const demonstration = v.strictObject({
   totalTimeMs: ms,
 });
 
+const trustedKey = shape<TrustedKey>()({ publicKey: text, name: text });
+
 const resumed = { vms: v.array(vm), totalTimeMs: ms };
 const forked = { ...resumed, directory: text };
 
@@ -317,7 +321,17 @@ const RESULTS = {
       prefetchedBytes: v.exactOptional(bytes),
       verification: v.exactOptional(verifiedFile),
     }),
-    shape<ResumePlan>()({ command: texts, workingDirectory: text, qmp: text, warnings: texts }),
+    shape<ResumePlan>()({
+      command: texts,
+      workingDirectory: text,
+      qmp: text,
+      trust: shape<LaunchTrust>()({
+        origin: v.picklist(['given', 'own', 'signed', 'unknown', 'foreign']),
+        reason: v.exactOptional(text),
+      }),
+      fingerprint: text,
+      warnings: texts,
+    }),
   ],
   fork: [v.strictObject({ ...forked, verification: v.exactOptional(verifiedFile) })],
   inspect: [inspection],
@@ -328,6 +342,13 @@ const RESULTS = {
   ui: [v.strictObject({})],
   monitor: [v.strictObject(monitored)],
   doctor: [diagnosis],
+  trust: [
+    v.strictObject({
+      keys: v.array(trustedKey),
+      added: v.exactOptional(trustedKey),
+      removed: v.exactOptional(trustedKey),
+    }),
+  ],
   completion: [v.strictObject({ shell: text, script: text })],
   schema: [v.strictObject({ schema: v.record(text, v.unknown()) })],
 } as const;

@@ -5,10 +5,12 @@ import { createHash } from 'node:crypto';
 import { readFileSync, readlinkSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { errorReason, MapramError } from '../errors.js';
+import { processUsers, userName } from '../io/process-user.js';
 import { formatCommandLine, parseCommandLine } from './command-line.js';
 import { diskArguments } from './disks.js';
 import { withoutOwnMonitor } from './own-monitor.js';
 import { type OmittedSecret, omitSecrets } from './secrets.js';
+import { currentUser } from './user-configuration.js';
 
 /** An image as it was when the VM was saved. */
 export interface LaunchDisk {
@@ -30,8 +32,17 @@ export interface LaunchRecord {
   omitted: OmittedSecret[];
   workingDirectory: string;
   disks: LaunchDisk[];
+  /**
+   * Whose process it was. Of one that has the rights of several users, one who is not the user that recorded it. Absent in files of
+   * early versions.
+   */
+  uid?: number;
+  /** What that user was called on the host of the save. */
+  user?: string;
   /** Identifies the host without telling which it is; absent where the host has no machine id. */
   hostId?: string;
+  /** Proves to the user who recorded it that nobody else did, base64; see launch-mac.ts. */
+  mac?: string;
 }
 
 /**
@@ -49,6 +60,8 @@ export function recordLaunch(pid: number): LaunchRecord {
   const given = withoutOwnMonitor(parseCommandLine(args));
   const { options, omitted } = omitSecrets(given);
   const hostId = readHostId();
+  const uid = ownerOf(pid);
+  const user = userName(uid);
   return {
     // After an upgrade the running binary has no name any more, but the new one has the name it was called by.
     program: executable.endsWith(' (deleted)') ? path.resolve(workingDirectory, calledAs) : executable,
@@ -59,8 +72,16 @@ export function recordLaunch(pid: number): LaunchRecord {
       const disk = lookAtDisk(path.resolve(workingDirectory, name));
       return disk === undefined ? [] : [{ ...disk, ...(format === undefined ? {} : { format }), readOnly }];
     }),
+    uid,
+    ...(user === undefined ? {} : { user }),
     ...(hostId === undefined ? {} : { hostId }),
   };
+}
+
+/** Whoever of its users is not this one could have chosen what it shows of itself. */
+function ownerOf(pid: number): number {
+  const users = readProc(pid, () => processUsers(pid));
+  return users.find((uid) => uid !== currentUser()) ?? users[0];
 }
 
 /** An identifier of this host that says nothing about it, from /etc/machine-id. */
@@ -94,7 +115,7 @@ export function lookAtDisk(file: string): Pick<LaunchDisk, 'path' | 'size' | 'mt
   }
 }
 
-function readProc(pid: number, read: () => string): string {
+function readProc<T>(pid: number, read: () => T): T {
   try {
     return read();
   } catch (cause) {

@@ -75,6 +75,9 @@ function* digestContradictions(
     yield `it has ${present} bytes of checksums of ${idstr} instead of ${expected}`;
 }
 
+/** Type byte and length. */
+const DESCRIPTION_HEADER_BYTES = 5;
+
 async function checkRoot(
   { root, signature }: Manifest,
   image: MappedRamImage,
@@ -85,6 +88,12 @@ async function checkRoot(
   const description = Buffer.from(await source.read(ranges.tail.end, source.byteLength - ranges.tail.end));
   const covered = coveredByRoot(description);
   const problems: string[] = [];
+  // The manifest was read when the file was opened: what is checked now must be that.
+  const opened = Buffer.from(image.tail.descriptionText ?? '');
+  const now = description.subarray(DESCRIPTION_HEADER_BYTES, DESCRIPTION_HEADER_BYTES + opened.length);
+  if (!now.equals(opened)) {
+    problems.push('its vmdescription has changed since the file was opened');
+  }
   const checkedBytes = [...ranges.head, ranges.tail].reduce(
     (total, { start, end }) => total + Math.max(0, end - start),
     description.length,

@@ -19,5 +19,8 @@ export const LaunchSchema = v.strictObject({
       readOnly: v.boolean(),
     }),
   ),
+  uid: v.exactOptional(v.pipe(v.number(), v.safeInteger(), v.minValue(0))),
+  user: v.exactOptional(text),
   hostId: v.exactOptional(text),
+  mac: v.exactOptional(text),
 }) satisfies v.GenericSchema<LaunchRecord>;

@@ -1,8 +1,10 @@
 /** Puts the manifest into a file that is otherwise complete, whoever wrote it. */
 
 import { type KeyObject, randomUUID } from 'node:crypto';
-import { MapramError } from '../errors.js';
+import { errorReason, MapramError } from '../errors.js';
 import { truncateFile } from '../io/file-space.js';
+import { withMac } from '../launch/launch-mac.js';
+import type { LaunchRecord } from '../launch/launch-record.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import { writeFully } from '../mapped-ram/positional-write.js';
 import { CHUNK_STATE, DigestTable } from '../multifd/digest-table.js';
@@ -32,6 +34,7 @@ export interface SealOptions {
   direct: boolean;
   signal?: AbortSignal;
   onProgress?: (event: ProgressEvent) => void;
+  onWarning?: (message: string) => void;
 }
 
 const ROOT_TO_COME = '0'.repeat(64);
@@ -90,7 +93,7 @@ async function compose(image: MappedRamImage, options: SealOptions): Promise<Omi
     ...(facts.qemu === undefined ? {} : { qemu: facts.qemu }),
     machine: image.configuration.machine,
     runState: facts.runState,
-    ...(facts.launch === undefined ? {} : { launch: facts.launch }),
+    ...(facts.launch === undefined ? {} : { launch: await proven(facts.launch, options) }),
     pageSize: image.pageSize,
     ...(facts.guestRegions === undefined ? {} : { guestRegions: facts.guestRegions }),
     blocks: image.blocks.map(({ idstr, usedLength, bitmapOffset, pagesOffset }) => {
@@ -105,6 +108,18 @@ async function compose(image: MappedRamImage, options: SealOptions): Promise<Omi
     }),
     ...(checksums && { checksums }),
   };
+}
+
+/** A save does not fail for want of a place for the key: the command line then has to be trusted by a word. */
+async function proven(launch: LaunchRecord, { onWarning }: SealOptions): Promise<LaunchRecord> {
+  try {
+    return await withMac(launch);
+  } catch (error) {
+    onWarning?.(
+      `the file cannot prove that this user recorded its command line (${errorReason(error)}): resuming it will need --trust`,
+    );
+    return launch;
+  }
 }
 
 async function allDigests(

@@ -1,3 +1,4 @@
+import type { BigIntStats } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { MapramError } from '../errors.js';
 
@@ -18,18 +19,23 @@ export class FileSource implements ByteSource {
   private constructor(
     private readonly handle: FileHandle,
     readonly name: string,
-    readonly byteLength: number,
+    /** Of the file before anything was read from it. */
+    readonly status: BigIntStats,
   ) {}
 
   /** @throws MapramError `FORMAT` for something else than a regular file */
   static async of(handle: FileHandle, name: string): Promise<FileSource> {
-    const status = await handle.stat();
+    const status = await handle.stat({ bigint: true });
     if (status.isDirectory()) throw notAFile(name, 'a directory');
     if (status.isFIFO()) throw notAFile(name, 'a FIFO');
     if (status.isSocket()) throw notAFile(name, 'a socket');
     if (status.isCharacterDevice()) throw notAFile(name, 'a character device');
     if (status.isBlockDevice()) throw notAFile(name, 'a block device');
-    return new FileSource(handle, name, status.size);
+    return new FileSource(handle, name, status);
+  }
+
+  get byteLength(): number {
+    return Number(this.status.size);
   }
 
   /** The descriptor, for calls that tell where the file has holes. */

@@ -1,4 +1,4 @@
-import { constants } from 'node:fs';
+import { type BigIntStats, constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { MapramError } from '../errors.js';
 import { descriptorPath } from '../io/open-file.js';
@@ -176,6 +176,11 @@ export class MappedRamImage implements AsyncDisposable {
   /** The open file behind the image: what its path leads to may be another one by now. `undefined` for other sources. */
   get descriptor(): number | undefined {
     return this.source instanceof FileSource ? this.source.fd : undefined;
+  }
+
+  /** Of that file before anything was read from it. */
+  get status(): BigIntStats | undefined {
+    return this.source instanceof FileSource ? this.source.status : undefined;
   }
 
   /** Where the blocks lie in guest-physical memory. */

@@ -8,13 +8,13 @@
  * | saving | | QEMU connects to it |
  * | loading | | QEMU listens on it |
  */
-import { readFileSync } from 'node:fs';
 import { geteuid } from 'node:process';
 import { MapramError } from '../errors.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { DescriptorListener } from '../io/descriptor-listener.js';
 import { releaseFiles } from '../io/open-file.js';
 import { PrivateDirectory } from '../io/private-directory.js';
+import { processUsers } from '../io/process-user.js';
 import { connectBlocking } from '../io/socket-connection.js';
 import { peerCredentials, socketPair } from '../io/unix-socket.js';
 
@@ -135,8 +135,7 @@ function foreignUser(vm: QemuVm): number | undefined {
 function userOf(pid: number | undefined): number | undefined {
   if (pid === undefined) return undefined;
   try {
-    const users = readFileSync(`/proc/${pid}/status`, 'latin1').match(/^Uid:((?:\s+\d+){4})$/m)?.[1];
-    return users === undefined ? undefined : Number(users.trim().split(/\s+/)[3]);
+    return processUsers(pid)[3];
   } catch {
     return undefined;
   }

@@ -66,7 +66,7 @@ export class CloneFactory implements AsyncDisposable {
     let directory: string | undefined;
     let state: PreparedState | undefined;
     try {
-      const plan = planLaunch(source, options);
+      const plan = await planLaunch(source, options, 'run');
       const macChanger = options.newMacs ? MacChanger.create(source.image, plan.options) : undefined;
       const verified = await source.assertVerified(options);
       const parent = options.directory;

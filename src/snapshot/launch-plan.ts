@@ -10,13 +10,23 @@ import { withoutOwnMonitor } from '../launch/own-monitor.js';
 import { resumeCommandLine } from '../launch/resume-command-line.js';
 import { insertSecrets } from '../launch/secrets.js';
 import type { PrefetchMode } from './prefetch.js';
-import { assertTrusted, changedDisks, hostChange, recordedLaunch } from './recorded-launch.js';
+import {
+  assertMayRun,
+  changedDisks,
+  hostChange,
+  type LaunchTrust,
+  recordedLaunch,
+} from './recorded-launch.js';
 import type { ResumeSource } from './resume-source.js';
 
 /** Checks of the launch, each of which can be switched off by its name. */
 export interface LaunchAllowances {
-  /** Run the command line recorded in the file although somebody else could have written it. */
-  trust?: boolean;
+  /**
+   * Run the command line that is recorded in the file although somebody else could have written it: `true` whatever it is, or the
+   * `fingerprint` of a plan, so that nothing but what that plan has shown is run. Without it, only what this user has recorded on this
+   * host or a trusted key has signed is run. The command line of another user's process never is.
+   */
+  trust?: boolean | string;
   /** Go on, with a warning, although disks have changed since the save. */
   allowChangedDisks?: boolean;
 }
@@ -28,7 +38,8 @@ export interface LaunchOptions extends LaunchAllowances {
   /** Where in the file the stream starts; found by itself at the start and behind libvirt's header. */
   offset?: number;
   /**
-   * The command line of the VM: the program first, or only its arguments. By default the one that is recorded in the file.
+   * The command line of the VM: the program first, or only its arguments, for the recorded program. By default the one that is recorded in
+   * the file.
    */
   command?: readonly string[];
   /** Secrets that were left out of the recorded command line, by their names there. */
@@ -59,17 +70,29 @@ export interface LaunchPlan {
   disks: readonly LaunchDisk[];
   /** Whether the guest is told that it is a copy. */
   generationRenewed: boolean;
+  /** Whose word the command line is. */
+  trust: LaunchTrust;
+  /** Stands for the file and all that it says about what is to be run. */
+  fingerprint: string;
   /** What the user should know. It takes a moment to find out, which a QEMU that starts need not wait for. */
   warnings(): string[];
 }
 
 /**
- * @throws MapramError `USAGE` when there is no command line or a secret is missing; `VM` when the command line does not fit the
- *   file or a disk has changed
+ * @param purpose `show`: also what would not be run is planned, to be looked at
+ * @throws MapramError `USAGE` when there is no command line or a secret is missing; `UNTRUSTED` for a command line that the user neither
+ *   wrote nor agreed to; `VM` when the command line does not fit the file or a disk has changed
  */
-export function planLaunch(source: ResumeSource, options: LaunchOptions): LaunchPlan {
+export async function planLaunch(
+  source: ResumeSource,
+  options: LaunchOptions,
+  purpose: 'run' | 'show',
+): Promise<LaunchPlan> {
   refuseForce(source.file, options);
   const recorded = recordedLaunch(source.image);
+  const trust = await trustInCommand(source, recorded, options);
+  const { fingerprint } = source;
+  if (purpose === 'run') assertMayRun(source.file, { trust, fingerprint }, options.trust);
   const { program, args, own } = commandOf(source, recorded, options);
   const warnings: string[] = source.warning === undefined ? [] : [source.warning];
   const given = withoutOwnMonitor(parseCommandLine(args));
@@ -85,6 +108,8 @@ export function planLaunch(source: ResumeSource, options: LaunchOptions): Launch
     workingDirectory: own || recorded === undefined ? process.cwd() : recorded.workingDirectory,
     disks: recorded?.disks ?? [],
     generationRenewed: renewed,
+    trust,
+    fingerprint,
     warnings: () => [...warnings, ...(recorded === undefined ? [] : hostChange(recorded))],
   };
 }
@@ -94,10 +119,21 @@ export function commandWords({ program, options }: Pick<LaunchPlan, 'program' | 
   return [program, ...formatCommandLine(options)];
 }
 
+/** The program of arguments that come without one is the recorded one. */
+async function trustInCommand(
+  source: ResumeSource,
+  recorded: LaunchRecord | undefined,
+  { command: [program = '-'] = [] }: LaunchOptions,
+): Promise<LaunchTrust> {
+  return recorded === undefined || !program.startsWith('-')
+    ? { origin: 'given' }
+    : await source.trustIn(recorded);
+}
+
 function commandOf(
   source: ResumeSource,
   recorded: LaunchRecord | undefined,
-  { command, secrets = {}, trust = false }: LaunchOptions,
+  { command, secrets = {} }: LaunchOptions,
 ): { program: string; args: readonly string[]; own: boolean } {
   const { file } = source;
   if (command !== undefined && command.length > 0) {
@@ -115,7 +151,6 @@ function commandOf(
       { path: file },
     );
   }
-  if (!trust) assertTrusted(file);
   const { arguments: args, missing } = insertSecrets(recorded.arguments, secrets);
   if (missing.length > 0) {
     const places = recorded.omitted

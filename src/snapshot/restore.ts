@@ -86,7 +86,8 @@ const PROGRESS_MS = 100;
 /**
  * Loads `file` into `vm`. File and VM are checked first; nothing reaches QEMU that does not fit.
  *
- * @throws MapramError `FORMAT` for a file that is damaged, unfinished or something else; `VM` when it does not fit
+ * @throws MapramError `FORMAT` for a file that is damaged, unfinished or something else; `VM` when it does not fit; `UNTRUSTED` where a
+ *   signature is required and others may write to the file
  */
 export async function restore(options: RestoreOptions): Promise<RestoreResult> {
   return inOneSentence(`loading ${options.file}`, options.file, () => restoreChecked(options));
@@ -106,6 +107,7 @@ async function restoreChecked(options: RestoreOptions): Promise<RestoreResult> {
   if (choice.warning !== undefined) options.onWarning?.(choice.warning);
   const channels = options.channels ?? DEFAULT_CHANNELS;
   const checked = CheckedFile.of(image);
+  if (requiredKey) checked.assertOnlyOwn('loading');
   // They load while the file is checked and the VM is asked. Into memory that is not shared QEMU loads itself, or gets a stream.
   const mayBeShared = typeof vmOption === 'string' && ['auto', 'shared'].includes(options.method ?? 'auto');
   const memoryChannels = Math.min(

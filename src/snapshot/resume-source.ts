@@ -1,4 +1,5 @@
 /** A mapped-ram file from which VMs are to be resumed: opened, checked, and turned into what QEMU needs. */
+import { createHash } from 'node:crypto';
 import { constants, realpathSync } from 'node:fs';
 import { MapramError } from '../errors.js';
 import { networkFileSystem } from '../io/file-system.js';
@@ -6,6 +7,8 @@ import { FileWatch } from '../io/file-watch.js';
 import { createMemfd } from '../io/memfd.js';
 import { releaseFiles, reopenFile } from '../io/open-file.js';
 import { readFully, writeFully } from '../io/positional-io.js';
+import { canonicalJson } from '../launch/launch-mac.js';
+import type { LaunchRecord } from '../launch/launch-record.js';
 import type { SnapshotShape } from '../launch/resume-command-line.js';
 import { readPublicKey } from '../manifest/signature.js';
 import { checkImage } from '../mapped-ram/check-image.js';
@@ -15,6 +18,7 @@ import { DEFAULT_CHANNELS } from './channel-numbers.js';
 import { CheckedFile } from './checked-file.js';
 import { chooseDirectIo } from './direct-io-choice.js';
 import { type PrefetchMode, prefetch, prefetchRanges } from './prefetch.js';
+import { type LaunchTrust, recordedLaunch, trustIn } from './recorded-launch.js';
 import { pageRecords, type StatePatch, type StateStream, writeStateStream } from './state-stream.js';
 import type { VerifiedFile } from './verify.js';
 import { writtenBeforeLoad } from './written-before-load.js';
@@ -44,13 +48,16 @@ export class ResumeSource implements AsyncDisposable {
   ) {}
 
   /**
-   * @throws MapramError `FORMAT` for a file that is damaged, unfinished or something else
+   * @throws MapramError `FORMAT` for a file that is damaged, unfinished or something else, `VM` for one that is replaced meanwhile
    */
   static async open(file: string, options: { offset?: number } = {}): Promise<ResumeSource> {
     const image = await MappedRamImage.open(file, options);
     try {
       assertSound(image);
-      return new ResumeSource(image, CheckedFile.of(image, realpathSync(file)));
+      const checked = CheckedFile.of(image, realpathSync(file));
+      // The path may have come to mean another file since it was opened.
+      checked.assertUnchanged('resuming');
+      return new ResumeSource(image, checked);
     } catch (error) {
       await image.close();
       throw error;
@@ -60,6 +67,21 @@ export class ResumeSource implements AsyncDisposable {
   /** Absolute path without symbolic links. */
   get file(): string {
     return this.checked.path;
+  }
+
+  /** Whether a command line that is recorded in the file may be run. */
+  trustIn(launch: LaunchRecord): Promise<LaunchTrust> {
+    return trustIn(this.image, this.checked, launch);
+  }
+
+  /** Stands for all that this file says about what is to be run, and for the file as it is. */
+  get fingerprint(): string {
+    const text = canonicalJson({
+      identity: this.checked.identity,
+      launch: recordedLaunch(this.image) ?? null,
+      shape: this.shape,
+    });
+    return createHash('sha256').update(text).digest('hex');
   }
 
   /** What a command line must fit. */
@@ -85,11 +107,13 @@ export class ResumeSource implements AsyncDisposable {
    * memory too.
    *
    * @param options.requireSignature path of the public key by whose private key the file must be signed
-   * @throws MapramError `FORMAT` for a file that is damaged or not signed so, `USAGE` for a key that cannot be used
+   * @throws MapramError `FORMAT` for a file that is damaged or not signed so, `USAGE` for a key that cannot be used, `UNTRUSTED` where a
+   *   signature is required and others may write to the file
    */
   async assertVerified({ requireSignature, signal }: SourceCheckOptions): Promise<VerifiedFile> {
     const startedAt = performance.now();
     const requiredKey = requireSignature === undefined ? undefined : readPublicKey(requireSignature);
+    if (requiredKey) this.checked.assertOnlyOwn('resuming');
     // Loaded while QEMU starts, which a VM would otherwise wait for.
     const { assertVerified } = await import('./verify.js');
     const { manifest: _, ...verification } = await assertVerified(this.image, {

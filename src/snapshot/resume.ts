@@ -11,6 +11,7 @@ import { assertSocketsFree } from '../launch/listeners.js';
 import { qmpSockets, withQmpSocket } from '../launch/qmp-sockets.js';
 import { BackgroundCheck, type BackgroundCheckOptions } from './background-check.js';
 import { commandWords, type LaunchOptions, type LaunchPlan, planLaunch } from './launch-plan.js';
+import type { LaunchTrust } from './recorded-launch.js';
 import { ResumeSource } from './resume-source.js';
 import { ResumedVm } from './resumed-vm.js';
 import { inOneSentence } from './system-failure.js';
@@ -33,6 +34,10 @@ export interface ResumePlan {
   workingDirectory: string;
   /** Absolute path of the QMP socket. */
   qmp: string;
+  /** Whether it would be run unasked, and why not. */
+  trust: LaunchTrust;
+  /** As option `trust`: nothing but this plan is run, and only from the file as it is now. */
+  fingerprint: string;
   warnings: string[];
 }
 
@@ -42,7 +47,7 @@ export interface ResumePlan {
  * With `verify` the guest runs before all of its memory has been held against its checksums: `verified` of the result tells.
  *
  * @throws MapramError `VM` when the command line does not fit the file, a disk has changed or QEMU refuses, with its own words;
- *   `BUSY` when a socket is in use; `USAGE` when there is no command line; `FORMAT` for a bad file. No process is left behind
+ *   `UNTRUSTED` for a recorded command line that nobody has agreed to; `BUSY` when a socket is in use; `USAGE` when there is none; `FORMAT` for a bad file. No process is left behind
  */
 export async function resume(options: ResumeOptions): Promise<ResumedVm> {
   return inOneSentence(`resuming ${options.file}`, options.file, () => resumeChecked(options));
@@ -53,7 +58,7 @@ async function resumeChecked(options: ResumeOptions): Promise<ResumedVm> {
   const { signal, terminal = 'detached', cont = false } = options;
   signal?.throwIfAborted();
   await using source = await ResumeSource.open(options.file, options);
-  const { plan, qmp } = planResumed(source, options);
+  const { plan, qmp } = withMonitor(await planLaunch(source, options, 'run'), options);
   const signed = options.requireSignature === undefined ? undefined : await source.assertVerified(options);
   await assertSocketsFree(plan.options, plan.workingDirectory);
   const start = WaitingVm.start(source, { ...plan, terminal }, signal);
@@ -85,21 +90,22 @@ async function resumeChecked(options: ResumeOptions): Promise<ResumedVm> {
   }
 }
 
-/** What `resume` would start, with every check that it makes before. */
+/** What `resume` would start, with every check that it makes before but whether it may be run: `trust` tells. */
 export async function planResume(options: ResumeOptions): Promise<ResumePlan> {
   await using source = await ResumeSource.open(options.file, options);
   await source.assertVerified(options);
-  const { plan, qmp } = planResumed(source, options);
+  const { plan, qmp } = withMonitor(await planLaunch(source, options, 'show'), options);
   return {
     command: commandWords(plan),
     workingDirectory: plan.workingDirectory,
     qmp,
+    trust: plan.trust,
+    fingerprint: plan.fingerprint,
     warnings: plan.warnings(),
   };
 }
 
-function planResumed(source: ResumeSource, options: ResumeOptions): { plan: LaunchPlan; qmp: string } {
-  const plan = planLaunch(source, options);
+function withMonitor(plan: LaunchPlan, options: ResumeOptions): { plan: LaunchPlan; qmp: string } {
   const [recorded] = qmpSockets(plan.options);
   if (options.qmp === undefined && recorded !== undefined) {
     return { plan, qmp: path.resolve(plan.workingDirectory, recorded) };

@@ -456,6 +456,7 @@ async function seal(
     ...(written ? { digests: written.digests } : {}),
     ...(signingKey ? { signingKey } : {}),
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),
+    ...(options.onWarning ? { onWarning: options.onWarning } : {}),
   });
 }
 

@@ -1,10 +1,10 @@
 /** What the page may ask for: the shapes of all request bodies, and the work that each operation means. */
 import * as v from 'valibot';
-import { MapramError } from '../errors.js';
 import { BUILTIN_MACHINE, BUILTIN_ROM } from '../guest/builtin/builtin-guest.js';
 import type { BuiltinGuestOptions } from '../guest/builtin/options.js';
 import { MAX_SOCKET_PATH_BYTES } from '../qmp/socket-address.js';
 import { fork } from '../snapshot/fork.js';
+import { assertMayRun } from '../snapshot/recorded-launch.js';
 import { restore } from '../snapshot/restore.js';
 import { planResume, type ResumePlan, resume } from '../snapshot/resume.js';
 import { save } from '../snapshot/save.js';
@@ -55,8 +55,8 @@ const RestoreRequest = v.strictObject({
 
 const VerifyRequest = v.strictObject({ kind: v.literal('verify'), file: v.string(), directIo, channels });
 
-/** The plan that the page has shown; nothing else is started. */
-const confirmed = v.object({ command: v.array(v.string()), qmp: v.string() });
+/** The fingerprint of the plan that the page has shown; nothing else is started. */
+const confirmed = v.string();
 
 /** Checks that the user switches off. */
 const allowances = { trust: flag, allowChangedDisks: flag };
@@ -223,16 +223,17 @@ function verifyWork(request: v.InferOutput<typeof VerifyRequest>, { saved, direc
 }
 
 function resumeWork(request: v.InferOutput<typeof ResumeRequest>, { vms, saved }: Things): Work {
-  const { kind, file, confirmed, qmp, ...options } = request;
+  const { kind, file, confirmed, trust, qmp, ...options } = request;
   saved.entry(file);
   return {
     kind,
     title: `Resume ${file}`,
     file,
     async run({ signal, onWarning }) {
-      await assertConfirmed(file, confirmed);
+      await assertConfirmed(file, confirmed, trust);
       const vm = await resume({
         file,
+        trust: confirmed,
         ...options,
         ...(qmp === undefined ? {} : { qmp }),
         signal,
@@ -247,7 +248,7 @@ function resumeWork(request: v.InferOutput<typeof ResumeRequest>, { vms, saved }
 }
 
 function forkWork(request: v.InferOutput<typeof ForkRequest>, { vms, saved, directories }: Things): Work {
-  const { kind, file, confirmed, directory, name, ...options } = request;
+  const { kind, file, confirmed, trust, directory, name, ...options } = request;
   saved.entry(file);
   const folder = directory === undefined ? undefined : directories.file(directory, name ?? '');
   return {
@@ -255,9 +256,10 @@ function forkWork(request: v.InferOutput<typeof ForkRequest>, { vms, saved, dire
     title: `Fork ${file} into ${options.count}`,
     file,
     async run({ signal, onWarning }) {
-      await assertConfirmed(file, confirmed);
+      await assertConfirmed(file, confirmed, trust);
       const clones = await fork({
         file,
+        trust: confirmed,
         ...options,
         ...(folder === undefined ? {} : { directory: folder }),
         signal,
@@ -276,21 +278,18 @@ function forkWork(request: v.InferOutput<typeof ForkRequest>, { vms, saved, dire
 /** What a file would start, for the user to look at: files come from strangers, and this runs a program. */
 export async function launchPlan(file: string): Promise<ResumePlan> {
   // Whether a disk has changed is for the operation itself to say; here nothing is run.
-  return await planResume({ file, trust: true, allowChangedDisks: true });
+  return await planResume({ file, allowChangedDisks: true });
 }
 
-async function assertConfirmed(file: string, shown: v.InferOutput<typeof confirmed>): Promise<void> {
-  // A monitor that the file does not name listens at a new place each time.
-  const fingerprint = ({ command, qmp }: typeof shown) =>
-    JSON.stringify(command.map((word) => word.replaceAll(qmp, '<qmp>')));
-  if (fingerprint(await launchPlan(file)) === fingerprint(shown)) return;
-  throw new MapramError(
-    'VM',
-    `starting ${file}: it would not be the command line that was shown; look at it again`,
-    {
-      path: file,
-    },
-  );
+/**
+ * Refuses what the user has not seen. Only what has this fingerprint is started then: were the file exchanged from now on, that would fail.
+ *
+ * @param trust whether the user has agreed to a command line that somebody else may have written
+ */
+async function assertConfirmed(file: string, fingerprint: string, trust: boolean): Promise<void> {
+  const plan = await launchPlan(file);
+  if (!trust) assertMayRun(file, plan);
+  assertMayRun(file, plan, fingerprint);
 }
 
 async function withVm<T>(vms: VmList, vm: string, { id }: WorkContext, work: () => Promise<T>): Promise<T> {

@@ -75,7 +75,8 @@ test('real output fits: demo, and what serves until it is told to end', async ()
   assert.match(String(monitored[0]?.metrics), /^http:\/\/127\.0\.0\.1:/);
 });
 
-test('real output fits: doctor, completion, schema', async () => {
+test('real output fits: trust, doctor, completion, schema', async () => {
+  await assertFits(['trust', '--list']);
   await assertFits(['doctor', root]);
   await assertFits(['completion', 'fish']);
   const { result } = await assertFits(['schema', 'save']);

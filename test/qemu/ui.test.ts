@@ -144,12 +144,12 @@ test(
     const plan = (await ui.ask(`api/plan?file=${encodeURIComponent(file)}`)).json;
     assert.match(plan.command[0], /qemu-system-x86_64$/);
     assert.equal(plan.qmp, vm.qmpPath);
-    const { command, qmp } = plan;
-    const other = await ui.run({ kind: 'resume', file, confirmed: { command: ['/bin/sh'], qmp } });
+    const { fingerprint: confirmed, qmp } = plan;
+    const other = await ui.run({ kind: 'resume', file, confirmed: '0'.repeat(64) });
     assert.equal(other.state, 'failed');
     assert.match(other.error?.message ?? '', /not be the command line that was shown/);
 
-    const resumed = await ui.run({ kind: 'resume', file, confirmed: { command, qmp } });
+    const resumed = await ui.run({ kind: 'resume', file, confirmed });
     assert.equal(resumed.state, 'done', resumed.error?.message);
     try {
       const { pid } = resumed.result as { pid: number };
@@ -161,7 +161,7 @@ test(
     const forked = await ui.run({
       kind: 'fork',
       file,
-      confirmed: { command, qmp },
+      confirmed,
       count: 2,
       directory: ui.directory,
       name: 'clones',

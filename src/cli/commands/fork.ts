@@ -1,8 +1,9 @@
-import { type ForkedVms, fork as forkVm } from '../../snapshot/fork.js';
+import { type ForkedVms, type ForkOptions, fork as forkVm } from '../../snapshot/fork.js';
 import { allowancesOf, declareAllowances } from '../allowances.js';
 import { parseCount, parseSizeArgument } from '../arguments.js';
 import type { CommandDescription } from '../command.js';
 import { formatDuration, plural, table } from '../format.js';
+import { startTrusted } from '../trust-question.js';
 import {
   checked,
   checkOptions,
@@ -48,7 +49,7 @@ Examples:
   },
   async run([file, command], options, context) {
     const { dir, secret, detach = false } = options;
-    const clones = await forkVm({
+    const request: ForkOptions = {
       file: String(file),
       count: options.count,
       ...((command as string[]).length === 0 ? {} : { command: command as string[] }),
@@ -63,7 +64,8 @@ Examples:
       ...checkOptions(options),
       signal: context.signal,
       onWarning: context.warn,
-    });
+    };
+    const clones = await startTrusted(request, context, forkVm);
     const fields = {
       vms: clones.vms.map(({ facts }) => facts),
       totalTimeMs: clones.totalTimeMs,

@@ -13,6 +13,7 @@ import { allowancesOf, declareAllowances } from '../allowances.js';
 import { parseCount, parseSizeArgument } from '../arguments.js';
 import type { CommandContext, CommandDescription, CommandResult, Options } from '../command.js';
 import { formatDuration, plural, properties } from '../format.js';
+import { startTrusted } from '../trust-question.js';
 
 export const resume: CommandDescription = {
   name: 'resume',
@@ -66,7 +67,7 @@ Examples:
     };
     if (options.print === true) return await print(request, context);
     const startedAt = performance.now();
-    const vm = await resumeVm(request);
+    const vm = await startTrusted(request, context, resumeVm);
     await using running = vm;
     const fields: Record<string, unknown> = {
       vms: [vm.facts],
@@ -203,6 +204,8 @@ export function describeCrash({ code, signal }: ExitStatus): string | undefined 
 async function print(request: ResumeOptions, context: CommandContext): Promise<CommandResult> {
   const plan = await planResume(request);
   for (const warning of plan.warnings) context.warn(warning);
+  const { reason } = plan.trust;
+  if (reason !== undefined) context.warn(`this is not run unasked: ${reason}`);
   return { fields: plan, text: quoteForShell(plan.command) };
 }
 

@@ -317,18 +317,26 @@ async function withPlan(entry, verb, offer) {
     element('pre', { tabindex: 0, class: 'command' }, plan.command.join(' ')),
     element('p', { class: 'soft' }, `In ${plan.workingDirectory}. It goes on when mapram ui ends.`),
     ...plan.warnings.map((warning) => element('p', {}, marked('⚠', warning))),
+    ...(plan.trust.reason === undefined
+      ? []
+      : [element('p', {}, marked('⚠', `This is not run unasked: ${plan.trust.reason}.`))]),
   ]);
 }
 
-function launchFields() {
+/** @param {ResumePlan} plan */
+function launchFields({ trust: { origin } }) {
+  const trust = checkField(
+    'Trust',
+    false,
+    'Run this command line although somebody else may have written it.',
+  );
   const paused = checkField('Paused', false, 'Leave the guest stopped.');
-  const trust = checkField('Trust', false, 'Although somebody else could have written this command line.');
   const disks = checkField('Changed disks', false, 'Although disks have changed since the VM was saved.');
   return {
-    nodes: [paused.node, trust.node, disks.node],
+    nodes: [...(origin === 'unknown' ? [trust.node] : []), paused.node, disks.node],
     values: () => ({
-      paused: paused.input.checked,
       trust: trust.input.checked,
+      paused: paused.input.checked,
       allowChangedDisks: disks.input.checked,
     }),
   };
@@ -338,7 +346,7 @@ function launchFields() {
 function openResume(entry) {
   return withPlan(entry, 'Resume', (file, plan, shown) => {
     const qmp = textField('Monitor socket', plan.qmp, 'Where QMP is to listen.');
-    const { nodes, values } = launchFields();
+    const { nodes, values } = launchFields(plan);
     openForm({
       title: `Resume ${entry?.name}`,
       submit: 'Resume',
@@ -347,7 +355,7 @@ function openResume(entry) {
         post('operations', {
           kind: 'resume',
           file,
-          confirmed: { command: plan.command, qmp: plan.qmp },
+          confirmed: plan.fingerprint,
           ...(qmp.input.value === plan.qmp ? {} : { qmp: qmp.input.value }),
           ...values(),
         }),
@@ -372,7 +380,7 @@ function openFork(entry, directories) {
       `${entry?.name.replace(/\.mapram$/, '')}-clones`,
       'Of the new folder, if it is not temporary.',
     );
-    const { nodes, values } = launchFields();
+    const { nodes, values } = launchFields(plan);
     openForm({
       title: `Fork ${entry?.name}`,
       submit: 'Fork',
@@ -381,7 +389,7 @@ function openFork(entry, directories) {
         post('operations', {
           kind: 'fork',
           file,
-          confirmed: { command: plan.command, qmp: plan.qmp },
+          confirmed: plan.fingerprint,
           count: count.input.valueAsNumber,
           ...(directory.input.value === ''
             ? {}
