@@ -20,6 +20,25 @@ export function reopenFile(fd: number, flags: number): number {
   return openFile(descriptorPath(fd), flags & ~constants.O_NOFOLLOW);
 }
 
+/** Linux: a descriptor that only stands for a file, for which nothing of a device, a FIFO or a lease happens. Not on every processor. */
+const O_PATH = 0o10000000;
+
+/**
+ * Opens what a name leads to after a look at it: what is looked at is what is opened, whatever becomes of the name meanwhile, and what is
+ * refused is never opened.
+ *
+ * @param assertWanted called with a descriptor that only stands for the file; throws what is to be thrown
+ */
+export function openAfterLook(name: string, flags: number, assertWanted: (fd: number) => void): number {
+  const place = openFile(name, O_PATH);
+  try {
+    assertWanted(place);
+    return reopenFile(place, flags);
+  } finally {
+    releaseFiles([place]);
+  }
+}
+
 /** Closes descriptors with which nothing was written: a failure loses nothing, and none of the others is kept open for it. */
 export function releaseFiles(fds: Iterable<number>): void {
   for (const fd of fds) {

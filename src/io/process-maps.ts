@@ -8,7 +8,7 @@
  */
 import { fstatSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { errorReason, MapramError } from '../errors.js';
-import { closeFile, openFile } from './open-file.js';
+import { openAfterLook } from './open-file.js';
 
 export interface ProcessMapping {
   /** Address in that process. */
@@ -94,7 +94,8 @@ export function readProcessMaps(pid: number): ProcessMapping[] {
 /**
  * Opens the file behind a mapping of process `pid`, with flags of `fs.constants`. Tried in turn: its path, the path as that process sees it
  * (containers), the descriptors that the process holds, and the kernel's own link to the mapping (root only). A file is only taken when
- * device and inode are those of the mapping, so a path that means another file by now is passed over.
+ * device and inode are those of the mapping, so a path that means another file by now is passed over, and is not opened at all: it may be
+ * a device.
  *
  * @throws MapramError `IO` when none of them leads to it.
  */
@@ -102,10 +103,9 @@ export function openProcessMapping(pid: number, mapping: ProcessMapping, flags: 
   const reasons: string[] = [];
   for (const { link, certain } of candidates(pid, mapping)) {
     try {
-      const fd = openFile(link, flags);
-      if (certain || isSameFile(fstatSync(fd), mapping)) return fd;
-      closeFile(fd);
-      reasons.push(`${link} is another file`);
+      return openAfterLook(link, flags, (fd) => {
+        if (!certain && !isSameFile(fstatSync(fd), mapping)) throw new Error(`${link} is another file`);
+      });
     } catch (error) {
       reasons.push(errorReason(error));
     }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { spawn, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import {
   closeSync,
   constants,
@@ -21,6 +21,7 @@ import { describe, test } from 'node:test';
 import { DescriptorListener } from '../../src/io/descriptor-listener.js';
 import { createMemfd } from '../../src/io/memfd.js';
 import { MemoryMap } from '../../src/io/memory-map.js';
+import { reopenDescriptorOf } from '../../src/io/process-descriptor.js';
 import { ProcessHandle } from '../../src/io/process-handle.js';
 import { openProcessMapping, parseProcessMaps, readProcessMaps } from '../../src/io/process-maps.js';
 import { readAll, writeAll } from '../../src/io/sequential-io.js';
@@ -101,6 +102,50 @@ describe('process maps', () => {
     } finally {
       closeSync(fd);
       closeSync(memfd);
+      rmSync(directory, { recursive: true });
+    }
+  });
+
+  test('a path that has come to mean something else is not opened, not even for a look (F1)', () => {
+    const directory = mkdtempSync(path.join(tmpdir(), 'mapram-test-'));
+    const file = path.join(directory, 'ram');
+    writeFileSync(file, Buffer.alloc(4096, 5));
+    const fd = openSync(file, 'r+');
+    try {
+      using _map = MemoryMap.open({ fd, offset: 0, length: 4096, writable: true });
+      const mapping = readProcessMaps(process.pid).find((found) => found.path === file);
+      assert.ok(mapping);
+      const { ino } = statSync(file);
+      unlinkSync(file);
+      // Opening it for reading would wait for a writer.
+      execFileSync('mkfifo', [file]);
+      const opened = openProcessMapping(process.pid, mapping, constants.O_RDONLY);
+      assert.equal(fstatSync(opened).ino, ino);
+      closeSync(opened);
+    } finally {
+      closeSync(fd);
+      rmSync(directory, { recursive: true });
+    }
+  });
+
+  test('descriptors of another process are opened again as they are', () => {
+    const directory = mkdtempSync(path.join(tmpdir(), 'mapram-test-'));
+    const file = path.join(directory, 'file');
+    writeFileSync(file, 'content');
+    try {
+      for (const [mode, access] of [
+        ['r', constants.O_RDONLY],
+        ['r+', constants.O_RDWR],
+      ] as const) {
+        const fd = openSync(file, mode);
+        const again = reopenDescriptorOf(process.pid, fd);
+        assert.equal(fstatSync(again).ino, statSync(file).ino);
+        const flags = /^flags:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${again}`, 'latin1'))?.[1];
+        assert.equal(Number.parseInt(flags ?? '', 8) & 3, access);
+        closeSync(again);
+        closeSync(fd);
+      }
+    } finally {
       rmSync(directory, { recursive: true });
     }
   });

@@ -19,7 +19,11 @@ export interface FakeQemuOptions {
   version?: [major: number, minor: number];
   /** Called when the migration begins, with the path that QEMU is told to connect to. */
   migrate(socketPath: string, qemu: FakeQemu): void | Promise<void>;
+  /** An answer of its own to a command; undefined: the usual one. `ERROR`: an error. */
+  answer?(execute: string, args: Record<string, unknown>): unknown;
 }
+
+export const ERROR = Symbol('error');
 
 export class FakeQemu implements AsyncDisposable {
   runState = 'running';
@@ -85,8 +89,11 @@ export class FakeQemu implements AsyncDisposable {
         text = text.slice(end + 1);
         this.commands.push(request.execute);
         // Node's sockets drop the descriptor that came along.
-        if (request.execute === 'getfd') say({ error: NO_DESCRIPTOR, id: request.id });
-        else say({ return: this.#answer(request), id: request.id });
+        const { id } = request;
+        const answer = this.#options.answer?.(request.execute, request.arguments ?? {});
+        if (request.execute === 'getfd') say({ error: NO_DESCRIPTOR, id });
+        else if (answer === ERROR) say({ error: { class: 'GenericError', desc: 'no' }, id });
+        else say({ return: answer ?? this.#answer(request), id });
       }
     });
   }

@@ -4,6 +4,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { MapramError } from '../../errors.js';
 import { ProcessHandle } from '../../io/process-handle.js';
+import { processUsers } from '../../io/process-user.js';
 import type { GuestRegion } from '../../mapped-ram/guest-map.js';
 import { isMigrationRunning, type MigrationStatus } from '../../options/migration-status.js';
 import { QmpClient } from '../../qmp/qmp-client.js';
@@ -87,14 +88,14 @@ export class QemuVm implements AsyncDisposable {
   }
 
   /**
-   * The QEMU behind the socket; undefined over TCP, behind a relay of any kind, or when it cannot be told (another PID
-   * namespace).
+   * The QEMU behind the socket; undefined over TCP, behind a relay of any kind, or when it cannot be told: in another PID namespace, or
+   * where the number of the process that listened may have come to mean another one, none of whose users listened. Root's QEMUs drop
+   * their rights afterwards.
    */
   peerPid(): number | undefined {
-    const pid = this.client.peer?.pid || undefined;
-    if (pid !== this.#peer?.pid || this.#peer === undefined) {
-      this.#peer = { pid, isQemu: pid !== undefined && isQemuProcess(pid) };
-    }
+    const { pid, uid } = this.client.peer ?? {};
+    if (!pid || (uid !== 0 && !processUsersOr(pid, [uid]).includes(uid))) return undefined;
+    if (pid !== this.#peer?.pid) this.#peer = { pid, isQemu: isQemuProcess(pid) };
     return this.#peer.isQemu ? pid : undefined;
   }
 
@@ -309,6 +310,15 @@ export class QemuVm implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.client.close();
+  }
+}
+
+/** `unknown` where /proc does not tell. */
+function processUsersOr(pid: number, unknown: (number | undefined)[]): readonly (number | undefined)[] {
+  try {
+    return processUsers(pid);
+  } catch {
+    return unknown;
   }
 }
 

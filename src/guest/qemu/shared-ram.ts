@@ -6,6 +6,7 @@
  * of the memory backend objects: block `mem0` is the object /objects/mem0 with its `mem-path`.
  */
 import { constants } from 'node:fs';
+import { MapramError } from '../../errors.js';
 import { releaseFiles } from '../../io/open-file.js';
 import { openProcessMapping, type ProcessMapping, readProcessMaps } from '../../io/process-maps.js';
 import type { QemuVm } from './qemu-vm.js';
@@ -29,7 +30,8 @@ export interface SharedRam {
 }
 
 /**
- * Opens the files of shared RAM blocks.
+ * Opens the files of shared RAM blocks. What is opened is what is mapped: for writing only where the process may write as well, since
+ * this one may have more rights than it, and a QEMU may lie about its memory.
  *
  * @param pid the QEMU process; it must be on this host
  * @param purpose `save`: the blocks that QEMU leaves out of the stream under `x-ignore-shared`, for reading; `load`: every block
@@ -40,16 +42,17 @@ export async function openSharedRam(
   pid: number,
   purpose: 'save' | 'load' = 'save',
 ): Promise<SharedRam> {
-  const fits = (backend: MemoryBackend) => (purpose === 'save' ? isIgnored(vm, backend) : backend.share);
+  const isWanted = (backend: MemoryBackend) => (purpose === 'save' ? isIgnored(vm, backend) : backend.share);
   const flags = purpose === 'save' ? constants.O_RDONLY : constants.O_RDWR;
-  const blocks = await blocksWith(vm, fits);
+  const blocks = await blocksWith(vm, isWanted);
   const maps = readProcessMaps(pid);
   const opened: SharedRamBlock[] = [];
   const missing: string[] = [];
+  const kept: { block: QemuRamBlock; backend: MemoryBackend; mapping: ProcessMapping }[] = [];
   try {
     for (const { block, backend } of blocks) {
       const { idstr, usedLength } = block;
-      const found = mappingOf(maps, block, backend);
+      const found = mappingOf(maps, block, backend, purpose);
       if (!found) {
         missing.push(idstr);
         continue;
@@ -57,6 +60,23 @@ export async function openSharedRam(
       const { mapping, offset } = found;
       const fd = openProcessMapping(pid, mapping, flags);
       opened.push({ idstr, usedLength, fd, offset, path: mapping.path });
+      kept.push({ block, backend, mapping });
+    }
+    // While it is open here its inode cannot come to mean another file: what is mapped now is what was opened.
+    const now = readProcessMaps(pid);
+    for (const { block, backend, mapping } of kept) {
+      const { mapping: again } = mappingOf(now, block, backend, purpose) ?? {};
+      if (
+        again?.inode === mapping.inode &&
+        again.device === mapping.device &&
+        again.offset === mapping.offset
+      )
+        continue;
+      throw new MapramError(
+        'VM',
+        `opening the memory ${block.idstr} of the VM at ${vm.address}: process ${pid} mapped something else there meanwhile`,
+        { path: mapping.path },
+      );
     }
     return { opened, missing };
   } catch (error) {
@@ -125,14 +145,19 @@ async function memoryBackend(vm: QemuVm, idstr: string): Promise<MemoryBackend |
   };
 }
 
-/** The mapping that holds the whole block, and where in its file the block begins. */
+/**
+ * The mapping that holds the whole block, and where in its file the block begins. One into which is to be loaded must be writable: the
+ * kernel gives such a mapping only to a process that has opened the file for writing.
+ */
 function mappingOf(
   maps: readonly ProcessMapping[],
   block: QemuRamBlock,
   backend: MemoryBackend,
+  purpose: 'save' | 'load',
 ): { mapping: ProcessMapping; offset: number } | undefined {
   const { hostAddress, usedLength } = block;
-  const fits = ({ shared, length }: ProcessMapping, skip: number) => shared && length - skip >= usedLength;
+  const fits = ({ shared, writable, length }: ProcessMapping, skip: number) =>
+    shared && (writable || purpose === 'save') && length - skip >= usedLength;
   if (hostAddress === undefined) {
     const mapping = maps.find(
       (candidate) =>
