@@ -9,7 +9,7 @@
  *
  * It is taken over the bytes marked `=`, in the order of the file: everything that a reader looks at, bar the pages
  * themselves, which the digests in the description stand for. Not covered are the gaps before page areas, slots whose
- * bit is clear (nobody reads either), and what lies before the stream.
+ * bit is clear (nobody reads either), and what lies before the stream, which snapshot/signature-cover.ts looks at where a signature is required.
  */
 import { createHash, type Hash } from 'node:crypto';
 import type { ByteSource } from '../mapped-ram/byte-source.js';

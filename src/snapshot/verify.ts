@@ -13,7 +13,9 @@ import { CHUNK_STATE, type DigestTable } from '../multifd/digest-table.js';
 import { MAXIMUM_FILE_CHANNELS } from '../multifd/file-channels.js';
 import type { ProgressEvent } from '../progress.js';
 import { DEFAULT_CHANNELS } from './channel-numbers.js';
+import { CheckedFile } from './checked-file.js';
 import { chooseDirectIo } from './direct-io-choice.js';
+import { signatureGaps } from './signature-cover.js';
 import { inOneSentence } from './system-failure.js';
 
 export interface VerifyOptions {
@@ -41,7 +43,7 @@ export interface VerifyProblem {
     | 'contents'
     /** Pages cannot be read: the disk reports an error. */
     | 'unreadable'
-    /** The required signature is missing or of another key. */
+    /** The required signature is missing, of another key, or does not cover everything. */
     | 'signature';
   /** A block's idstr, a device's name, `stream` or `manifest`. */
   where: string;
@@ -106,6 +108,12 @@ async function verifyFile(options: VerifyOptions): Promise<VerifyResult> {
     channels,
     ...(key ? { requiredKey: key } : {}),
   });
+  const others = key && CheckedFile.of(image).whyOthersMayWrite();
+  if (others !== undefined) {
+    verification.notes.push(
+      `${others}: what was checked need not be what is read later; restore, resume and fork refuse it`,
+    );
+  }
   return {
     file,
     ok: verification.problems.length === 0,
@@ -136,6 +144,11 @@ export async function verifyImage(image: MappedRamImage, options: VerifyImageOpt
   problems.push(...faults.map((message) => ({ kind: 'manifest' as const, where: 'manifest', message })));
   const signature = signatureState(manifest, faults.length === 0, requiredKey);
   if (requiredKey && signature !== 'trusted') problems.push(untrusted(signature));
+  if (requiredKey && signature === 'trusted' && manifest) {
+    const gaps = await signatureGaps(image, manifest);
+    problems.push(...gaps.problems.map(ofSignature));
+    notes.push(...gaps.notes);
+  }
   const verification = { problems, notes, checkedBytes, signature, ...(manifest ? { manifest } : {}) };
   if (image.complete && image.tail.descriptionText === undefined) {
     notes.push(
@@ -182,6 +195,10 @@ function untrusted(signature: Exclude<Verification['signature'], 'trusted'>): Ve
     invalid: 'its signature is not valid',
     valid: 'it is signed with another key than the required one',
   }[signature];
+  return ofSignature(message);
+}
+
+function ofSignature(message: string): VerifyProblem {
   return { kind: 'signature', where: 'manifest', message };
 }
 

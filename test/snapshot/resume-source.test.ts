@@ -1,10 +1,24 @@
 import assert from 'node:assert/strict';
-import { appendFileSync, mkdtempSync, renameSync, rmSync, truncateSync, unlinkSync } from 'node:fs';
+import {
+  appendFileSync,
+  closeSync,
+  mkdtempSync,
+  openSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  unlinkSync,
+  utimesSync,
+  writeSync,
+} from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { MapramError } from '../../src/errors.js';
+import { FileSource } from '../../src/mapped-ram/byte-source.js';
 import { ResumeSource } from '../../src/snapshot/resume-source.js';
+import { failsWith } from '../support/fails-with.js';
 import { writeBuiltinImage } from './builtin-image.js';
 
 describe('a file between being read and being mapped', () => {
@@ -40,4 +54,37 @@ describe('a file between being read and being mapped', () => {
       );
     });
   }
+
+  test('is refused when it was changed and its time set back (F13)', async () => {
+    const file = path.join(folder, 'image-back');
+    await writeBuiltinImage(file);
+    // Whole seconds can be set back exactly.
+    const time = 1_700_000_000;
+    utimesSync(file, time, time);
+    const before = statSync(file, { bigint: true });
+    await using source = await ResumeSource.open(file);
+    const fd = openSync(file, 'r+');
+    writeSync(fd, 'x', 2 ** 19);
+    closeSync(fd);
+    utimesSync(file, time, time);
+    const after = statSync(file, { bigint: true });
+    assert.deepEqual([after.mtimeNs, after.size], [before.mtimeNs, before.size]);
+    assert.throws(() => source.assertUnchanged(), failsWith('VM', /was changed meanwhile/));
+  });
+
+  test('is compared with what it was before anything was read from it (F13)', async () => {
+    const file = path.join(folder, 'image-early');
+    await writeBuiltinImage(file);
+    const { of } = FileSource;
+    FileSource.of = async (...args) => {
+      const source = await of.apply(FileSource, args);
+      appendFileSync(file, 'x');
+      return source;
+    };
+    try {
+      await assert.rejects(ResumeSource.open(file), failsWith('VM', /was changed meanwhile/));
+    } finally {
+      FileSource.of = of;
+    }
+  });
 });

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
 import {
+  chmodSync,
   closeSync,
   openSync,
   readFileSync,
@@ -13,14 +14,18 @@ import {
 import { describe, test } from 'node:test';
 import { MapramError } from '../../src/errors.js';
 import { BuiltinGuest } from '../../src/guest/builtin/builtin-guest.js';
+import type { ManifestChecksums } from '../../src/manifest/manifest.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
 import { restore } from '../../src/snapshot/restore.js';
 import { type SaveOptions, save } from '../../src/snapshot/save.js';
 import { type VerifyProblem, verify } from '../../src/snapshot/verify.js';
+import { LIBVIRT_HEADER_BYTES } from '../../src/stream/libvirt-header.js';
 import { expectedOf, goldenBytes, goldenNames } from '../golden/golden-file.js';
-import { Folder, placesOf, writeSealedImage } from '../manifest/sample.js';
+import { Folder, placesOf, seal, writeSealedImage } from '../manifest/sample.js';
 import { failsWith } from '../support/fails-with.js';
+import { encodeLibvirtHeader } from '../support/libvirt-header.js';
 import { flipBits } from '../trust/bit-flips.js';
+import { writeBuiltinImage } from './builtin-image.js';
 
 function flip(file: string, offset: number, bit = 0): void {
   const fd = openSync(file, 'r+');
@@ -204,6 +209,93 @@ describe('signed files', () => {
       foreign.problems.map(({ kind, message }) => [kind, message]),
       [['signature', 'it is signed with another key than the required one']],
     );
+  });
+
+  const cover: [what: string, checksums: ManifestChecksums | undefined, message: RegExp][] = [
+    ['checksums', undefined, /^its signature does not cover its memory, of which it has no checksums$/],
+    [
+      'checksums that cannot be forged',
+      { algorithm: 'xxh64', chunkBytes: 2 ** 20 },
+      /^its signature does not cover its memory, whose checksums \(xxh64\) can be forged$/,
+    ],
+  ];
+  for (const [what, checksums, message] of cover) {
+    test(`without ${what} of its memory a file is not sound where a signature is required (F21)`, async () => {
+      using folder = new Folder();
+      const file = folder.file('vm');
+      const { privateKey, publicKey } = generateKeyPairSync('ed25519');
+      const open = folder.file('key.pub');
+      writeFileSync(open, publicKey.export({ format: 'pem', type: 'spki' }));
+      await writeBuiltinImage(file);
+      await seal(file, {
+        signingKey: privateKey,
+        // The default of `seal` is to make some.
+        ...({ checksums } as object),
+      });
+      assert.deepEqual((await verify({ file })).problems, []);
+      const { ok, problems, signature } = await verify({ file, requireSignature: open });
+      assert.deepEqual(
+        [ok, signature, problems.length, problems[0]?.kind],
+        [false, 'trusted', 1, 'signature'],
+      );
+      assert.match(problems[0]?.message ?? '', message);
+      await using vm = await BuiltinGuest.start({ size: 2 ** 20, begin: 'incoming' });
+      await assert.rejects(
+        restore({ file, vm, requireSignature: open }),
+        failsWith('FORMAT', /does not cover its memory/),
+      );
+    });
+  }
+
+  test('a header before the stream is not sound where a signature is required (F21b)', async () => {
+    using folder = new Folder();
+    const file = folder.file('vm');
+    const { secret, open } = writeKeys(folder);
+    const offset = 2 ** 20;
+    await saveBuiltin(file, { signingKey: secret, offset });
+    const required = { file, requireSignature: open };
+    assert.deepEqual((await verify({ ...required, offset })).notes, []);
+    const fd = openSync(file, 'r+');
+    const header = {
+      ...{ complete: true, version: 2, littleEndian: true, dataLength: offset - LIBVIRT_HEADER_BYTES },
+      ...{ wasRunning: true, cookieOffset: 0, format: 'raw' as const },
+    };
+    writeSync(fd, encodeLibvirtHeader(header), 0, LIBVIRT_HEADER_BYTES, 0);
+    writeSync(fd, '<domain/>', LIBVIRT_HEADER_BYTES);
+    closeSync(fd);
+    const { ok, problems } = await verify(required);
+    assert.equal(ok, false);
+    assert.deepEqual(
+      problems.map(({ kind, message }) => [kind, message]),
+      [
+        [
+          'signature',
+          'its first 1048576 bytes, before its stream, are not covered by its signature: a header of libvirt',
+        ],
+      ],
+    );
+    // Whoever gives the offset has put there what stands before it.
+    const given = await verify({ ...required, offset });
+    assert.deepEqual([given.ok, given.notes.length], [true, 1]);
+    assert.match(given.notes[0] ?? '', /first 1048576 bytes.*not covered/);
+  });
+
+  test('a file of somebody else is not loaded where a signature is required, and verify says so (F13)', async () => {
+    using folder = new Folder();
+    const file = folder.file('vm');
+    const { secret, open } = writeKeys(folder);
+    await saveBuiltin(file, { signingKey: secret });
+    chmodSync(file, 0o666);
+    await using vm = await BuiltinGuest.start({ size: 8 << 20, begin: 'incoming' });
+    await assert.rejects(
+      restore({ file, vm, requireSignature: open }),
+      failsWith('UNTRUSTED', /others may write to it, so it may change after.*copy it/),
+    );
+    const { ok, notes } = await verify({ file, requireSignature: open });
+    assert.equal(ok, true);
+    assert.match(notes[0] ?? '', /^others may write to it/);
+    chmodSync(file, 0o600);
+    await restore({ file, vm, requireSignature: open });
   });
 
   test('required: an unsigned or changed file is not restored, and the guest is left alone', async () => {
