@@ -8,6 +8,29 @@ export function machineFits(given: string, versioned: string): boolean {
   return given === versioned || versioned.startsWith(`${FAMILIES[given] ?? given}-`);
 }
 
+/** Of a versioned machine type, in QEMU releases. */
+export interface MachineSupport {
+  /** The first release that calls it deprecated. */
+  readonly deprecated: string;
+  /** The first release without it. */
+  readonly removed: string;
+}
+
+/**
+ * How long QEMU keeps a machine type: it is deprecated three years, with one major release a year, after it came and removed after six.
+ * The removal is enforced from 11.0 on (QEMU's documentation). Undefined for names without a version, such as `microvm`, and for the
+ * builtin guest's.
+ */
+export function machineSupport(versioned: string): MachineSupport | undefined {
+  const [, major, minor] = /-(\d+)\.(\d+)(?:\.\d+)?$/.exec(versioned) ?? [];
+  if (major === undefined || versioned.startsWith('mapram-')) return undefined;
+  const removed = Number(major) + 6;
+  return {
+    deprecated: `${Number(major) + 3}.${minor}`,
+    removed: removed < 11 ? '11.0' : `${removed}.${minor}`,
+  };
+}
+
 /** Until 4.0, RAM of memory backend objects is called `/objects/ID` unless told otherwise. */
 export function usesCanonicalIds(versioned: string): boolean {
   const version = /-(\d+)\.(\d+)(?:\.\d+)?$/.exec(versioned);

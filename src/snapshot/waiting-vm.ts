@@ -1,7 +1,9 @@
 /** A QEMU that has its memory mapped from a snapshot and waits for the device state. */
+
 import { MapramError } from '../errors.js';
 import { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { releaseFiles } from '../io/open-file.js';
+import { machineSupport } from '../launch/machine-type.js';
 import { QemuProcess, type QemuProcessOptions } from '../launch/qemu-process.js';
 import { QmpClient } from '../qmp/qmp-client.js';
 import { assertFitsVm } from './fits-vm.js';
@@ -16,6 +18,8 @@ const STATE_FDSET = 1;
 
 /** `memory-backend-file` has `offset` since 8.1, `readonly` with `rom` since 8.2. */
 const MISSING_PROPERTY = /([Pp]roperty 'memory-backend-file\.|Invalid parameter ')(offset|rom|readonly)'/;
+
+const UNKNOWN_MACHINE = /unsupported machine type/i;
 
 export class WaitingVm implements AsyncDisposable {
   private constructor(
@@ -144,6 +148,16 @@ async function explained(
     return new MapramError(
       'UNSUPPORTED',
       `resuming ${source.file}: ${program} is too old to map a part of a file as its memory (QEMU 8.2 can); use "mapram restore"`,
+      { path: program, cause: error },
+    );
+  }
+  if (UNKNOWN_MACHINE.test(reason)) {
+    const { machine } = source.image.configuration;
+    const newest = machineSupport(machine)?.removed;
+    const advice = `start an older QEMU that has it${newest === undefined ? '' : `, one before ${newest}`}`;
+    return new MapramError(
+      'UNSUPPORTED',
+      `resuming ${source.file}: ${program} has no machine type ${machine}; ${advice}`,
       { path: program, cause: error },
     );
   }

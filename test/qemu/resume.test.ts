@@ -506,3 +506,24 @@ describe('resume of a Linux guest', needs({ qemu: '10.0', guest: 'linux' }), () 
     await assertGoesOn(guest, { command }, sockets);
   });
 });
+
+test('a machine type that the QEMU here has no longer is named, with the releases that have it', {
+  ...needs({ qemu: '10.0' }),
+  timeout: 120_000,
+}, async () => {
+  await using vm = await startVm({ machine: 'pc-q35-7.2', guest: 'none', memory: 'shared-file' });
+  const file = path.join(folder, 'old-machine.mapram');
+  await save({ vm: vm.qmpPath, file });
+  // Says what a QEMU 13.2 will say: none that lacks a machine type this version saves can be installed here.
+  const program = path.join(folder, 'newer-qemu');
+  writeFileSync(program, '#!/bin/sh\necho "$0: unsupported machine type: pc-q35-7.2" >&2\nexit 1\n', {
+    mode: 0o755,
+  });
+  await assert.rejects(
+    resume({ file, command: [program, '-machine', 'pc-q35-7.2', '-m', '64M'] }),
+    failsWith(
+      'UNSUPPORTED',
+      /has no machine type pc-q35-7\.2; start an older QEMU that has it, one before 13\.2$/,
+    ),
+  );
+});

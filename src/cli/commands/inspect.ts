@@ -3,6 +3,7 @@ import { MapramError } from '../../errors.js';
 import { deviceValues } from '../../inside/device-values.js';
 import { pictureOf } from '../../inside/memory-picture.js';
 import { openSavedVm } from '../../inside/open-saved-vm.js';
+import { machineSupport } from '../../launch/machine-type.js';
 import type { GuestRegion } from '../../mapped-ram/guest-map.js';
 import { formatSize } from '../../size.js';
 import {
@@ -113,7 +114,7 @@ function describe(inspection: Inspection): string {
         `${file}, ${formatSize(inspection.fileBytes)}, ${formatSize(inspection.allocatedBytes)} on the disk`,
       ],
       ['container', describeContainer(inspection)],
-      ['machine', machine === '' ? 'not told by the file' : machine],
+      ['machine', machine === '' ? 'not told by the file' : describeMachine(machine)],
       ['capabilities', capabilities.join(', ')],
       ['complete', complete ? 'yes' : 'NO: the save did not finish, or the file was cut short'],
       [
@@ -127,6 +128,13 @@ function describe(inspection: Inspection): string {
     '',
     describeBlocks(inspection),
   ].join('\n');
+}
+
+function describeMachine(machine: string): string {
+  const support = machineSupport(machine);
+  return support === undefined
+    ? machine
+    : `${machine} (deprecated from QEMU ${support.deprecated} on, loaded by releases before ${support.removed})`;
 }
 
 function describeContainer({ container, form, offset, compression }: Inspection): string {
