@@ -21,6 +21,12 @@ import { type FromThread, ThreadFailedError, type ThreadFailure, type ToThread }
 /** Idle threads that a process keeps, of about 4 MiB each; 16 saves at once by four channels have as many. */
 const MAXIMUM_IDLE = 64;
 
+/**
+ * Address space that V8 reserves for the compiled code of a thread, which needs little of it. By itself it reserves 128 MiB, and
+ * ends the process where a limit on the address space (`ulimit -v`) leaves no room for that.
+ */
+const CODE_RANGE_MB = 16;
+
 /** Longest unused first. */
 const idle: PooledThread[] = [];
 
@@ -87,7 +93,10 @@ function takeIdle(script: string): PooledThread | undefined {
 class PooledThread {
   /** What it has loaded. */
   readonly scripts = new Set<string>();
-  readonly #worker = new Worker(workerScript('service-thread', import.meta.url), { name: 'mapram' });
+  readonly #worker = new Worker(workerScript('service-thread', import.meta.url), {
+    name: 'mapram',
+    resourceLimits: { codeRangeSizeMb: CODE_RANGE_MB },
+  });
   /** A thread knows the faults that were planned when it was started. */
   readonly #faults = plannedFaults();
   readonly #waiting: Deferred<unknown>[] = [];
