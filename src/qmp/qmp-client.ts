@@ -17,6 +17,7 @@ import { writeJson } from './json-writer.js';
 import { type PlainJson, toPlainJson } from './plain-json.js';
 import type { QmpCommandName, QmpCommands, QmpEvent, QmpVersion } from './qmp-commands.js';
 import { QmpError, type QmpErrorClass } from './qmp-error.js';
+import { whyNotReply } from './reply-schemas.js';
 import { formatSocketAddress, parseSocketAddress } from './socket-address.js';
 
 export interface QmpConnectOptions {
@@ -123,7 +124,7 @@ export class QmpClient implements AsyncDisposable {
    * Sends a command and waits for its reply.
    *
    * @throws QmpError the server refused it
-   * @throws MapramError `MONITOR` the connection ended first, or no reply in time
+   * @throws MapramError `MONITOR` the connection ended first, no reply in time, or one that no QEMU gives
    * @throws the reason of `signal` when it fires
    */
   execute<C extends QmpCommandName>(
@@ -147,7 +148,14 @@ export class QmpClient implements AsyncDisposable {
       };
       id = this.#send(command, args, { settle, reject }, descriptors);
     });
-    return this.#waitFor(command, id, reply, signal, timeoutMs);
+    const value = await this.#waitFor(command, id, reply, signal, timeoutMs);
+    const problem = whyNotReply(command, value);
+    if (problem === undefined) return value;
+    throw new MapramError(
+      'MONITOR',
+      `asking the monitor ${this.name} with ${command}: what it answers is not what a QEMU does (${problem}); check that it is the monitor of a QEMU`,
+      { path: this.name },
+    );
   }
 
   /**

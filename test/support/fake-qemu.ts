@@ -17,6 +17,8 @@ const NO_DESCRIPTOR = { class: 'GenericError', desc: 'No file descriptor supplie
 
 export interface FakeQemuOptions {
   version?: [major: number, minor: number];
+  /** What to answer to a command instead; undefined for what a QEMU would. */
+  answer?(command: string): unknown;
   /** Called when the migration begins, with the path that QEMU is told to connect to. */
   migrate(socketPath: string, qemu: FakeQemu): void | Promise<void>;
   /** An answer of its own to a command; undefined: the usual one. `ERROR`: an error. */
@@ -99,6 +101,8 @@ export class FakeQemu implements AsyncDisposable {
   }
 
   #answer({ execute, arguments: args = {} }: Request): unknown {
+    const other = this.#options.answer?.(execute);
+    if (other !== undefined) return other;
     switch (execute) {
       case 'query-status':
         return { status: this.runState, running: this.runState === 'running' };
@@ -110,6 +114,7 @@ export class FakeQemu implements AsyncDisposable {
         return { 'max-bandwidth': 0 };
       case 'query-uuid':
         return { UUID: '00000000-0000-0000-0000-000000000000' };
+      case 'query-migrationthreads':
       case 'query-cpus-fast':
         return [];
       case 'qom-get':
