@@ -17,8 +17,6 @@ const NO_DESCRIPTOR = { class: 'GenericError', desc: 'No file descriptor supplie
 
 export interface FakeQemuOptions {
   version?: [major: number, minor: number];
-  /** What to answer to a command instead; undefined for what a QEMU would. */
-  answer?(command: string): unknown;
   /** Called when the migration begins, with the path that QEMU is told to connect to. */
   migrate(socketPath: string, qemu: FakeQemu): void | Promise<void>;
   /** An answer of its own to a command; undefined: the usual one. `ERROR`: an error. */
@@ -95,14 +93,12 @@ export class FakeQemu implements AsyncDisposable {
         const answer = this.#options.answer?.(request.execute, request.arguments ?? {});
         if (request.execute === 'getfd') say({ error: NO_DESCRIPTOR, id });
         else if (answer === ERROR) say({ error: { class: 'GenericError', desc: 'no' }, id });
-        else say({ return: answer ?? this.#answer(request), id });
+        else say({ return: answer === undefined ? this.#answer(request) : answer, id });
       }
     });
   }
 
   #answer({ execute, arguments: args = {} }: Request): unknown {
-    const other = this.#options.answer?.(execute);
-    if (other !== undefined) return other;
     switch (execute) {
       case 'query-status':
         return { status: this.runState, running: this.runState === 'running' };
