@@ -72,15 +72,21 @@ function originOf(flags: number): number {
 }
 
 /** Headline of a mapping in /proc/PID/smaps, and the lines below it that count memory of its own: not of a file, or not any more. */
-const SMAPS_LINE = /^(?:([0-9a-f]+)-[0-9a-f]+ |(?:Anonymous|Swap): +(\d+) kB)/gm;
+const SMAPS_LINE = /^(?:([0-9a-f]+)-([0-9a-f]+) |(?:Anonymous|Swap): +(\d+) kB)/gm;
+
+/** A range of addresses, half-open, in which a process has pages of its own. */
+export interface PrivateMemory {
+  start: bigint;
+  end: bigint;
+}
 
 /**
- * How much memory of its own process `pid` has in each of its mappings, by their addresses: bytes, from /proc/PID/smaps. The kernel
- * skips what was never touched, so that this takes no longer for a large mapping; a page map has an entry for each page.
+ * The mappings in which process `pid` has pages of its own, from /proc/PID/smaps. The kernel skips what was never touched, so that
+ * this takes no longer for a large mapping; a page map has an entry for each page.
  *
  * @throws MapramError `IO` when the process is gone or belongs to another user
  */
-export function readPrivateBytes(pid: number): Map<bigint, number> {
+export function privateMemory(pid: number): PrivateMemory[] {
   let text: string;
   try {
     text = readFileSync(`/proc/${pid}/smaps`, 'latin1');
@@ -90,11 +96,11 @@ export function readPrivateBytes(pid: number): Map<bigint, number> {
       cause,
     });
   }
-  const bytes = new Map<bigint, number>();
-  let start = 0n;
-  for (const [, address, kib] of text.matchAll(SMAPS_LINE)) {
-    if (address !== undefined) start = BigInt(`0x${address}`);
-    else if (kib !== '0') bytes.set(start, (bytes.get(start) ?? 0) + Number(kib) * 1024);
+  const found: PrivateMemory[] = [];
+  let mapping: PrivateMemory | undefined;
+  for (const [, start, end, kib] of text.matchAll(SMAPS_LINE)) {
+    if (start !== undefined) mapping = { start: BigInt(`0x${start}`), end: BigInt(`0x${end}`) };
+    else if (kib !== '0' && mapping !== undefined && found.at(-1) !== mapping) found.push(mapping);
   }
-  return bytes;
+  return found;
 }

@@ -102,6 +102,7 @@ export interface QmpCommands {
   getfd: [{ fdname: string }, object];
   closefd: [{ fdname: string }, object];
   'human-monitor-command': [{ 'command-line': string; 'cpu-index'?: number }, string];
+  'qom-list': [{ path: string }, { name: string; type: string }[]];
   'query-commands': [undefined, { name: string }[]];
   'query-qmp-schema': [undefined, SchemaEntry[]];
 }

@@ -7,7 +7,7 @@ import { type LentFdset, lendFile } from '../guest/qemu/lent-fdset.js';
 import { MigrationSettings } from '../guest/qemu/migration-settings.js';
 import { releaseOf } from '../guest/qemu/qemu-features.js';
 import { QemuVm } from '../guest/qemu/qemu-vm.js';
-import { openSharedRam, type SharedRam, SMALL_BLOCK_BYTES } from '../guest/qemu/shared-ram.js';
+import { openSharedRam, type SharedRam } from '../guest/qemu/shared-ram.js';
 import type { DirectIoMode } from '../io/open-direct.js';
 import { releaseFiles } from '../io/open-file.js';
 import { bytesReadBy } from '../io/process-reads.js';
@@ -29,6 +29,7 @@ import { CheckedFile } from './checked-file.js';
 import { chooseDirectIo, type DirectIoChoice } from './direct-io-choice.js';
 import { assertFitsVm } from './fits-vm.js';
 import { loadIntoSharedRam } from './shared-load.js';
+import { staleBlock } from './stale-memory.js';
 import { inOneSentence } from './system-failure.js';
 import { assertVerified } from './verify.js';
 
@@ -196,7 +197,7 @@ async function restoreQemu(run: RestoreRun, address: string): Promise<Loaded> {
   await assertWaiting(vm);
   await assertFitsVm(image, vm);
   using ram = await writableRam(vm, options);
-  const { method, reason } = await chooseLoadMethod(vm, options, ram);
+  const { method, reason } = await chooseLoadMethod(vm, run, ram);
   let channels: number;
   try {
     channels =
@@ -325,22 +326,58 @@ async function writableRam(vm: QemuVm, { method = 'auto' }: RestoreOptions): Pro
   }
 }
 
-async function whyNotShared(vm: QemuVm, { opened, problem }: WritableRam): Promise<string | undefined> {
+/** Pages of blocks that are not shared come in a stream that is made in memory: by default not more than this. */
+const STREAM_BYTES = 256 << 20;
+
+function whyNotShared(
+  { blocks }: MappedRamImage,
+  { opened, problem }: WritableRam,
+  asked: boolean,
+): string | undefined {
   if (problem !== undefined) return problem;
   if (opened.length === 0)
     return 'none of its memory is shared (memory-backend-file or -memfd with share=on)';
-  const missing = (await vm.ramBlocks()).find(
-    ({ idstr, usedLength }) =>
-      usedLength >= SMALL_BLOCK_BYTES && !opened.some((block) => block.idstr === idstr),
-  );
-  return missing && `its RAM block ${missing.idstr} is not shared`;
+  if (asked) return undefined;
+  const others = blocks
+    .filter(({ idstr }) => !opened.some((block) => block.idstr === idstr))
+    .map(({ idstr, bitmap, pageSize }) => ({ idstr, bytes: bitmap.count() * pageSize }))
+    .toSorted((a, b) => b.bytes - a.bytes);
+  const bytes = others.reduce((total, other) => total + other.bytes, 0);
+  return bytes > STREAM_BYTES ? `its RAM block ${others[0]?.idstr} is not shared` : undefined;
+}
+
+/**
+ * Why QEMU must not read the file itself: pages that are zero in the file would keep what the VM's memory holds.
+ *
+ * Where its process cannot be looked into there is none, but a warning if its memory is a file.
+ */
+async function whyNotFresh(vm: QemuVm, { image, options }: RestoreRun): Promise<string | undefined> {
+  if (vm.has('clearsZeroPages')) return undefined;
+  const pid = vm.peerPid();
+  try {
+    if (pid === undefined)
+      throw new MapramError('IO', 'looking at the memory of QEMU: its process is not on this host');
+    const stale = await staleBlock(vm, pid, image);
+    return stale === undefined
+      ? undefined
+      : `RAM block ${stale} is not zero where the file has zero pages, which QEMU ${vm.versionText} would leave so`;
+  } catch (error) {
+    if (!(error instanceof MapramError) || error.code !== 'IO') throw error;
+    const objects = await vm.client.execute('qom-list', { path: '/objects' });
+    if (!objects.some(({ type }) => type.startsWith('child<memory-backend-file'))) return undefined;
+    options.onWarning?.(
+      `whether the memory of the VM is fresh cannot be told (${error.message}): QEMU ${vm.versionText} leaves old contents in pages that are zero in the file; use --method stream for memory that has been used before`,
+    );
+    return undefined;
+  }
 }
 
 async function chooseLoadMethod(
   vm: QemuVm,
-  { file, method = 'auto', multifd = true }: RestoreOptions,
+  run: RestoreRun,
   ram: WritableRam,
 ): Promise<{ method: LoadMethod; reason: string }> {
+  const { file, method = 'auto', multifd = true } = run.options;
   if (method === 'stream') return { method, reason: 'asked for' };
   if (method === 'auto' && !multifd) return { method: 'stream', reason: 'a single connection was asked for' };
   const unsupported = (problem: string) =>
@@ -352,7 +389,7 @@ async function chooseLoadMethod(
       },
     );
   if (method !== 'native') {
-    const problem = await whyNotShared(vm, ram);
+    const problem = whyNotShared(run.image, ram, method === 'shared');
     if (problem === undefined) {
       const reason =
         method === 'shared' ? 'asked for' : "the VM's memory is shared, so that mapram can fill it";
@@ -360,13 +397,15 @@ async function chooseLoadMethod(
     }
     if (method === 'shared') throw unsupported(problem);
   }
-  if (vm.has('mappedRam')) {
+  const problem = vm.has('mappedRam')
+    ? await whyNotFresh(vm, run)
+    : `QEMU ${vm.versionText} cannot read mapped-ram files (${releaseOf('mappedRam')} can)`;
+  if (problem === undefined) {
     const reason = method === 'native' ? 'asked for' : `QEMU ${vm.versionText} reads mapped-ram files`;
     return { method: 'native', reason };
   }
-  const reason = `QEMU ${vm.versionText} cannot read mapped-ram files (${releaseOf('mappedRam')} can)`;
-  if (method === 'native') throw unsupported(reason);
-  return { method: 'stream', reason };
+  if (method === 'native') throw unsupported(problem);
+  return { method: 'stream', reason: problem };
 }
 
 async function assertWaiting(vm: QemuVm): Promise<void> {

@@ -4,7 +4,8 @@
  * that; a mapping of them does not.
  */
 import { MapramError } from '../errors.js';
-import { type CopiedRange, copiedRanges, writtenRanges } from '../guest/qemu/copied-memory.js';
+import { type CopiedRange, copiedRanges, writtenPages } from '../guest/qemu/copied-memory.js';
+import { pageMapUnit } from '../io/page-map.js';
 import { ProcessMemory } from '../io/process-memory.js';
 import { processTree } from '../io/process-tree.js';
 import type { PageRun } from '../mapped-ram/bitmap.js';
@@ -33,24 +34,34 @@ export async function writtenBeforeLoad(
   mapped: readonly string[],
 ): Promise<WrittenPages[]> {
   if (mapped.length === 0) return [];
-  const { qemu, ranges, written } = look(file, pid);
+  const { qemu, written } = look(file, pid);
   if (written.length === 0) return [];
   using memory = openMemory(qemu);
+  const unit = pageMapUnit();
   const found: WrittenPages[] = [];
-  for (const block of image.blocks) {
-    if (!mapped.includes(block.idstr)) continue;
-    const { pagesOffset, usedLength, pageSize } = block;
-    for (const { offset, length } of written) {
-      const start = Math.max(offset, pagesOffset) - pagesOffset;
-      const end = Math.min(offset + length, pagesOffset + usedLength) - pagesOffset;
-      if (start >= end) continue;
-      const first = Math.floor(start / pageSize);
-      const run = { first, count: Math.ceil(end / pageSize) - first };
-      if (memory === undefined) found.push({ block, run });
-      else found.push(...(await differing(image, block, run, ranges, memory)));
+  for (const { range, run } of written) {
+    const from = range.offset + run.first * unit;
+    for (const block of image.blocks.filter(({ idstr }) => mapped.includes(idstr))) {
+      const pages = pagesOf(block, from, from + run.count * unit);
+      if (pages === undefined) continue;
+      if (memory === undefined) found.push({ block, run: pages });
+      else found.push(...(await differing(image, block, pages, range, memory)));
     }
   }
   return found;
+}
+
+/** The pages of a block that bytes of the file belong to, if any do. */
+function pagesOf(
+  { pagesOffset, usedLength, pageSize }: ImageBlock,
+  from: number,
+  to: number,
+): PageRun | undefined {
+  const start = Math.max(from, pagesOffset) - pagesOffset;
+  const end = Math.min(to, pagesOffset + usedLength) - pagesOffset;
+  if (start >= end) return undefined;
+  const first = Math.floor(start / pageSize);
+  return { first, count: Math.ceil(end / pageSize) - first };
 }
 
 function look(file: string, pid: number) {
@@ -63,7 +74,7 @@ function look(file: string, pid: number) {
   try {
     for (const qemu of processTree(pid)) {
       const ranges = copiedRanges(qemu, file);
-      if (ranges.length > 0) return { qemu, ranges, written: writtenRanges(qemu, ranges) };
+      if (ranges.length > 0) return { qemu, written: [...writtenPages(qemu, ranges)] };
     }
   } catch (error) {
     if (error instanceof MapramError) throw refuse(error.message, error);
@@ -86,7 +97,7 @@ async function differing(
   image: MappedRamImage,
   block: ImageBlock,
   { first: from, count: total }: PageRun,
-  ranges: readonly CopiedRange[],
+  range: CopiedRange,
   memory: ProcessMemory,
 ): Promise<WrittenPages[]> {
   const { pageSize, pagesOffset } = block;
@@ -95,10 +106,7 @@ async function differing(
     const count = Math.min(COMPARED_PAGES, from + total - first);
     const saved = await image.readPages(block, first, count);
     const present = Buffer.alloc(saved.byteLength);
-    const at = pagesOffset + first * pageSize;
-    const range = ranges.find(({ offset, length }) => offset <= at && at < offset + length);
-    if (range === undefined) continue;
-    memory.read(range.start + BigInt(at - range.offset), present);
+    memory.read(range.start + BigInt(pagesOffset + first * pageSize - range.offset), present);
     for (let page = 0; page < count; page++) {
       const [start, end] = [page * pageSize, (page + 1) * pageSize];
       if (present.compare(saved, start, end, start, end) !== 0)

@@ -1,6 +1,6 @@
 /** The memory of a QEMU that was resumed: its blocks are private mappings of the page areas of a mapped-ram file. */
 import { statSync } from 'node:fs';
-import { PageOrigin, pageMapUnit, readPageMap, readPrivateBytes } from '../../io/page-map.js';
+import { PageOrigin, privateMemory, readPageMap } from '../../io/page-map.js';
 import { type ProcessMapping, readProcessMaps } from '../../io/process-maps.js';
 
 /** A part of `file` in the memory of a process. */
@@ -24,31 +24,33 @@ function isCopyOf({ shared, writable, path, inode }: ProcessMapping, file: strin
   return !shared && writable && inode === ino && path === file;
 }
 
+/** Pages, of the size in which this host maps memory, from the start of a range. */
+export interface HostPageRun {
+  first: number;
+  count: number;
+}
+
 /**
- * The parts of mapped ranges that process `pid` has written to: what it has there is its own copy, and no longer the file's. Takes
- * milliseconds where there are none, however large the ranges are.
+ * The pages of ranges that process `pid` has written to: in a private mapping its own copies, which are no longer the file's; in
+ * memory without a file all that is not zero. Takes milliseconds where there are none, however large the ranges are.
  *
- * @returns bytes of the file, in ascending order
  * @throws MapramError `IO` when the process is gone or may not be looked into
  */
-export function writtenRanges(
+export function* writtenPages<Range extends Pick<CopiedRange, 'start' | 'length'>>(
   pid: number,
-  ranges: readonly CopiedRange[],
-): { offset: number; length: number }[] {
-  const privateBytes = [...readPrivateBytes(pid)];
-  const unit = pageMapUnit();
-  const written: { offset: number; length: number }[] = [];
-  for (const { start, offset, length } of ranges.toSorted((a, b) => a.offset - b.offset)) {
-    // One range may be shown as several mappings.
-    const end = start + BigInt(length);
-    if (!privateBytes.some(([address]) => start <= address && address < end)) continue;
+  ranges: readonly Range[],
+): Generator<{ range: Range; run: HostPageRun }> {
+  const memory = privateMemory(pid);
+  for (const range of ranges) {
+    const { start, length } = range;
+    // One range may be shown as several mappings, or as part of one.
+    if (!memory.some((mapping) => mapping.start < start + BigInt(length) && start < mapping.end)) continue;
     const origins = readPageMap(pid, start, length);
-    for (let page = origins.indexOf(PageOrigin.PRIVATE); page >= 0; ) {
-      let next = page + 1;
+    for (let first = origins.indexOf(PageOrigin.PRIVATE); first >= 0; ) {
+      let next = first + 1;
       while (origins[next] === PageOrigin.PRIVATE) next++;
-      written.push({ offset: offset + page * unit, length: (next - page) * unit });
-      page = origins.indexOf(PageOrigin.PRIVATE, next);
+      yield { range, run: { first, count: next - first } };
+      first = origins.indexOf(PageOrigin.PRIVATE, next);
     }
   }
-  return written;
 }

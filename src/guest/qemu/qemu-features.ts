@@ -15,6 +15,11 @@ interface QemuFeature {
 
 const FEATURES = {
   mappedRam: { since: [9, 0], known: 'seen', summary: 'reads and writes mapped-ram files' },
+  clearsZeroPages: {
+    since: [10, 2],
+    known: 'source',
+    summary: 'clears pages that are zero in a mapped-ram file, whatever memory held',
+  },
   directIo: { since: [9, 1], known: 'seen', summary: 'has the parameter direct-io' },
   exitOnError: { since: [9, 1], known: 'seen', summary: 'survives a failed load with exit-on-error false' },
   streamFromFile: { since: [8, 2], known: 'seen', summary: 'loads a plain stream from file:' },

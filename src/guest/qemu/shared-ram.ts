@@ -96,15 +96,22 @@ async function blocksWith(
   return found.flatMap(({ block, backend }) => (backend && fits(backend) ? [{ block, backend }] : []));
 }
 
-/** RAM below this is a ROM or video memory, not the guest's main memory: it may as well come through QEMU's stream. */
-export const SMALL_BLOCK_BYTES = 64 << 20;
-
-/** Name of a block of the guest's main memory that QEMU would send under `x-ignore-shared`; undefined where there is none. */
+/**
+ * Name of the largest block that QEMU would send under `x-ignore-shared`, where these are more than half of what it leaves out;
+ * undefined where it sends little enough: ROMs, flash, video memory.
+ */
 export async function blockNotShared(vm: QemuVm): Promise<string | undefined> {
-  for (const { idstr, usedLength } of await vm.ramBlocks()) {
-    if (usedLength >= SMALL_BLOCK_BYTES && !(await isIgnoredWhenShared(vm, idstr))) return idstr;
+  let left = 0;
+  let sent = 0;
+  let largest: QemuRamBlock | undefined;
+  for (const block of await vm.ramBlocks()) {
+    if (await isIgnoredWhenShared(vm, block.idstr)) left += block.usedLength;
+    else {
+      sent += block.usedLength;
+      if (largest === undefined || block.usedLength > largest.usedLength) largest = block;
+    }
   }
-  return undefined;
+  return sent > left / 2 ? largest?.idstr : undefined;
 }
 
 /** Whether QEMU leaves the block out of the stream under `x-ignore-shared`. */
