@@ -13,6 +13,7 @@
 import * as v from 'valibot';
 import { MAXIMUM_CHUNK } from '../multifd/channel-region.js';
 import { DIGEST_BYTES } from '../multifd/chunk-hash.js';
+import { CpuSchema } from './cpu-schema.js';
 import { LaunchSchema } from './launch-schema.js';
 
 /** Newest format that this release writes and reads. */
@@ -62,6 +63,10 @@ const ManifestSchema = v.strictObject({
   machine: v.string(),
   /** State of the VM before the save, in QEMU's words. */
   runState: v.string(),
+  /** What the guest may rely on, absent where QEMU does not tell. */
+  cpu: v.exactOptional(CpuSchema),
+  /** Name of the block that is the machine's RAM where it has no memory object of its own. */
+  defaultRamId: v.exactOptional(v.string()),
   /** How the VM was started: data to be shown, never to be acted upon unasked. */
   launch: v.exactOptional(LaunchSchema),
   /** Bytes a page. */

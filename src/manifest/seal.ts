@@ -23,7 +23,7 @@ export interface SealOptions {
   /** Where in it the stream starts. */
   offset: number;
   /** What only the caller knows. */
-  facts: Pick<Manifest, 'runState' | 'qemu' | 'launch' | 'guestRegions'>;
+  facts: Pick<Manifest, 'runState' | 'qemu' | 'cpu' | 'defaultRamId' | 'launch' | 'guestRegions'>;
   /** Absent: no digests of pages. */
   checksums?: ManifestChecksums;
   /** Digests that were computed while blocks were written, by idstr. Chunks that are not done are read for theirs. */
@@ -93,6 +93,8 @@ async function compose(image: MappedRamImage, options: SealOptions): Promise<Omi
     ...(facts.qemu === undefined ? {} : { qemu: facts.qemu }),
     machine: image.configuration.machine,
     runState: facts.runState,
+    ...(facts.cpu === undefined ? {} : { cpu: facts.cpu }),
+    ...(facts.defaultRamId === undefined ? {} : { defaultRamId: facts.defaultRamId }),
     ...(facts.launch === undefined ? {} : { launch: await proven(facts.launch, options) }),
     pageSize: image.pageSize,
     ...(facts.guestRegions === undefined ? {} : { guestRegions: facts.guestRegions }),

@@ -1,6 +1,8 @@
 /** What a manifest tells of the VM that was saved. */
 import type { GuestRamBlock } from '../guest/guest.js';
+import { cpuIdentity } from '../guest/qemu/cpu-identity.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
+import { cpuArgumentOf } from '../launch/cpu-argument.js';
 import { type LaunchRecord, recordLaunch, withDisksOfNow } from '../launch/launch-record.js';
 import type { Manifest } from '../manifest/manifest.js';
 import type { SealOptions } from '../manifest/seal.js';
@@ -9,9 +11,22 @@ type Facts = SealOptions['facts'];
 
 /** @param runState of the VM before the save */
 export async function factsOfQemu(vm: QemuVm, runState: string): Promise<Facts> {
-  // They are for looking inside; a save does not fail for want of them.
-  const guestRegions = await vm.guestRegions().catch(() => []);
-  return { runState, qemu: vm.versionText, guestRegions, ...launchOf(vm) };
+  const pid = vm.peerPid();
+  const asked = pid === undefined ? undefined : cpuArgumentOf(pid);
+  // A save does not fail for want of them.
+  const [guestRegions, cpu, defaultRamId] = await Promise.all([
+    vm.guestRegions().catch(() => []),
+    cpuIdentity(vm, asked),
+    vm.defaultRamId().catch(() => undefined),
+  ]);
+  return {
+    runState,
+    qemu: vm.versionText,
+    guestRegions,
+    ...(cpu === undefined ? {} : { cpu }),
+    ...(defaultRamId === undefined ? {} : { defaultRamId }),
+    ...launchOf(vm),
+  };
 }
 
 /**

@@ -102,6 +102,12 @@ export interface QmpCommands {
   getfd: [{ fdname: string }, object];
   closefd: [{ fdname: string }, object];
   'human-monitor-command': [{ 'command-line': string; 'cpu-index'?: number }, string];
+  'query-cpus-fast': [undefined, { 'qom-path': string }[]];
+  'query-cpu-model-expansion': [
+    { type: string; model: { name: string; props?: PlainJson } },
+    { model: { name: string; props?: { [name: string]: PlainJson } } },
+  ];
+  'query-machines': [undefined, { name: string; 'default-ram-id'?: string }[]];
   'qom-list': [{ path: string }, { name: string; type: string }[]];
   'query-commands': [undefined, { name: string }[]];
   'query-qmp-schema': [undefined, SchemaEntry[]];

@@ -124,7 +124,11 @@ export class CloneFactory implements AsyncDisposable {
       const waiting = await WaitingVm.start(
         this.source,
         { program, options, workingDirectory, terminal: 'detached', errorLog },
-        signal,
+        {
+          allowCpuMismatch: this.options.allowCpuMismatch ?? false,
+          ...(this.options.onWarning === undefined ? {} : { onWarning: this.options.onWarning }),
+          ...(signal === undefined ? {} : { signal }),
+        },
       );
       return {
         folder,

@@ -1,21 +1,39 @@
 /** Whether a file can be loaded into a VM: asked before QEMU sees it, since QEMU itself hardly asks. */
 import { MapramError } from '../errors.js';
+import { type CpuIdentity, cpuIdentity } from '../guest/qemu/cpu-identity.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
+import type { CommandLineOption } from '../launch/command-line.js';
+import { cpuArgument, cpuArgumentOf } from '../launch/cpu-argument.js';
 import type { MappedRamImage } from '../mapped-ram/image.js';
+import { cpuMismatch, hostCpuWarning, recordedCpu } from './cpu-fit.js';
+
+export interface FitOptions {
+  /** Take a CPU that lacks what the saved one had, with a warning. */
+  allowCpuMismatch?: boolean;
+  /** The command line of the VM, where it is known from elsewhere than its process. */
+  commandLine?: readonly CommandLineOption[];
+  onWarning?: (message: string) => void;
+}
 
 /**
  * @throws MapramError `VM` naming the first difference: QEMU would load a 64 MiB file into a 128 MiB VM, or the state of one CPU
  *   into a VM with two, without a word
  */
-export async function assertFitsVm(image: MappedRamImage, vm: QemuVm): Promise<void> {
+export async function assertFitsVm(
+  image: MappedRamImage,
+  vm: QemuVm,
+  options: FitOptions = {},
+): Promise<void> {
   const refuse = (difference: string) =>
     new MapramError('VM', `loading ${image.path} into the VM at ${vm.address}: ${difference}`, {
       path: image.path,
     });
-  const [machine, blocks, processors] = await Promise.all([
+  const saved = recordedCpu(image);
+  const [machine, blocks, processors, cpu] = await Promise.all([
     vm.machine(),
     vm.ramBlocks(),
     vm.client.execute('query-cpus-fast'),
+    saved === undefined ? undefined : presentCpu(vm, saved, options),
   ]);
   if (image.configuration.machine !== machine) {
     throw refuse(
@@ -36,9 +54,26 @@ export async function assertFitsVm(image: MappedRamImage, vm: QemuVm): Promise<v
       );
     }
   }
-  const saved = image.devices.filter(({ idstr }) => idstr === 'cpu_common').length;
-  const present = (processors as unknown[]).length;
-  if (saved > 0 && saved !== present) {
-    throw refuse(`the file has ${saved} CPUs and the VM ${present}; start QEMU with the same -smp`);
+  const count = image.devices.filter(({ idstr }) => idstr === 'cpu_common').length;
+  if (count > 0 && count !== processors.length) {
+    throw refuse(`the file has ${count} CPUs and the VM ${processors.length}; start QEMU with the same -smp`);
   }
+  if (saved === undefined || cpu === undefined) return;
+  const caution = hostCpuWarning(image, cpu);
+  if (caution !== undefined) options.onWarning?.(caution);
+  const mismatch = cpuMismatch(saved, cpu);
+  if (mismatch === undefined) return;
+  if (options.allowCpuMismatch !== true)
+    throw refuse(`${mismatch}; start QEMU with the same -cpu, or use --allow-cpu-mismatch`);
+  options.onWarning?.(`${mismatch}: it may crash or compute wrong results`);
+}
+
+async function presentCpu(
+  vm: QemuVm,
+  saved: CpuIdentity,
+  { commandLine }: FitOptions,
+): Promise<CpuIdentity | undefined> {
+  const pid = vm.peerPid();
+  const ofProcess = pid === undefined ? undefined : cpuArgumentOf(pid);
+  return await cpuIdentity(vm, commandLine === undefined ? ofProcess : cpuArgument(commandLine), saved);
 }

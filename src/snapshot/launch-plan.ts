@@ -29,6 +29,8 @@ export interface LaunchAllowances {
   trust?: boolean | string;
   /** Go on, with a warning, although disks have changed since the save. */
   allowChangedDisks?: boolean;
+  /** Go on, with a warning, although the CPU lacks what the saved guest had. */
+  allowCpuMismatch?: boolean;
 }
 
 /** What resuming and forking have in common. */

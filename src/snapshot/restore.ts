@@ -57,6 +57,8 @@ export interface RestoreOptions {
   multifd?: boolean;
   /** Let the VM run afterwards, also when the file was saved from a paused one. */
   cont?: boolean;
+  /** Load with a warning, although the VM's CPU lacks what the saved one had. */
+  allowCpuMismatch?: boolean;
   /** Hold all pages against their checksums before anything is loaded; structure, device state and bitmaps always are. */
   verify?: boolean;
   /** Path of an Ed25519 public key in PEM form, by whose private key the file must be signed; implies `verify`. */
@@ -195,7 +197,7 @@ async function restoreQemu(run: RestoreRun, address: string): Promise<Loaded> {
   const { options, image, signal } = run;
   await using vm = await QemuVm.connect(address, { signal });
   await assertWaiting(vm);
-  await assertFitsVm(image, vm);
+  await assertFitsVm(image, vm, options);
   using ram = await writableRam(vm, options);
   const { method, reason } = await chooseLoadMethod(vm, run, ram);
   let channels: number;

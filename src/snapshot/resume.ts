@@ -61,7 +61,7 @@ async function resumeChecked(options: ResumeOptions): Promise<ResumedVm> {
   const { plan, qmp } = withMonitor(await planLaunch(source, options, 'run'), options);
   const signed = options.requireSignature === undefined ? undefined : await source.assertVerified(options);
   await assertSocketsFree(plan.options, plan.workingDirectory);
-  const start = WaitingVm.start(source, { ...plan, terminal }, signal);
+  const start = WaitingVm.start(source, { ...plan, terminal }, options);
   const warnings = plan.warnings();
   // QEMU takes its time to start; meanwhile its state is made and held against what was saved, and what it will read is read ahead.
   const prefetched = source.prefetch(options.prefetch, signal);

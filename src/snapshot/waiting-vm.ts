@@ -6,7 +6,7 @@ import { releaseFiles } from '../io/open-file.js';
 import { machineSupport } from '../launch/machine-type.js';
 import { QemuProcess, type QemuProcessOptions } from '../launch/qemu-process.js';
 import { QmpClient } from '../qmp/qmp-client.js';
-import { assertFitsVm } from './fits-vm.js';
+import { assertFitsVm, type FitOptions } from './fits-vm.js';
 import type { PreparedState, ResumeSource } from './resume-source.js';
 import type { StatePatch } from './state-stream.js';
 
@@ -38,7 +38,7 @@ export class WaitingVm implements AsyncDisposable {
   static async start(
     source: ResumeSource,
     launch: QemuProcessOptions,
-    signal?: AbortSignal,
+    { signal, ...fit }: Pick<FitOptions, 'allowCpuMismatch' | 'onWarning'> & { signal?: AbortSignal } = {},
   ): Promise<WaitingVm> {
     const process = QemuProcess.start(launch);
     try {
@@ -50,7 +50,7 @@ export class WaitingVm implements AsyncDisposable {
       const vm = QemuVm.over(client);
       // Every question that waits for the answer to another one costs the guest's time.
       await Promise.all([
-        assertFitsVm(source.image, vm),
+        assertFitsVm(source.image, vm, { ...fit, commandLine: launch.options }),
         vm.client.execute('migrate-set-capabilities', {
           capabilities: [{ capability: 'events', state: true }],
         }),

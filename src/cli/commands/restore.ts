@@ -1,5 +1,6 @@
 import { Option } from 'commander';
 import { LOAD_METHODS, type RestoreResult, restore as restoreVm } from '../../snapshot/restore.js';
+import { CPU_OPTION } from '../allowances.js';
 import {
   channelsOption,
   directIoOption,
@@ -36,6 +37,7 @@ export const restore: CommandDescription = {
         '--require-signature <key>',
         'the file must be signed; the public key, an Ed25519 key in PEM form (implies --verify)',
       )
+      .option(...CPU_OPTION)
       .option('--offset <bytes>', 'where in the file the stream starts', parseOffset)
       .addHelpText(
         'after',
@@ -47,7 +49,7 @@ Examples:
   },
   async run(
     [file, address],
-    { directIo, channels, method, multifd, cont, verify, requireSignature, offset },
+    { directIo, channels, method, multifd, cont, allowCpuMismatch, verify, requireSignature, offset },
     { signal, progress, warn },
   ) {
     await using opened = await openVm(address as VmAddress, 'incoming');
@@ -59,6 +61,7 @@ Examples:
       method,
       ...(multifd ? {} : { multifd }),
       cont: cont === true,
+      allowCpuMismatch: allowCpuMismatch === true,
       verify: verify === true,
       ...(requireSignature === undefined ? {} : { requireSignature }),
       ...(offset === undefined ? {} : { offset }),

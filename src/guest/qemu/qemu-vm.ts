@@ -105,6 +105,12 @@ export class QemuVm implements AsyncDisposable {
     return String(type).replace(/-machine$/, '');
   }
 
+  /** Name of the block that is the machine's RAM unless it is given a memory object; undefined where it has none. */
+  async defaultRamId(): Promise<string | undefined> {
+    const [machine, machines] = await Promise.all([this.machine(), this.client.execute('query-machines')]);
+    return machines.find(({ name }) => name === machine)?.['default-ram-id'];
+  }
+
   /** 16 raw bytes, zeros for a VM that was started without. */
   async uuid(): Promise<Uint8Array> {
     const { UUID } = await this.client.execute('query-uuid');
