@@ -1,5 +1,5 @@
 import * as v from 'valibot';
-import type { CpuIdentity } from '../guest/qemu/cpu-identity.js';
+import type { CpuIdentity } from '../launch/cpu-identity.js';
 
 const name = v.pipe(v.string(), v.maxLength(255));
 const word = v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.maxValue(0xffff_ffff));

@@ -1,6 +1,6 @@
 /** Whether the CPU of a VM can take the place of the saved one: a guest looks at its features once, when it boots. */
 import * as v from 'valibot';
-import type { CpuIdentity } from '../guest/qemu/cpu-identity.js';
+import type { CpuIdentity } from '../launch/cpu-identity.js';
 import { readHostId } from '../launch/launch-record.js';
 import { CpuSchema } from '../manifest/cpu-schema.js';
 import type { MappedRamImage } from '../mapped-ram/image.js';

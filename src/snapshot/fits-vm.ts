@@ -1,9 +1,10 @@
 /** Whether a file can be loaded into a VM: asked before QEMU sees it, since QEMU itself hardly asks. */
 import { MapramError } from '../errors.js';
-import { type CpuIdentity, cpuIdentity } from '../guest/qemu/cpu-identity.js';
+import { cpuIdentity } from '../guest/qemu/cpu-identity.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
 import type { CommandLineOption } from '../launch/command-line.js';
 import { cpuArgument, cpuArgumentOf } from '../launch/cpu-argument.js';
+import type { CpuIdentity } from '../launch/cpu-identity.js';
 import type { MappedRamImage } from '../mapped-ram/image.js';
 import { cpuMismatch, hostCpuWarning, recordedCpu } from './cpu-fit.js';
 

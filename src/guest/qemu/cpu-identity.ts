@@ -3,23 +3,10 @@
  * (`feature-words`); names of features come from `query-cpu-model-expansion`, where the architecture has it: it expands a model of the
  * same name with the same `-cpu` properties, since asking the CPU itself for each of its hundreds of properties takes too long.
  */
+import type { CpuArgument } from '../../launch/cpu-argument.js';
+import type { CpuIdentity } from '../../launch/cpu-identity.js';
 import type { PlainJson } from '../../qmp/plain-json.js';
 import type { QemuVm } from './qemu-vm.js';
-
-export interface CpuIdentity {
-  /** Of QEMU's object: `max-x86_64-cpu`, `host-arm-cpu`, `power9_v2.2-powerpc64-cpu`. */
-  type: string;
-  /** x86: what is set in each register of CPUID, by `LEAF.SUBLEAF.REGISTER`, both in hexadecimal. */
-  words?: { [place: string]: number };
-  /** Features that the model has, by QEMU's names, sorted; where QEMU can tell them. */
-  features?: string[];
-}
-
-/** How the CPU was asked for on the command line, where that is known. */
-interface AskedFor {
-  model: string;
-  properties: { readonly [name: string]: boolean | string };
-}
 
 /**
  * Undefined where the VM has no CPU, or does not tell what it is.
@@ -28,7 +15,7 @@ interface AskedFor {
  */
 export async function cpuIdentity(
   vm: QemuVm,
-  asked?: AskedFor,
+  asked?: CpuArgument,
   known?: CpuIdentity,
 ): Promise<CpuIdentity | undefined> {
   try {
@@ -57,7 +44,7 @@ function modelOf(type: string): string {
 
 async function modelFeatures(
   vm: QemuVm,
-  { model: name, properties: props }: AskedFor,
+  { model: name, properties: props }: CpuArgument,
 ): Promise<string[] | undefined> {
   try {
     const { model } = await vm.client.execute('query-cpu-model-expansion', {
