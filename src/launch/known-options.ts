@@ -1,28 +1,35 @@
 /** What a file alone tells about the command line of its VM, for people who have to write it. */
 import type { CommandLineOption } from './command-line.js';
-import type { SnapshotBlock, SnapshotShape } from './resume-command-line.js';
+import { isMachineRam, type SnapshotBlock, type SnapshotShape } from './resume-command-line.js';
 
 /** Machine type, memory and processors. */
-export function knownOptions({ machine, blocks, processors }: SnapshotShape): CommandLineOption[] {
+export function knownOptions({
+  machine,
+  blocks,
+  processors,
+  defaultRamId,
+}: SnapshotShape): CommandLineOption[] {
   const options: CommandLineOption[] = [{ name: 'machine', value: machine }];
-  // The machine's own blocks are called pc.ram, mach-virt.ram, vga.vram, pc.bios; those of -object by their id.
-  const objects = blocks.filter(({ idstr }) => !/[./]|ram/.test(idstr));
-  if (objects.length > 0) {
+  const main = largest(
+    blocks.filter(({ idstr }) => (defaultRamId === undefined ? isMachineRam(idstr) : idstr === defaultRamId)),
+  );
+  // Blocks of the machine and its devices have a dot or a slash in their names; those of -object are called by their id.
+  const objects = blocks.filter((block) => block !== main && !/[./]/.test(block.idstr));
+  if (main !== undefined) options.push({ name: 'm', value: mebibytes(main.usedLength) });
+  else {
     options.push(
       ...objects.map(({ idstr, usedLength }) => ({
         name: 'object',
         value: `memory-backend-ram,id=${idstr},size=${mebibytes(usedLength)}`,
       })),
     );
-  } else {
-    const main = blocks.reduce<SnapshotBlock | undefined>(
-      (largest, block) => (largest && largest.usedLength >= block.usedLength ? largest : block),
-      undefined,
-    );
-    if (main !== undefined) options.push({ name: 'm', value: mebibytes(main.usedLength) });
   }
   if (processors !== undefined) options.push({ name: 'smp', value: String(processors) });
   return options;
 }
 
 const mebibytes = (bytes: number): string => `${bytes / 2 ** 20}M`;
+
+function largest(blocks: readonly SnapshotBlock[]): SnapshotBlock | undefined {
+  return blocks.toSorted((one, other) => other.usedLength - one.usedLength)[0];
+}

@@ -33,6 +33,10 @@ export interface SnapshotShape {
   blocks: readonly SnapshotBlock[];
   /** Undefined where the file does not tell. */
   processors?: number;
+  /** Name of the block that is the machine's RAM where it has no memory object; undefined where the file does not tell. */
+  defaultRamId?: string;
+  /** False where the host has too little memory to set as much aside as the VM has. */
+  reserve?: boolean;
 }
 
 export interface ResumeCommandLine {
@@ -42,6 +46,18 @@ export interface ResumeCommandLine {
   warnings: string[];
 }
 
+/** Names of RAM of all machines of QEMU 10.0 (`default-ram-id` of `query-machines`). */
+const MACHINE_RAM = /^[^/]*(?:(?:^|\.)(?:ram|s?dram|ext_ram|highmem)|^(?:ddr|ddr-ram|ext-sdram))$/i;
+
+/**
+ * Whether a block's name is one that machines give to their RAM: `pc.ram`, `mach-virt.ram`, `s390.ram`, on some boards just `ram`. Blocks
+ * of devices have a path (`0000:00:02.0/vga.vram`, `/rom@etc/acpi/tables`), ROMs and flash other names (`pc.bios`, `virt.flash0`), memory
+ * objects the id that the user chose.
+ */
+export function isMachineRam(idstr: string): boolean {
+  return MACHINE_RAM.test(idstr);
+}
+
 /** RAM of `-m`, where none is given. */
 const DEFAULT_RAM = 128 * 2 ** 20;
 
@@ -49,7 +65,7 @@ const DEFAULT_RAM = 128 * 2 ** 20;
 const DROPPED = new Set(['incoming', 'S', 'loadvm', 'daemonize', 'mem-path', 'mem-prealloc']);
 
 /** Properties of a memory backend that mean the same for a mapped file. */
-const KEPT_PROPERTIES = /^(merge|dump|policy|host-nodes(\.\d+)?)$/;
+const KEPT_PROPERTIES = /^(merge|dump|reserve|policy|host-nodes(\.\d+)?)$/;
 
 /**
  * @param stayPaused keep the guest stopped after loading, whatever the file says
@@ -154,17 +170,17 @@ function memoryPlan(
   return plan;
 }
 
-/** RAM without an object of its own is the largest block that nothing else accounts for. */
+/** RAM without an object of its own: the block that the file names so, or the largest that may be it. */
 function defaultBlock(snapshot: SnapshotShape, taken: readonly string[], refuse: Refuse): SnapshotBlock {
-  let largest: SnapshotBlock | undefined;
-  for (const block of snapshot.blocks) {
-    if (taken.includes(block.idstr) || block.idstr.startsWith('/')) continue;
-    if (largest === undefined || block.usedLength > largest.usedLength) largest = block;
-  }
-  const backendOfItsOwn = largest !== undefined && !/[./]|ram/.test(largest.idstr);
-  if (largest === undefined || backendOfItsOwn) {
+  const { blocks, defaultRamId } = snapshot;
+  const candidates = blocks.filter(
+    ({ idstr }) =>
+      !taken.includes(idstr) && (defaultRamId === undefined ? isMachineRam(idstr) : idstr === defaultRamId),
+  );
+  const [largest] = candidates.toSorted((one, other) => other.usedLength - one.usedLength);
+  if (largest === undefined) {
     throw refuse(
-      `the file has the RAM blocks ${listed(snapshot.blocks)}, the command line no memory of those names; give the -object memory-backend-… options of the saved VM`,
+      `the file has the RAM blocks ${listed(blocks)}, the command line no memory of those names; give the -object memory-backend-… options of the saved VM`,
     );
   }
   return largest;
@@ -187,6 +203,8 @@ function backendArgument(
     readonly: 'on',
     rom: 'off',
   });
+  // The kernel refuses a private mapping that is larger than all memory of the host, though most of it will never be copied.
+  if (snapshot.reserve === false) list.set('reserve', 'off');
   for (const key of former?.keys ?? []) {
     const value = former?.get(key);
     if (KEPT_PROPERTIES.test(key) && value !== undefined) list.set(key, value);

@@ -4,6 +4,7 @@ import { constants, realpathSync } from 'node:fs';
 import { MapramError } from '../errors.js';
 import { networkFileSystem } from '../io/file-system.js';
 import { FileWatch } from '../io/file-watch.js';
+import { hostMemory, mayOvercommit } from '../io/host-memory.js';
 import { createMemfd } from '../io/memfd.js';
 import { releaseFiles, reopenFile } from '../io/open-file.js';
 import { readFully, writeFully } from '../io/positional-io.js';
@@ -87,12 +88,17 @@ export class ResumeSource implements AsyncDisposable {
   /** What a command line must fit. */
   get shape(): SnapshotShape {
     const { image, file } = this;
+    const manifest = image.manifest as { defaultRamId?: unknown } | undefined;
+    const { defaultRamId } = manifest ?? {};
+    const largest = Math.max(0, ...image.blocks.map(({ usedLength }) => usedLength));
     const processors = image.devices.filter(({ idstr }) => idstr === 'cpu_common').length;
     return {
       file,
       machine: image.configuration.machine,
       blocks: image.blocks.map(({ idstr, usedLength, pagesOffset }) => ({ idstr, usedLength, pagesOffset })),
       ...(processors === 0 ? {} : { processors }),
+      ...(typeof defaultRamId === 'string' ? { defaultRamId } : {}),
+      reserve: largest <= (hostMemory() ?? Number.POSITIVE_INFINITY) || !mayOvercommit(),
     };
   }
 

@@ -7,6 +7,16 @@ const MIB = 2 ** 20;
 const block = (idstr: string, mib: number) => ({ idstr, usedLength: mib * MIB, pagesOffset: MIB });
 const firmware = [block('pc.bios', 1), block('/rom@etc/acpi/tables', 2), block('0000:00:02.0/vga.vram', 16)];
 
+test('names of memory objects are not taken for the RAM of the machine (guests 6)', () => {
+  const words = (blocks: ReturnType<typeof block>[]) =>
+    formatCommandLine(knownOptions({ file: '/f', machine: 'pc-q35-10.0', blocks })).join(' ');
+  assert.match(
+    words([block('ram-node0', 256), block('ram-node1', 256)]),
+    /id=ram-node0,size=256M .*id=ram-node1,size=256M/,
+  );
+  assert.match(words([block('pc.ram', 512), block('0000:00:01.0/vm0', 1024)]), /-m 512M$/);
+});
+
 test('a file tells machine type, memory and processors', () => {
   const machine = 'pc-q35-10.0';
   const words = (blocks: ReturnType<typeof block>[], processors?: number) =>

@@ -54,6 +54,31 @@ describe('resumeCommandLine', () => {
     ]);
   });
 
+  test('takes the RAM of the machine, not a larger block of a device, for -m (guests 6)', () => {
+    const virtioMem = { idstr: '0000:00:01.0/vm0', usedLength: 2 * GIB, pagesOffset: 0x4200_0000 };
+    const flash = { idstr: 'virt.flash0', usedLength: 2 * GIB, pagesOffset: 0x4200_0000 };
+    for (const other of [virtioMem, flash]) {
+      const snapshot = { ...SNAPSHOT, blocks: [other, ...SNAPSHOT.blocks] };
+      assert.ok(rewrite('-m 1G -smp 2', snapshot).includes(MAPPED));
+    }
+  });
+
+  test('takes the block that the file names as RAM of the machine, and no other (guests 6)', () => {
+    const main = { idstr: 'odd', usedLength: GIB, pagesOffset: 0x100000 };
+    const snapshot = { ...SNAPSHOT, blocks: [main, { ...main, idstr: 'pc.ram' }], defaultRamId: 'odd' };
+    assert.ok(rewrite('-m 1G -smp 2', snapshot).includes(MAPPED.replace('pc.ram', 'odd')));
+    refusal('-m 1G -smp 2', 'VM', /no memory of those names/, { ...snapshot, defaultRamId: 'other' });
+  });
+
+  test('maps more memory than the host has, and keeps what the user says of that (guests 11)', () => {
+    const large = { ...SNAPSHOT, reserve: false };
+    assert.ok(rewrite('-m 1G -smp 2', large).includes(`${MAPPED},reserve=off`));
+    const own = (reserve: string) =>
+      `-m 1G -smp 2 -machine memory-backend=pc.ram -object memory-backend-ram,id=pc.ram,size=1G,reserve=${reserve}`;
+    assert.ok(rewrite(own('on'), large).includes(`${MAPPED},reserve=on`));
+    assert.ok(rewrite(own('off')).includes(`${MAPPED},reserve=off`));
+  });
+
   test('leaves out what would bring another state, and says what is to be done about it', () => {
     const words = rewrite(
       '-S -m 1024 -smp cpus=2 -incoming tcp:0:1 -loadvm a -daemonize -mem-path /dev/shm -mem-prealloc -no-reboot',
