@@ -8,13 +8,15 @@ export function formatRemaining(ms: number): string {
   return h > 0 ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
 }
 
-/** `12.3 ms`, `1.28 s`, `2 min 5 s`. */
+/** `12.3 ms`, `1.28 s`, `2 min 5 s`, `3 h 12 min`, `5 d 1 h`. */
 export function formatDuration(ms: number): string {
   if (ms < 100) return `${Number(ms.toFixed(1))} ms`;
   if (ms < 999.5) return `${Math.round(ms)} ms`;
   if (ms < 99_995) return `${Number((ms / 1000).toFixed(2))} s`;
   const seconds = Math.round(ms / 1000);
-  return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  const [minutes, hours] = [Math.floor(seconds / 60), Math.floor(seconds / 3600)];
+  if (hours === 0) return `${minutes} min ${seconds % 60} s`;
+  return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
 /** A count with its noun: `1 page`, `2 pages`. */

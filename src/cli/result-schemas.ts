@@ -76,6 +76,8 @@ const restoreResult = shape<RestoreResult>()({
   channels: count,
   normalPages: count,
   runState: text,
+  savedAt: v.exactOptional(text),
+  clockSet: v.exactOptional(flag),
 });
 
 const vm = shape<ResumedVmFacts>()({
@@ -84,6 +86,8 @@ const vm = shape<ResumedVmFacts>()({
   loadTimeMs: ms,
   totalTimeMs: ms,
   runState: text,
+  savedAt: v.exactOptional(text),
+  clockSet: v.exactOptional(flag),
   macs: v.exactOptional(texts),
 });
 

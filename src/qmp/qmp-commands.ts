@@ -107,6 +107,7 @@ export interface QmpCommands {
     { type: string; model: { name: string; props?: PlainJson } },
     { model: { name: string; props?: { [name: string]: PlainJson } } },
   ];
+  'query-chardev': [undefined, { label: string; filename: string; 'frontend-open': boolean }[]];
   'query-machines': [undefined, { name: string; 'default-ram-id'?: string }[]];
   'qom-list': [{ path: string }, { name: string; type: string }[]];
   'query-commands': [undefined, { name: string }[]];

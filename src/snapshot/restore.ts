@@ -28,6 +28,7 @@ import { DEFAULT_CHANNELS, defaultChannels } from './channel-numbers.js';
 import { CheckedFile } from './checked-file.js';
 import { chooseDirectIo, type DirectIoChoice } from './direct-io-choice.js';
 import { assertFitsVm } from './fits-vm.js';
+import { clockSetter, savedAt } from './guest-clock.js';
 import { loadIntoSharedRam } from './shared-load.js';
 import { staleBlock } from './stale-memory.js';
 import { inOneSentence } from './system-failure.js';
@@ -57,6 +58,8 @@ export interface RestoreOptions {
   multifd?: boolean;
   /** Let the VM run afterwards, also when the file was saved from a paused one. */
   cont?: boolean;
+  /** Set the guest's clock to the host's time through its QEMU guest agent, once it runs; a warning says where that fails. */
+  setClock?: boolean;
   /** Load with a warning, although the VM's CPU lacks what the saved one had. */
   allowCpuMismatch?: boolean;
   /** Hold all pages against their checksums before anything is loaded; structure, device state and bitmaps always are. */
@@ -81,6 +84,10 @@ export interface RestoreResult {
   normalPages: number;
   /** State of the VM afterwards. */
   runState: string;
+  /** When it was saved, ISO 8601 in UTC, where the file tells: the guest's clock goes on from there. */
+  savedAt?: string;
+  /** Whether the guest's clock was set to the host's time, where that was asked for. */
+  clockSet?: boolean;
 }
 
 /** Between two reports of progress. */
@@ -130,8 +137,10 @@ async function restoreChecked(options: RestoreOptions): Promise<RestoreResult> {
   const result =
     typeof vmOption === 'string' ? await restoreQemu(run, vmOption) : await restoreBuiltin(run, vmOption);
   checked.assertUnchanged('loading');
+  const saved = savedAt(image);
   return {
     file,
+    ...(saved === undefined ? {} : { savedAt: saved }),
     directIo: choice.directIo,
     directIoReason: choice.reason,
     ...result,
@@ -151,12 +160,20 @@ interface RestoreRun {
   memoryChannels: number;
 }
 
-type Loaded = Pick<RestoreResult, 'method' | 'methodReason' | 'channels' | 'normalPages' | 'runState'>;
+type Loaded = Pick<
+  RestoreResult,
+  'method' | 'methodReason' | 'channels' | 'normalPages' | 'runState' | 'clockSet'
+>;
 
 async function restoreBuiltin(
   { options, choice, memoryChannels, signal, image, checked }: RestoreRun,
   guest: BuiltinGuest,
 ): Promise<Loaded> {
+  if (options.setClock)
+    throw new MapramError(
+      'USAGE',
+      `loading ${options.file}: the built-in guest has no agent to set its clock`,
+    );
   const parameters = {
     ...defaultParameters(qemuProfile('10.0')),
     'direct-io': choice.directIo,
@@ -198,6 +215,7 @@ async function restoreQemu(run: RestoreRun, address: string): Promise<Loaded> {
   await using vm = await QemuVm.connect(address, { signal });
   await assertWaiting(vm);
   await assertFitsVm(image, vm, options);
+  const setClock = options.setClock ? await clockSetter(vm, vm.peerPid(), options.onWarning) : undefined;
   using ram = await writableRam(vm, options);
   const { method, reason } = await chooseLoadMethod(vm, run, ram);
   let channels: number;
@@ -221,12 +239,15 @@ async function restoreQemu(run: RestoreRun, address: string): Promise<Loaded> {
     );
   }
   if (options.cont && (await vm.runState()) !== 'running') await vm.cont();
+  const runState = await vm.runState();
+  const clockSet = await setClock?.(runState, signal);
   return {
     method,
     methodReason: reason,
     channels,
     normalPages: storedPages(image),
-    runState: await vm.runState(),
+    runState,
+    ...(clockSet === undefined ? {} : { clockSet }),
   };
 }
 

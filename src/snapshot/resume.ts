@@ -10,6 +10,7 @@ import path from 'node:path';
 import { assertSocketsFree } from '../launch/listeners.js';
 import { qmpSockets, withQmpSocket } from '../launch/qmp-sockets.js';
 import { BackgroundCheck, type BackgroundCheckOptions } from './background-check.js';
+import { clockSetter, savedAt } from './guest-clock.js';
 import { commandWords, type LaunchOptions, type LaunchPlan, planLaunch } from './launch-plan.js';
 import type { LaunchTrust } from './recorded-launch.js';
 import { ResumeSource } from './resume-source.js';
@@ -25,6 +26,8 @@ export interface ResumeOptions extends LaunchOptions, BackgroundCheckOptions {
    * it out of reach of ^C.
    */
   terminal?: 'inherit' | 'detached';
+  /** Set the guest's clock to the host's time through its QEMU guest agent, once it runs; a warning says where that fails. */
+  setClock?: boolean;
 }
 
 /** What would be started. */
@@ -73,12 +76,25 @@ async function resumeChecked(options: ResumeOptions): Promise<ResumedVm> {
     fulfilledValue(checked);
     const waiting = fulfilledValue(started);
     const state = fulfilledValue(prepared);
+    const setClock = options.setClock
+      ? await clockSetter(waiting.vm, waiting.process.pid, options.onWarning)
+      : undefined;
     const { runState, loadTimeMs } = await waiting.load(state, {
       cont,
       ...(signal === undefined ? {} : { signal }),
     });
     const totalTimeMs = performance.now() - startedAt;
-    const facts = { pid: waiting.process.pid, qmp, loadTimeMs, totalTimeMs, runState };
+    const clockSet = await setClock?.(runState, signal);
+    const saved = savedAt(source.image);
+    const facts = {
+      pid: waiting.process.pid,
+      qmp,
+      loadTimeMs,
+      totalTimeMs,
+      runState,
+      ...(saved === undefined ? {} : { savedAt: saved }),
+      ...(clockSet === undefined ? {} : { clockSet }),
+    };
     const check = await BackgroundCheck.after(source, [waiting.vm], options, signed);
     const watch = source.watch((message) => options.onWarning?.(message));
     return new ResumedVm(facts, waiting, source.file, prefetched, watch, check);

@@ -14,6 +14,10 @@ export interface ResumedVmFacts {
   /** From the call until the guest was there, QEMU's own start included. */
   totalTimeMs: number;
   runState: string;
+  /** When it was saved, ISO 8601 in UTC, where the file tells: the guest's clock goes on from there. */
+  savedAt?: string;
+  /** Whether the guest's clock was set to the host's time, where that was asked for. */
+  clockSet?: boolean;
   /** MAC addresses of its own, in the order of the network cards on the command line, where it was to get such. */
   macs?: string[];
 }

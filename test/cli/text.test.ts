@@ -72,13 +72,15 @@ test('a phase of unknown length shows what is known', () => {
 
 test('durations, counts and tables read well', () => {
   assert.deepEqual([0, 59_001, 3_600_000].map(formatRemaining), ['0:00', '1:00', '1:00:00']);
-  assert.deepEqual([0.04, 12.34, 99.99, 999, 1281, 125_000].map(formatDuration), [
+  assert.deepEqual([0.04, 12.34, 99.99, 999, 1281, 125_000, 11_520_000, 435_600_000].map(formatDuration), [
     '0 ms',
     '12.3 ms',
     '100 ms',
     '999 ms',
     '1.28 s',
     '2 min 5 s',
+    '3 h 12 min',
+    '5 d 1 h',
   ]);
   assert.deepEqual([plural(1, 'page'), plural(0, 'page')], ['1 page', '0 pages']);
   assert.equal(

@@ -12,6 +12,7 @@ import {
 import type { CommandDescription } from '../command.js';
 import { formatDuration, plural, properties } from '../format.js';
 import { openVm } from '../vm-argument.js';
+import { CLOCK_OPTION, clockLines } from './resume.js';
 
 export const restore: CommandDescription = {
   name: 'restore',
@@ -37,6 +38,7 @@ export const restore: CommandDescription = {
         '--require-signature <key>',
         'the file must be signed; the public key, an Ed25519 key in PEM form (implies --verify)',
       )
+      .option(...CLOCK_OPTION)
       .option(...CPU_OPTION)
       .option('--offset <bytes>', 'where in the file the stream starts', parseOffset)
       .addHelpText(
@@ -49,7 +51,18 @@ Examples:
   },
   async run(
     [file, address],
-    { directIo, channels, method, multifd, cont, allowCpuMismatch, verify, requireSignature, offset },
+    {
+      directIo,
+      channels,
+      method,
+      multifd,
+      cont,
+      setClock,
+      allowCpuMismatch,
+      verify,
+      requireSignature,
+      offset,
+    },
     { signal, progress, warn },
   ) {
     await using opened = await openVm(address as VmAddress, 'incoming');
@@ -61,6 +74,7 @@ Examples:
       method,
       ...(multifd ? {} : { multifd }),
       cont: cont === true,
+      setClock: setClock === true,
       allowCpuMismatch: allowCpuMismatch === true,
       verify: verify === true,
       ...(requireSignature === undefined ? {} : { requireSignature }),
@@ -81,5 +95,6 @@ function describe(result: RestoreResult): string {
     ['channels', String(result.channels)],
     ['time', formatDuration(result.totalTimeMs)],
     ['VM', result.runState],
+    ...clockLines(result),
   ]);
 }

@@ -25,6 +25,7 @@ export const resume: CommandDescription = {
       .option('--qmp <socket>', 'where the monitor is to listen (default: where it did)')
       .option('--paused', 'leave the guest stopped')
       .option('--cont', 'let the guest run, also when it was saved paused')
+      .option(...CLOCK_OPTION)
       .option('--detach', 'leave the VM running; without it the VM ends with this command')
       .addOption(prefetchOption())
       .option(
@@ -58,6 +59,7 @@ Examples:
       ...(options.offset === undefined ? {} : { offset: options.offset }),
       paused: options.paused === true,
       cont: options.cont === true,
+      setClock: options.setClock === true,
       ...allowancesOf(options),
       prefetch: options.prefetch,
       ...checkOptions(options),
@@ -93,6 +95,11 @@ Examples:
     return { fields: { ...fields, ...verdict.fields }, text: '', ...verdict.failure };
   },
 };
+
+export const CLOCK_OPTION = [
+  '--set-clock',
+  "set the guest's clock to the host's time, through the QEMU guest agent in it",
+] as const;
 
 /** `--verify`, for commands whose guests do not wait for it. */
 export const VERIFY_OPTION = [
@@ -209,10 +216,22 @@ async function print(request: ResumeOptions, context: CommandContext): Promise<C
   return { fields: plan, text: quoteForShell(plan.command) };
 }
 
-function describe({ pid, qmp, loadTimeMs, totalTimeMs, runState }: ResumedVmFacts): string {
+function describe({ pid, qmp, loadTimeMs, totalTimeMs, ...facts }: ResumedVmFacts): string {
   return properties([
-    ['VM', `${runState}, process ${pid}`],
+    ['VM', `${facts.runState}, process ${pid}`],
+    ...clockLines(facts),
     ['QMP', qmp],
     ['time', `${formatDuration(totalTimeMs)}, of it ${formatDuration(loadTimeMs)} for the device state`],
   ]);
+}
+
+/** How old the guest's idea of the time is. */
+export function clockLines({
+  savedAt,
+  clockSet,
+}: Pick<ResumedVmFacts, 'savedAt' | 'clockSet'>): [string, string][] {
+  if (savedAt === undefined) return clockSet === true ? [['clock', 'set to the time of this host']] : [];
+  const age = formatDuration(Math.max(0, Date.now() - Date.parse(savedAt)));
+  const clock = clockSet === true ? 'was set' : 'goes on from there until something sets it';
+  return [['saved', `${age} ago (${savedAt}); the guest's clock ${clock}`]];
 }
