@@ -34,6 +34,8 @@ export function compressionOf(head: Uint8Array): Compression | undefined {
 }
 
 export interface DecompressOptions {
+  /** Given the first bytes, as many as there are up to 64 KiB, before the others are decompressed; what it throws ends it. */
+  readonly checkHead?: (head: Uint8Array) => Promise<void>;
   readonly signal?: AbortSignal;
   readonly onProgress?: (event: ProgressEvent) => void;
 }
@@ -47,12 +49,21 @@ export interface DecompressedCopy extends AsyncDisposable {
 
 const READ_BYTES = 2 ** 20;
 const HOLE_BYTES = 4096;
+const HEAD_BYTES = 64 * 1024;
+
+/**
+ * How many times its own size a compressed file may have inside, and how many bytes in any case. Zero pages are not in a
+ * stream, so what is left of a guest's memory rarely shrinks to a tenth; files made to fill a disk shrink to a thousandth.
+ */
+const MAX_RATIO = 100;
+const MIN_LIMIT_BYTES = 256 * 2 ** 20;
 
 /**
  * Decompresses `source` from `offset` on into a nameless file in the directory for temporary files, since any page of it
  * may be asked for. Zeros become holes.
  *
- * @throws MapramError `UNSUPPORTED` naming the command that decompresses it where this Node cannot, `IO`, `CANCELLED`
+ * @throws MapramError `UNSUPPORTED` naming the command that decompresses it where this Node cannot, or where it would grow more
+ *   than a hundredfold; what `checkHead` throws; `IO`, `CANCELLED`
  */
 export async function decompress(
   source: ByteSource,
@@ -70,8 +81,19 @@ export async function decompress(
   try {
     let length = 0;
     let problem: string | undefined;
+    const limit = Math.max(MIN_LIMIT_BYTES, MAX_RATIO * (source.byteLength - offset));
+    // The pipeline ends with an error of its own where what takes its bytes gives up.
+    let refusal: unknown;
+    const refuse = (error: unknown): never => {
+      refusal = error;
+      throw error;
+    };
+    const checkHead = async (head: Uint8Array): Promise<void> => {
+      await options.checkHead?.(head).catch((error: unknown) => refuse(error));
+    };
     const write = async (chunks: AsyncIterable<Buffer>): Promise<void> => {
-      for await (const chunk of chunks) {
+      for await (const chunk of withHeadChecked(chunks, checkHead)) {
+        if (length + chunk.byteLength > limit) refuse(tooLarge(source.name, offset, compression));
         for (const [start, end] of nonZero(chunk))
           await handle.write(chunk, start, end - start, length + start);
         length += chunk.byteLength;
@@ -84,6 +106,7 @@ export async function decompress(
       write,
       ...(signal === undefined ? [] : [{ signal }]),
     ).catch((error: NodeJS.ErrnoException) => {
+      if (refusal !== undefined) throw refusal;
       if (!isDataError(error)) throw error;
       problem = `its compressed stream is damaged or cut short: ${errorReason(error)}`;
     });
@@ -145,9 +168,43 @@ function* nonZero(chunk: Buffer): Generator<[start: number, end: number]> {
   if (start !== undefined) yield [start, chunk.byteLength];
 }
 
-function unsupported(name: string, offset: number, compression: Compression): MapramError {
+/** The same chunks, held back until there are enough for `checkHead`. */
+async function* withHeadChecked(
+  chunks: AsyncIterable<Buffer>,
+  checkHead: (head: Uint8Array) => Promise<void>,
+): AsyncGenerator<Buffer> {
+  let head: Buffer | undefined = Buffer.alloc(0);
+  for await (const chunk of chunks) {
+    if (head === undefined) {
+      yield chunk;
+      continue;
+    }
+    head = Buffer.concat([head, chunk]);
+    if (head.byteLength < HEAD_BYTES) continue;
+    await checkHead(head);
+    yield head;
+    head = undefined;
+  }
+  if (head === undefined) return;
+  await checkHead(head);
+  yield head;
+}
+
+function commandFor(name: string, offset: number, compression: Compression): string {
   const program = PROGRAMS[compression];
-  const command = offset === 0 ? `${program} -dc ${name}` : `tail -c +${offset + 1} ${name} | ${program} -dc`;
+  return offset === 0 ? `${program} -dc ${name}` : `tail -c +${offset + 1} ${name} | ${program} -dc`;
+}
+
+function tooLarge(name: string, offset: number, compression: Compression): MapramError {
+  return new MapramError(
+    'UNSUPPORTED',
+    `opening ${name}: decompressed it is more than ${MAX_RATIO} times as large, which no saved VM is known to be; if you trust it, decompress it first with "${commandFor(name, offset, compression)} > FILE"`,
+    { path: name },
+  );
+}
+
+function unsupported(name: string, offset: number, compression: Compression): MapramError {
+  const command = commandFor(name, offset, compression);
   const newer = compression === 'zstd' ? ', or install libzstd or Node 22.15 or later' : '';
   return new MapramError(
     'UNSUPPORTED',

@@ -1,10 +1,11 @@
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { MapramError } from '../errors.js';
-import { type ByteSource, FileSource } from '../mapped-ram/byte-source.js';
+import { type ByteSource, FileSource, MemorySource } from '../mapped-ram/byte-source.js';
 import { type Container, findContainer } from '../mapped-ram/container.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import type { ProgressEvent } from '../progress.js';
+import { libvirtMark } from '../stream/libvirt-header.js';
 import { StreamParser } from '../stream/stream-parser.js';
 import { compressionOf, type DecompressedCopy, decompress } from './decompress.js';
 import type { SavedVm } from './saved-vm.js';
@@ -46,7 +47,8 @@ export async function openSource(
   const { offset } = options;
   const compression = offset === undefined ? compressionOf(await source.read(0, 16)) : undefined;
   if (compression !== undefined) {
-    const copy = await decompress(source, 0, compression, options);
+    const checkHead = (head: Uint8Array) => assertSavedVm(source.name, head, compression);
+    const copy = await decompress(source, 0, compression, { ...options, checkHead });
     const container = await disposing(copy, () => findInside(copy.source, compression));
     return opened(copy, container, options, owner);
   }
@@ -56,6 +58,12 @@ export async function openSource(
     return opened(copy, { ...container, offset: 0 }, options, owner);
   }
   return openStream(source, container, options, owner);
+}
+
+/** Refuses what does not begin like a saved VM, before the rest of it is decompressed. */
+async function assertSavedVm(name: string, head: Uint8Array, compression: string): Promise<void> {
+  // Of an image of libvirt there may be more before the stream than the head has.
+  if (libvirtMark(head) === undefined) await findInside(new MemorySource(head, name), compression);
 }
 
 async function findInside(source: ByteSource, compression: string): Promise<Container> {

@@ -22,7 +22,7 @@ export async function* stalePages(
 ): AsyncGenerator<PageRun, void, undefined> {
   const { pageSize, pagesOffset, usedLength, bitmap } = block;
   const chunkPages = Math.max(1, Math.floor(CHUNK_BYTES / pageSize));
-  const buffer = Buffer.alloc(chunkPages * pageSize);
+  const buffer = Buffer.alloc(Math.min(chunkPages * pageSize, usedLength));
   const zeros = Buffer.alloc(pageSize);
   let run: PageRun | undefined;
   for (const extent of dataExtents(fd, pagesOffset, pagesOffset + usedLength)) {

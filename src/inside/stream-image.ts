@@ -36,9 +36,6 @@ export interface StreamImageOptions {
 
 const CHUNK_BYTES = 2 ** 20;
 
-/** What follows the RAM is kept as a whole; streams with more are cut there. */
-const MAX_TAIL_BYTES = 2 ** 30;
-
 /** Records between pages of one span are read along with them when they are no longer than this. */
 const MAX_GAP_BYTES = 512;
 
@@ -117,10 +114,6 @@ export class StreamImage implements SavedVm<StreamBlock> {
         const bytes = position - offset;
         const rate = Math.round((bytes / Math.max(1, performance.now() - started)) * 1000);
         onProgress?.({ phase: 'reading', bytes, totalBytes: source.byteLength - offset, pages: 0, rate });
-        if (pass.tailBytes > MAX_TAIL_BYTES) {
-          problems.push(`more than ${MAX_TAIL_BYTES} bytes follow the RAM; the rest was not read`);
-          break;
-        }
       }
       pass.take(parser.end(), parser.pageSize);
     } catch (error) {
@@ -266,7 +259,6 @@ class IndexingPass {
   blocks: StreamBlock[] = [];
   readonly early: [SectionEvent, OpaqueSectionEvent][] = [];
   readonly tailPieces: Uint8Array[] = [];
-  tailBytes = 0;
   tailPosition: number | undefined;
   rounds = 0;
   ramSectionId = 0;
@@ -324,7 +316,6 @@ class IndexingPass {
         case 'tail':
           this.tailPosition ??= event.position;
           this.tailPieces.push(event.data);
-          this.tailBytes += event.data.byteLength;
           break;
       }
     }

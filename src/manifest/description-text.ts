@@ -1,6 +1,11 @@
 /** A manifest's place: the last key of a vmdescription. */
 import { MANIFEST_KEY } from '../mapped-ram/image.js';
-import { type JsonEntry, JsonObject, parseDescriptionJson } from '../stream/description-json.js';
+import {
+  type JsonEntry,
+  JsonObject,
+  parseDescriptionJson,
+  parsePlainJson,
+} from '../stream/description-json.js';
 import { SectionType } from '../stream/format.js';
 import { isSoleKey } from '../stream/vmdescription.js';
 import { appendDescriptionKey } from '../stream/vmdescription-text.js';
@@ -59,7 +64,7 @@ export function findManifest(text: string): FoundManifest | undefined {
  */
 function findPlainly(text: string): FoundManifest | undefined {
   try {
-    const root = JSON.parse(text) as Record<string, unknown>;
+    const root = parsePlainJson(text) as Record<string, unknown>;
     const found = root[MANIFEST_KEY];
     if (Object.keys(root).at(-1) !== MANIFEST_KEY || !isSoleKey(MANIFEST_KEY, found, text)) return undefined;
     const value = JSON.stringify(found);
@@ -77,5 +82,6 @@ export function withoutManifest(text: string): string {
   if (!(text.includes('\\') || text.includes(quoted))) return text;
   const found = findManifest(text);
   if (found === undefined || found.problem !== undefined) return text;
-  return `${text.slice(0, text.lastIndexOf(quoted, found.start)).replace(/,?\s*$/, '')}${text.slice(found.end)}`;
+  const before = text.slice(0, text.lastIndexOf(quoted, found.start)).trimEnd();
+  return `${before.endsWith(',') ? before.slice(0, -1) : before}${text.slice(found.end)}`;
 }

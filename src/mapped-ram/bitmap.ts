@@ -7,6 +7,9 @@ export interface PageRun {
 /** Page numbers are handled as unsigned 32-bit integers: 16 TiB of 4 KiB pages a block. */
 export const MAX_PAGES = 2 ** 32;
 
+/** Of all blocks of a file together, since they are kept in memory: 4 TiB of 4 KiB pages. */
+export const MAX_BITMAP_BYTES = 128 * 2 ** 20;
+
 /**
  * One bit a page: set where the page was written and its slot in the file is valid, clear where the page is zero.
  *

@@ -1,3 +1,4 @@
+import { deviceKey } from '../stream/device-sections.js';
 import { MAPPED_RAM_HEADER_BYTES, MAPPED_RAM_VERSION } from '../stream/mapped-ram-header.js';
 import type { ImageBlock, MappedRamImage } from './image.js';
 
@@ -113,11 +114,9 @@ function* checkDevices(image: MappedRamImage): Generator<ImageProblem> {
       yield { kind: 'device', where: idstr, message, fatal: false };
     }
   }
+  const present = new Set(image.devices.map(({ idstr, instanceId }) => deviceKey(idstr, instanceId)));
   for (const device of image.tail.description?.devices ?? []) {
-    const present = image.devices.some(
-      ({ idstr, instanceId }) => idstr === device.name && instanceId === device.instanceId,
-    );
-    if (!present) {
+    if (!present.has(deviceKey(device.name, device.instanceId))) {
       const message = `instance ${device.instanceId} is described but has no section`;
       yield { kind: 'device', where: device.name, message, fatal: false };
     }

@@ -6,11 +6,11 @@ import {
   type StreamTail,
   splitTail,
 } from '../stream/device-sections.js';
+import { StreamLimit } from '../stream/format.js';
 import { malformed } from '../stream/malformed.js';
 import type { RamBlock } from '../stream/ram-block.js';
 import type { OpaqueSectionEvent, SectionEvent, StreamEvent } from '../stream/stream-event.js';
 import { StreamParser } from '../stream/stream-parser.js';
-import { concatenate } from '../stream/stream-writer.js';
 import { describedBytes } from '../stream/vmdescription.js';
 import type { ByteSource } from './byte-source.js';
 import type { Container } from './container.js';
@@ -36,11 +36,8 @@ export interface ImageScan {
   problems: string[];
 }
 
-/** What follows the RAM of an image is read as a whole; files claiming more are refused. */
-const MAX_TAIL_BYTES = 2 ** 30;
-
-/** Enough for the headers before a page area; doubled with every chunk that follows without a jump. */
-const CHUNK_BYTES = 64 * 1024;
+/** Enough for the header before a page area; doubled with every chunk that follows without a jump. */
+const CHUNK_BYTES = 4 * 1024;
 const MAX_CHUNK_BYTES = 4 * 2 ** 20;
 
 /**
@@ -66,8 +63,9 @@ export async function scanStream(source: ByteSource, container: Container): Prom
       length = Math.min(2 * length, MAX_CHUNK_BYTES);
       position += chunk.byteLength;
       collector.take(parser.push(chunk));
+      if (collector.tailPosition !== undefined) break;
     }
-    collector.take(parser.end());
+    if (collector.tailPosition === undefined) collector.take(parser.end());
   } catch (error) {
     if (!(error instanceof MapramError) || error.code !== 'FORMAT' || parser.blocks.length === 0) throw error;
     problems.push(error.message);
@@ -75,11 +73,9 @@ export async function scanStream(source: ByteSource, container: Container): Prom
   const { configuration, blocks, pageSize, started } = parser;
   const { ramSectionId, rounds, switchoverStart, tailPosition, footers } = collector;
   if (configuration === undefined || ramSectionId === undefined) throw noMappedRam(source.name);
-  const tail = splitTail(concatenate(collector.tailPieces), {
-    position: tailPosition ?? 0,
-    started,
-    footers,
-  });
+  const tailOffset = tailPosition === undefined ? undefined : offset + tailPosition;
+  const bytes = tailOffset === undefined ? new Uint8Array(0) : await readTail(source, tailOffset, problems);
+  const tail = splitTail(bytes, { position: tailPosition ?? 0, started, footers });
   // QEMU writes the bitmaps into the END section, which background snapshots lack: no page counts as written.
   if (tailPosition !== undefined && !collector.ramEnded) {
     problems.push(
@@ -97,9 +93,18 @@ export async function scanStream(source: ByteSource, container: Container): Prom
     switchoverStart,
     earlySections: collector.early.map(([opening, section]) => describedSection(opening, section, tail)),
     tail,
-    tailOffset: tailPosition === undefined ? undefined : offset + tailPosition,
+    tailOffset,
     problems,
   };
+}
+
+/** Everything that follows the RAM, as a whole. */
+async function readTail(source: ByteSource, offset: number, problems: string[]): Promise<Uint8Array> {
+  const length = source.byteLength - offset;
+  if (length <= StreamLimit.DEVICE_BYTES) return await source.read(offset, length);
+  const limit = `more than ${StreamLimit.DEVICE_BYTES} bytes follow the RAM`;
+  problems.push(malformed(source.name, offset, limit).message);
+  return new Uint8Array(0);
 }
 
 /** Keeps what an image needs of the stream's events. */
@@ -111,8 +116,6 @@ class Collector {
   footers = true;
   readonly early: [SectionEvent, OpaqueSectionEvent][] = [];
   tailPosition: number | undefined;
-  readonly tailPieces: Uint8Array[] = [];
-  private tailBytes = 0;
   private opening: SectionEvent | undefined;
 
   constructor(private readonly name: string) {}
@@ -144,11 +147,6 @@ class Collector {
           break;
         case 'tail':
           this.tailPosition ??= event.position;
-          this.tailPieces.push(event.data);
-          this.tailBytes += event.data.byteLength;
-          if (this.tailBytes > MAX_TAIL_BYTES) {
-            throw malformed(this.name, event.position, `more than ${MAX_TAIL_BYTES} bytes follow the RAM`);
-          }
           break;
       }
     }

@@ -3,7 +3,7 @@ import { truncateFile } from '../io/file-space.js';
 import type { StreamConfiguration } from '../stream/configuration.js';
 import { MAPPED_RAM_VERSION } from '../stream/mapped-ram-header.js';
 import { StreamWriter } from '../stream/stream-writer.js';
-import { PageBitmap } from './bitmap.js';
+import { MAX_BITMAP_BYTES, PageBitmap } from './bitmap.js';
 import { type BlockLayout, type BlockShape, firstRecordOffset, layoutBlocks } from './layout.js';
 import { writeFully } from './positional-write.js';
 
@@ -82,6 +82,18 @@ export class ImageWriter {
       );
     }
     if (blocks.length === 0) throw new MapramError('USAGE', `writing ${path}: there is no RAM block to save`);
+    const { pageSize = 4096 } = options;
+    const bitmapBytes = blocks.reduce(
+      (sum, { usedLength }) => sum + PageBitmap.byteLength(usedLength / pageSize),
+      0,
+    );
+    if (bitmapBytes > MAX_BITMAP_BYTES) {
+      throw new MapramError(
+        'UNSUPPORTED',
+        `writing ${path}: the VM has more than ${MAX_BITMAP_BYTES * 8} pages, more than a file can be read with`,
+        { path },
+      );
+    }
     const writer = new ImageWriter(options);
     writer.truncate(fd, writer.offset);
     return writer;

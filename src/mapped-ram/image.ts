@@ -8,7 +8,7 @@ import { malformed } from '../stream/malformed.js';
 import type { RamBlock } from '../stream/ram-block.js';
 import { encodeSections } from '../stream/stream-writer.js';
 import { descriptionKey } from '../stream/vmdescription.js';
-import { MAX_PAGES, PageBitmap, type PageRun } from './bitmap.js';
+import { MAX_BITMAP_BYTES, MAX_PAGES, PageBitmap, type PageRun } from './bitmap.js';
 import { type ByteSource, FileSource } from './byte-source.js';
 import { type Container, findStream } from './container.js';
 import { GuestMap } from './guest-map.js';
@@ -155,16 +155,18 @@ export class MappedRamImage implements AsyncDisposable {
   ): Promise<MappedRamImage> {
     const scan = await scanStream(source, container ?? (await findStream(source, offset)));
     const blocks: ImageBlock[] = [];
-    for (const read of await Promise.allSettled(scan.blocks.map((block) => readBlock(source, block)))) {
-      if (read.status === 'fulfilled') {
-        blocks.push(read.value);
-        continue;
+    let bitmapBytes = 0;
+    for (const block of scan.blocks) {
+      try {
+        const read = await readBlock(source, block, MAX_BITMAP_BYTES - bitmapBytes);
+        bitmapBytes += read.bitmap.bytes.byteLength;
+        blocks.push(read);
+      } catch (error) {
+        // With whole blocks before it the file is worth opening.
+        if (!(error instanceof MapramError) || error.code !== 'FORMAT' || blocks.length === 0) throw error;
+        scan.problems.push(error.message);
+        break;
       }
-      const error: unknown = read.reason;
-      // With whole blocks before it the file is worth opening.
-      if (!(error instanceof MapramError) || error.code !== 'FORMAT' || blocks.length === 0) throw error;
-      scan.problems.push(error.message);
-      break;
     }
     return new MappedRamImage(source, scan, blocks, problems, owner);
   }
@@ -273,7 +275,8 @@ export function markProblems({ libvirt }: Container): string[] {
     : [];
 }
 
-async function readBlock(source: ByteSource, block: RamBlock): Promise<ImageBlock> {
+/** @param limit of its bitmap, in bytes */
+async function readBlock(source: ByteSource, block: RamBlock, limit: number): Promise<ImageBlock> {
   const { idstr, usedLength, guestAddress } = block;
   const header = block.mappedRam as NonNullable<RamBlock['mappedRam']>;
   const { version, pageSize, bitmapOffset, pagesOffset, recordOffset, headerOffset } = header;
@@ -286,6 +289,13 @@ async function readBlock(source: ByteSource, block: RamBlock): Promise<ImageBloc
       `the bitmap of ${idstr}, ${bitmapBytes} bytes, reaches into its pages`,
     );
   }
+  if (bitmapBytes > limit) {
+    throw new MapramError(
+      'UNSUPPORTED',
+      `opening ${source.name}: its RAM blocks have more than ${MAX_BITMAP_BYTES * 8} pages together, which are 4 TiB of 4 KiB pages`,
+      { path: source.name, offset: headerOffset },
+    );
+  }
   if (bitmapOffset + bitmapBytes > source.byteLength) {
     throw malformed(
       source.name,
@@ -294,7 +304,7 @@ async function readBlock(source: ByteSource, block: RamBlock): Promise<ImageBloc
       'it was cut short',
     );
   }
-  const bitmap = PageBitmap.fromBytes(pageCount, await source.read(bitmapOffset, bitmapBytes));
+  const bitmap = await readBitmap(source, bitmapOffset, pageCount);
   return {
     idstr,
     usedLength,
@@ -308,4 +318,18 @@ async function readBlock(source: ByteSource, block: RamBlock): Promise<ImageBloc
     pagesOffset,
     bitmap,
   };
+}
+
+const BITMAP_CHUNK_BYTES = 2 ** 20;
+
+/** A bitmap, in pieces: memory for those of zeros alone, such as holes, is never touched. */
+async function readBitmap(source: ByteSource, offset: number, pageCount: number): Promise<PageBitmap> {
+  const bitmap = new PageBitmap(pageCount);
+  const { bytes } = bitmap;
+  const zeros = Buffer.alloc(Math.min(BITMAP_CHUNK_BYTES, bytes.byteLength));
+  for (let at = 0; at < bytes.byteLength; at += BITMAP_CHUNK_BYTES) {
+    const chunk = await source.read(offset + at, Math.min(BITMAP_CHUNK_BYTES, bytes.byteLength - at));
+    if (zeros.compare(chunk, 0, chunk.byteLength, 0, chunk.byteLength) !== 0) bytes.set(chunk, at);
+  }
+  return bitmap;
 }

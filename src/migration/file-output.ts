@@ -138,6 +138,7 @@ export class FileOutput implements MigrationOutput {
   async writeDevices(devices: SourceDevices, onPhase: (phase: string) => void): Promise<void> {
     const { file, sync = true } = this.#options;
     const writer = this.#writer as ImageWriter;
+    if (devices.amongRam) await writer.writeSections(devices.amongRam);
     await writer.writeEnd({ switchoverStart: devices.switchoverStart });
     await writer.writeSections(devices.sections);
     this.#fileBytes = await writer.finish(devices.vmdescription);

@@ -50,7 +50,14 @@ export class IncomingStream {
     }
     assertFitsGuest(guest, machine, blocks, name);
     this.#receiver.place(placeInGuest(guest.blocks, name));
-    const { sectionBytes } = soundTail(await this.#receiver.tail(), name);
+    const tail = await this.#receiver.tail();
+    const [device] = tail.devicesInRounds;
+    if (device !== undefined)
+      throw new MapramError(
+        'VM',
+        `loading ${name}: the guest has no device ${device}, which is saved in rounds`,
+      );
+    const { sectionBytes } = soundTail(tail, name);
     return guest.loadDevices(sectionBytes);
   }
 

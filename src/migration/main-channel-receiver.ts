@@ -7,12 +7,10 @@ import type { ChannelInput } from '../multifd/channel-input.js';
 import type { PagePlacer } from '../multifd/page-placer.js';
 import type { OpaqueSectionEvent, SectionEvent, StreamEvent } from '../stream/stream-event.js';
 import { StreamParser } from '../stream/stream-parser.js';
-import { encodeSections } from '../stream/stream-writer.js';
+import { concatenate, encodeSections } from '../stream/stream-writer.js';
 import type { StreamStart, StreamTail } from './stream-receiver-protocol.js';
 
 const CHUNK_BYTES = 1 << 20;
-/** Device state, EOF and vmdescription; the largest seen is under a megabyte. */
-const MAX_TAIL_BYTES = 1 << 30;
 
 type PageEvent = Extract<StreamEvent, { type: 'pages' | 'zero-pages' | 'xbzrle-page' | 'compressed-page' }>;
 
@@ -53,8 +51,10 @@ class MainChannelReceiver {
   readonly #options: MainChannelOptions;
   readonly #parser: StreamParser;
   readonly #tail: Uint8Array[] = [];
-  readonly #early: (SectionEvent & Pick<OpaqueSectionEvent, 'data'>)[] = [];
-  #tailBytes = 0;
+  /** Of other devices than RAM, before the list of RAM blocks. */
+  readonly #early = new KeptSections();
+  /** Of other devices than RAM, between that list and RAM's END. */
+  readonly #amongRam = new KeptSections();
   #opening: SectionEvent | undefined;
   #ramSectionId: number | undefined;
   #switchoverStart = false;
@@ -84,6 +84,8 @@ class MainChannelReceiver {
     await this.#placer.finish();
     onProgress?.(this.#placer);
     return {
+      amongRam: this.#amongRam.bytes(),
+      devicesInRounds: [...this.#early.devicesInRounds, ...this.#amongRam.devicesInRounds],
       tail: new Uint8Array(Buffer.concat(this.#tail)),
       switchoverStart: this.#switchoverStart,
       started: [...this.#parser.started].map(({ sectionId, idstr, instanceId, versionId }) => ({
@@ -106,13 +108,13 @@ class MainChannelReceiver {
         this.#footers = event.footer;
         break;
       case 'opaque-section':
-        this.#takeEarlySection(event);
+        this.#takeSection(event);
         break;
       case 'command':
         if (event.name === 'switchover-start') this.#switchoverStart = true;
         break;
       case 'tail':
-        this.#takeTail(event.data);
+        this.#tail.push(event.data.slice());
         break;
       case 'multifd-flush':
         this.#marksAreFlushes ??= true;
@@ -147,7 +149,7 @@ class MainChannelReceiver {
       pageSize,
       ramSectionId: this.#ramSectionId,
       blocks: blocks.map(({ idstr, usedLength }) => ({ idstr, usedLength })),
-      earlySections: encodeSections(this.#early),
+      earlySections: this.#early.bytes(),
     });
     this.#placer = placer;
     this.#touched = touched;
@@ -174,26 +176,30 @@ class MainChannelReceiver {
     this.#options.synchronize();
   }
 
-  /** Devices that are saved before RAM (virtio-mem). Others than RAM that are saved in rounds cannot be kept. */
-  #takeEarlySection({ data, kind, idstr, position }: OpaqueSectionEvent): void {
-    if (kind !== 'full' || this.#placer) {
-      throw new MapramError(
-        'UNSUPPORTED',
-        `receiving ${this.#options.name}: the device ${idstr} is saved in rounds like RAM, which a mapped-ram file made here cannot hold; use --method native`,
-        { offset: position },
-      );
-    }
-    this.#early.push({ ...(this.#opening as SectionEvent), data: data.slice() });
+  /**
+   * Devices that are saved before RAM (virtio-mem; QEMU 10.0 sends them after the list of RAM blocks), and those that are
+   * saved in rounds like RAM (the hash table of ppc64, the storage attributes of s390x).
+   */
+  #takeSection({ data }: OpaqueSectionEvent): void {
+    const sections = this.#placer ? this.#amongRam : this.#early;
+    sections.add(this.#opening as SectionEvent, data);
+  }
+}
+
+/** Sections in stream format, however many they are. */
+class KeptSections {
+  /** By idstr. */
+  readonly devicesInRounds: string[] = [];
+  readonly #pieces: Uint8Array[] = [];
+  readonly #gathered: Uint8Array[] = [];
+
+  add(opening: SectionEvent, data: Uint8Array): void {
+    if (opening.kind === 'start') this.devicesInRounds.push(opening.idstr);
+    this.#gathered.push(encodeSections([{ ...opening, data }]));
+    if (this.#gathered.length === 1024) this.#pieces.push(concatenate(this.#gathered.splice(0)));
   }
 
-  #takeTail(data: Uint8Array): void {
-    this.#tailBytes += data.length;
-    if (this.#tailBytes > MAX_TAIL_BYTES) {
-      throw new MapramError(
-        'FORMAT',
-        `receiving ${this.#options.name}: more than ${MAX_TAIL_BYTES} bytes of device state`,
-      );
-    }
-    this.#tail.push(data.slice());
+  bytes(): Uint8Array {
+    return concatenate([...this.#pieces, ...this.#gathered]);
   }
 }

@@ -145,7 +145,8 @@ export class QemuStream {
     const received = await this.#orQemuReason(receiver.tail());
     await vm.waitForMigration(['completed'], { signal });
     this.#migrating = false;
-    const { switchoverStart } = received;
+    if (this.#options.capabilities.includes('background-snapshot')) this.#assertSavedAtOnce(received);
+    const { switchoverStart, amongRam } = received;
     const { sectionBytes, sections, descriptionText } = soundTail(received, this.#name, vm.address);
     if (this.#stoppedHere) {
       const globalState = sections.find(({ idstr }) => idstr === GLOBAL_STATE_SECTION);
@@ -153,10 +154,25 @@ export class QemuStream {
         globalState.data.set(encodeGlobalState('running'));
     }
     return {
+      amongRam,
       sections: sectionBytes,
       switchoverStart,
       ...(descriptionText === undefined ? {} : { vmdescription: descriptionText }),
     };
+  }
+
+  /**
+   * A background snapshot has no last round of devices that are saved in rounds: they would be half of the moment of the
+   * stop and half of later ones.
+   */
+  #assertSavedAtOnce({ devicesInRounds }: ReceivedTail): void {
+    const [device] = devicesInRounds;
+    if (device === undefined) return;
+    throw new MapramError(
+      'UNSUPPORTED',
+      `saving the VM at ${this.vm.address} in the background: QEMU saves its device ${device} in rounds and leaves out the last one; use --live`,
+      { path: this.vm.address },
+    );
   }
 
   /** How long the guest has stood still so far, in ms. */

@@ -35,6 +35,11 @@ export interface SourceSetup {
 
 /** Everything between the end of RAM and the end of the stream. */
 export interface SourceDevices {
+  /**
+   * Sections of other devices than RAM that came after the list of RAM blocks and before RAM's END, verbatim: parts of
+   * devices that are saved in rounds (ppc64, s390x), and devices that must be loaded before RAM (virtio-mem).
+   */
+  amongRam?: Uint8Array;
   /** The device sections verbatim, footers included, without the EOF byte. */
   sections: Uint8Array;
   /** Text of the vmdescription, absent where the machine suppresses it. */

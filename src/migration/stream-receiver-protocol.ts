@@ -57,6 +57,10 @@ export interface StreamStart {
 
 /** Everything behind RAM, up to the end of the stream. */
 export interface StreamTail {
+  /** Sections of other devices that came between the list of RAM blocks and RAM's END, in stream format. */
+  amongRam: Uint8Array;
+  /** The devices that are saved in rounds like RAM, by idstr. */
+  devicesInRounds: string[];
   tail: Uint8Array;
   switchoverStart: boolean;
   /** As `splitTail` wants them. */

@@ -117,9 +117,14 @@ export class ByteQueue {
     else this.open(this.chunk.slice(this.at));
   }
 
+  /** How many of the `available` bytes are in the current chunk. */
+  get chunkAvailable(): number {
+    return this.chunk.byteLength - this.at;
+  }
+
   /** All bytes up to the end of the current chunk. */
   takeChunk(): Uint8Array {
-    return this.take(this.chunk.byteLength - this.at);
+    return this.take(this.chunkAvailable);
   }
 
   private advance(length: number): void {

@@ -30,12 +30,50 @@ export class JsonObject {
 
 const MAX_DEPTH = 200;
 
+/** Values in a description, each of which takes some hundred bytes of memory. The largest known has 40,000. */
+const MAX_VALUES = 2 ** 19;
+
+/**
+ * `JSON.parse` for descriptions, which keeps the last value of a key that repeats.
+ *
+ * @throws SyntaxError when the text is not JSON, is nested deeper than 200 levels, or has more than 2^19 values
+ */
+export function parsePlainJson(text: string): unknown {
+  assertBounded(text);
+  return JSON.parse(text);
+}
+
+/** Counts what opens or parts values before any of them takes memory. */
+function assertBounded(text: string): void {
+  let values = 0;
+  let depth = 0;
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    if (code === QUOTE) {
+      at = text.indexOf('"', at + 1);
+      while (at !== -1 && isEscaped(text, at)) at = text.indexOf('"', at + 1);
+      if (at === -1) return;
+    } else if (code === COMMA || code === OPENING_BRACKET || code === OPENING_BRACE) {
+      if (++values > MAX_VALUES) throw new SyntaxError(`more than ${MAX_VALUES} values in the description`);
+      if (code !== COMMA && ++depth > MAX_DEPTH)
+        throw new SyntaxError(`more than ${MAX_DEPTH} levels at character ${at} of the description`);
+    } else if (code === CLOSING_BRACKET || code === CLOSING_BRACE) depth--;
+  }
+}
+
+function isEscaped(text: string, at: number): boolean {
+  let backslashes = 0;
+  while (text.charCodeAt(at - 1 - backslashes) === BACKSLASH) backslashes++;
+  return backslashes % 2 === 1;
+}
+
 /**
  * Reads one JSON value; white space and NUL bytes may follow it.
  *
- * @throws SyntaxError with the place, when the text is not JSON or is nested deeper than 200 levels
+ * @throws SyntaxError with the place, when the text is not JSON, is nested deeper than 200 levels, or has more than 2^19 values
  */
 export function parseDescriptionJson(text: string): JsonValue {
+  assertBounded(text);
   const reader = new JsonReader(text);
   const value = reader.value(0);
   reader.expectEnd();

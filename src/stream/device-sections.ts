@@ -78,6 +78,8 @@ export function splitTail(tail: Uint8Array, options: SplitOptions = {}): StreamT
     problems,
   };
   if (result.descriptionCut) problems.push('the vmdescription is cut short');
+  else if (found !== undefined && found.end - found.start > StreamLimit.VMDESCRIPTION_BYTES)
+    problems.push(`the vmdescription has more than ${StreamLimit.VMDESCRIPTION_BYTES} bytes`);
   else if (found !== undefined) {
     result.descriptionText = new TextDecoder().decode(copied(tail.subarray(found.start, found.end)));
     result.trailingBytes = tail.byteLength - found.end;
@@ -129,6 +131,8 @@ function isText(bytes: Uint8Array): boolean {
   return bytes.every((byte) => byte >= 0x20 || byte === 0x0a);
 }
 
+const MAX_PARTS = StreamLimit.DEVICE_BYTES / StreamLimit.SECTION_BYTES;
+
 class Splitter {
   readonly sections: DeviceSection[] = [];
   readonly commands: CommandEvent[] = [];
@@ -162,6 +166,10 @@ class Splitter {
       while (at < limit) {
         const type = this.tail[at];
         if (type === SectionType.EOF) return at;
+        if (this.sections.length + this.commands.length === MAX_PARTS) {
+          this.problems.push(`more than ${MAX_PARTS} sections follow the RAM`);
+          return at;
+        }
         if (type === SectionType.COMMAND) at = this.command(at, limit);
         else at = this.section(at, limit, openEnd);
       }
@@ -281,7 +289,24 @@ export function findDescription(
   idstr: string,
   instanceId: number,
 ): DeviceDescription | undefined {
-  return description?.devices.find((device) => device.name === idstr && device.instanceId === instanceId);
+  return description && devicesByName(description).get(deviceKey(idstr, instanceId));
+}
+
+/** What tells a device from all others. */
+export const deviceKey = (idstr: string, instanceId: number) => `${instanceId} ${idstr}`;
+
+const knownDevices = new WeakMap<VmDescription, Map<string, DeviceDescription>>();
+
+function devicesByName(description: VmDescription): Map<string, DeviceDescription> {
+  let devices = knownDevices.get(description);
+  if (devices === undefined) {
+    // The first of two counts.
+    devices = new Map(
+      description.devices.toReversed().map((device) => [deviceKey(device.name, device.instanceId), device]),
+    );
+    knownDevices.set(description, devices);
+  }
+  return devices;
 }
 
 /** TextDecoder refuses views on shared memory. */

@@ -82,16 +82,21 @@ export function commandName(value: number): CommandName | undefined {
   return COMMAND_NAMES.get(value);
 }
 
-/** What a reader accepts at most; larger values are taken for damage. */
+/**
+ * What a reader accepts at most; larger values are taken for damage. Those that bound sums keep the memory that reading takes
+ * below 256 MiB, whatever a file claims and however large it is.
+ */
 export const StreamLimit = {
   MACHINE_NAME_BYTES: 1024,
   CAPABILITIES: 1024,
-  RAM_BLOCKS: 65536,
-  /** Embedded stream of a PACKAGED command. */
-  PACKAGED_BYTES: 256 * 2 ** 20,
+  RAM_BLOCKS: 4096,
+  /** Everything but RAM together: sections of devices, commands with their data, the vmdescription. */
+  DEVICE_BYTES: 64 * 2 ** 20,
   /** A section of unknown format whose end must be searched for. */
-  UNDELIMITED_SECTION_BYTES: 64 * 2 ** 20,
-  VMDESCRIPTION_BYTES: 1024 * 2 ** 20,
+  UNDELIMITED_SECTION_BYTES: 16 * 2 ** 20,
+  /** What a section or command counts as beside its data, since that is about the memory it takes: there can be 65,536. */
+  SECTION_BYTES: 1024,
+  VMDESCRIPTION_BYTES: 16 * 2 ** 20,
 } as const;
 
 /**

@@ -78,6 +78,8 @@ export class StreamParser {
   private inTail = false;
   private inRounds = false;
   private postcopyAdvised = false;
+  /** Bytes of everything but RAM so far. */
+  private deviceBytes = 0;
 
   constructor(private readonly options: StreamParserOptions = {}) {
     this.name = options.name ?? 'the migration stream';
@@ -181,6 +183,7 @@ export class StreamParser {
     for (;;) {
       while (queue.available > 0) {
         const { position } = queue;
+        this.countDeviceBytes(queue.chunkAvailable, position);
         this.events.push({ type: 'tail', data: queue.takeChunk(), position });
       }
       if (this.ended) return;
@@ -248,6 +251,8 @@ export class StreamParser {
 
   private *section(section: SectionEvent): Generator<void, void, undefined> {
     const { queue } = this;
+    if (section.idstr !== RAM_SECTION_IDSTR)
+      this.countDeviceBytes(StreamLimit.SECTION_BYTES, section.position);
     this.events.push(section);
     this.where = `the ${section.kind.toUpperCase()} section of ${section.idstr}`;
     if (section.idstr === RAM_SECTION_IDSTR && section.kind !== 'full') {
@@ -292,6 +297,7 @@ export class StreamParser {
         atEnd: this.ended,
       });
       if (end !== -1) {
+        this.countDeviceBytes(end, position);
         this.events.push({
           type: 'opaque-section',
           kind: section.kind,
@@ -303,6 +309,7 @@ export class StreamParser {
         return;
       }
       if (this.ended) throw this.truncated();
+      this.countDeviceBytes(0, position, bytes.byteLength);
       if (bytes.byteLength > StreamLimit.UNDELIMITED_SECTION_BYTES) {
         throw this.malformed(
           `section ${section.idstr} has no end within ${StreamLimit.UNDELIMITED_SECTION_BYTES} bytes`,
@@ -313,7 +320,8 @@ export class StreamParser {
       // Growing steps keep the search linear however small the chunks are; what is larger than any section that QEMU
       // writes is gone through in few of them, since each copies all bytes so far.
       const step = bytes.byteLength < LARGE_SECTION_BYTES ? bytes.byteLength >> 4 : bytes.byteLength;
-      const wanted = bytes.byteLength + Math.max(1, step);
+      const most = StreamLimit.UNDELIMITED_SECTION_BYTES + 1;
+      const wanted = Math.min(bytes.byteLength + Math.max(1, step), Math.max(most, bytes.byteLength + 1));
       while (queue.available < wanted && !this.ended) yield;
     }
   }
@@ -329,13 +337,13 @@ export class StreamParser {
     if (expected !== undefined && length !== expected) {
       throw this.malformed(`command ${name} has ${length} bytes of data instead of ${expected}`, position);
     }
+    this.countDeviceBytes(StreamLimit.SECTION_BYTES + length, position);
     yield* this.need(length);
     const data = queue.take(length);
     const event: StreamEvent = { type: 'command', value, name, data, position };
     if (name === 'packaged') {
       const size = new DataView(data.buffer, data.byteOffset).getUint32(0);
-      if (size > StreamLimit.PACKAGED_BYTES)
-        throw this.malformed(`a package of ${size} bytes is too large`, position);
+      this.countDeviceBytes(size, position);
       yield* this.need(size);
       event.packaged = queue.take(size);
     }
@@ -660,6 +668,13 @@ export class StreamParser {
     const length = queue.uint8();
     if (queue.available < length) yield* this.need(length);
     return text(queue.take(length));
+  }
+
+  /** @param coming bytes that are not counted yet, as they may turn out to be something else */
+  private countDeviceBytes(length: number, position: number, coming = 0): void {
+    this.deviceBytes += length;
+    if (this.deviceBytes + coming <= StreamLimit.DEVICE_BYTES) return;
+    throw this.malformed('more state of devices than is read, 64 MiB', position);
   }
 
   private truncated(): MapramError {

@@ -1,4 +1,4 @@
-import { JsonObject, parseDescriptionJson } from './description-json.js';
+import { JsonObject, parseDescriptionJson, parsePlainJson } from './description-json.js';
 
 /**
  * What a stream's vmdescription says about the device sections that were written:
@@ -94,7 +94,7 @@ const REPEATED = /\]\s*,\s*"vmsd_name"/;
 function plainDescription(text: string): Readonly<Record<string, unknown>> | undefined {
   if (REPEATED.test(text)) return undefined;
   try {
-    const root: unknown = JSON.parse(text);
+    const root = parsePlainJson(text);
     return isObject(root) && !(root instanceof JsonObject) ? root : undefined;
   } catch {
     return undefined;
@@ -136,7 +136,9 @@ export function isSoleKey(key: string, value: unknown, text: string): boolean {
 }
 
 function occurrences(part: string, text: string): number {
-  return text.split(part).length - 1;
+  let count = 0;
+  for (let at = text.indexOf(part); at !== -1; at = text.indexOf(part, at + part.length)) count++;
+  return count;
 }
 
 /**
@@ -144,13 +146,19 @@ function occurrences(part: string, text: string): number {
  * `Infinity` or more than 2^53 for descriptions that cannot be right.
  */
 export function describedBytes(description: StructDescription): number {
+  const known = knownBytes.get(description);
+  if (known !== undefined) return known;
   let total = 0;
   for (const field of description.fields) total += field.size * (field.arrayLength ?? 1);
   for (const subsection of description.subsections) {
     total += subsectionHeaderBytes(subsection.vmsdName) + describedBytes(subsection);
   }
+  knownBytes.set(description, total);
   return total;
 }
+
+/** Any number of sections may go by one description. */
+const knownBytes = new WeakMap<StructDescription, number>();
 
 /** Type byte, str8 name, be32 version. */
 export function subsectionHeaderBytes(vmsdName: string): number {

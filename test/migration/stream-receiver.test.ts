@@ -11,6 +11,7 @@ import { closeFile } from '../../src/io/open-file.js';
 import { socketPair } from '../../src/io/unix-socket.js';
 import { PageBitmap } from '../../src/mapped-ram/bitmap.js';
 import { StreamReceiver, type StreamReceiverOptions } from '../../src/migration/stream-receiver.js';
+import { encodeSections } from '../../src/stream/stream-writer.js';
 import {
   blockName,
   initialPacket,
@@ -122,6 +123,49 @@ describe('a plain stream', () => {
     assert.equal(receiving.slot(1), undefined);
     const counters = receiving.receiver.counters();
     assert.deepEqual([counters.normalPages, counters.duplicatePages], [3, 2]);
+  });
+});
+
+describe('sections of other devices among those of RAM', () => {
+  test('are kept as they came, those before the list of RAM blocks apart', async () => {
+    await using receiving = new Receiving(1);
+    const { opening, part, closing } = mainChannel();
+    const early = encodeSections([
+      {
+        kind: 'full',
+        sectionId: 20,
+        idstr: 'early',
+        instanceId: 0,
+        versionId: 1,
+        data: Buffer.from('before RAM'),
+      },
+    ]);
+    const table = { sectionId: 21, idstr: 'spapr/htab', instanceId: 0, versionId: 1 };
+    const late = { sectionId: 22, idstr: 'virtio-mem-device-early', instanceId: 0, versionId: 1 };
+    const among = [
+      encodeSections([{ kind: 'start', ...table, data: Buffer.from('start') }]),
+      encodeSections([{ kind: 'full', ...late, data: Buffer.from('plugged') }]),
+      encodeSections([{ kind: 'part', ...table, data: Buffer.from('a part') }]),
+    ];
+    const configurationEnd = Buffer.from(opening).indexOf(Buffer.from([1, 0, 0, 0, 2, 3]));
+    await receiving.send(
+      0,
+      opening.subarray(0, configurationEnd),
+      early,
+      opening.subarray(configurationEnd),
+      ...among.slice(0, 2),
+      part((to) => to.page(blockName, 0, pageOf(0, 1))),
+      ...among.slice(2),
+      closing,
+    );
+    receiving.end(0);
+    await receiving.place();
+    const { earlySections } = await receiving.receiver.start();
+    const { amongRam, devicesInRounds } = await receiving.receiver.tail();
+    assert.deepEqual(Buffer.from(earlySections), Buffer.from(early));
+    assert.deepEqual(Buffer.from(amongRam), Buffer.concat(among));
+    assert.deepEqual(devicesInRounds, ['spapr/htab']);
+    assert.deepEqual(receiving.slot(0), pageOf(0, 1));
   });
 });
 
