@@ -7,6 +7,7 @@
  *            fs_base gs_base ds es fs gs; 4 bytes fpvalid, 4 of padding
  *   aarch64  x0 … x30 sp pc pstate; 4 + 4
  *   riscv64  pc x1 … x31; 4 + 4
+ *   arm      72 bytes of process data, the id at 24; r0 … r15 cpsr orig_r0, of 4 bytes each; 4 of fpvalid
  * "QEMU", type 0, x86-64               what dump-guest-memory writes: u32 version 1, u32 size, 16 registers, rip,
  *                                      rflags, 10 segments of 24 bytes, cr0 … cr4, kernel_gs_base
  * ```
@@ -17,6 +18,8 @@ import { elfNote } from './elf-notes.js';
 import type { SavedVm } from './saved-vm.js';
 
 export interface GuestArchitecture {
+  /** Of the core: ELF32 or ELF64. */
+  readonly bits: 32 | 64;
   /** `e_machine`. */
   readonly elfMachine: number;
   /** The notes of one processor. */
@@ -28,22 +31,47 @@ const PROCESS_ID_OFFSET = 32;
 const REGISTERS_OFFSET = 112;
 
 const X86_64: GuestArchitecture = {
+  bits: 64,
   elfMachine: 62,
   notes: (cpu, index) => [processStatus(index, x86Registers(cpu)), elfNote('QEMU', 0, qemuCpuState(cpu))],
 };
 
 const AARCH64: GuestArchitecture = {
+  bits: 64,
   elfMachine: 183,
   notes: (cpu, index) => {
-    const pstate = fieldOf(cpu, 'cpsr');
-    const bits =
-      pstate instanceof Uint8Array && pstate.byteLength === 4 ? Buffer.from(pstate).readUInt32BE() : 0;
-    const registers = [...integersOf(cpu, 'env.xregs', 32), integerOf(cpu, 'env.pc'), BigInt(bits)];
+    const registers = [
+      ...integersOf(cpu, 'env.xregs', 32),
+      integerOf(cpu, 'env.pc'),
+      BigInt(processorState(cpu)),
+    ];
     return [processStatus(index, registers)];
   },
 };
 
+/** PSTATE, or CPSR of a processor in 32-bit state. */
+function processorState(cpu: DecodedDevice): number {
+  const state = fieldOf(cpu, 'cpsr');
+  return state instanceof Uint8Array && state.byteLength === 4 ? Buffer.from(state).readUInt32BE() : 0;
+}
+
+/** Set in 32-bit state; the modes of 32-bit processors all have it. */
+const NOT_64_BIT = 0x10;
+
+const ARM: GuestArchitecture = {
+  bits: 32,
+  elfMachine: 40,
+  notes: (cpu, index) => {
+    const status = Buffer.alloc(148);
+    status.writeUInt32LE(index + 1, 24);
+    const registers = [...integersOf(cpu, 'env.regs', 16).map(Number), processorState(cpu)];
+    for (const [number, value] of registers.entries()) status.writeUInt32LE(value, 72 + number * 4);
+    return [elfNote('CORE', NT_PRSTATUS, status)];
+  },
+};
+
 const RISCV64: GuestArchitecture = {
+  bits: 64,
   elfMachine: 243,
   notes: (cpu, index) => [
     processStatus(index, [integerOf(cpu, 'env.pc'), ...integersOf(cpu, 'env.gpr', 32).slice(1)]),
@@ -67,7 +95,11 @@ export function cpusOf(saved: SavedVm): {
   const known = ARCHITECTURES.find(([, field, machine]) =>
     first === undefined ? machine.test(saved.configuration.machine) : fieldOf(first, field) !== undefined,
   );
-  return { architecture: known?.[0], cpus };
+  const architecture = known?.[0];
+  // All ARM processors are described alike.
+  const is32Bit =
+    architecture === AARCH64 && first !== undefined && (processorState(first) & NOT_64_BIT) !== 0;
+  return { architecture: is32Bit ? ARM : architecture, cpus };
 }
 
 function processStatus(index: number, registers: readonly bigint[]): Buffer {

@@ -2,8 +2,8 @@
  * An ELF core of guest-physical memory, for gdb, crash, drgn and volatility.
  *
  * ```text
- * 0        ELF header: ELF64, little-endian, ET_CORE, machine of the guest
- * 64       program headers, 56 bytes each: one PT_NOTE, one PT_LOAD a region of guest memory, and one more for the
+ * 0        ELF header: ELF64 (of 32-bit ARM: ELF32), little-endian, ET_CORE, machine of the guest
+ * 64 | 52  program headers, 56 or 32 bytes each: one PT_NOTE, one PT_LOAD a region of guest memory, and one more for the
  *          kernel's image where Linux tells where that is
  * …        notes: NT_PRSTATUS and, on x86, "QEMU" for each cpu, then VMCOREINFO if the guest has one
  * aligned  the regions' bytes, each whole; zero pages are holes
@@ -29,8 +29,8 @@ import {
   vmcoreinfoOfPage,
 } from './vmcoreinfo.js';
 
-const ELF_HEADER_BYTES = 64;
-const PROGRAM_HEADER_BYTES = 56;
+const ELF_HEADER_BYTES = { 32: 52, 64: 64 };
+const PROGRAM_HEADER_BYTES = { 32: 32, 64: 56 };
 const ET_CORE = 4;
 const PT_LOAD = 1;
 const PT_NOTE = 4;
@@ -76,7 +76,8 @@ export async function writeElf(saved: SavedVm, fd: number, options: CopyOptions 
     );
   }
   const cpuNotes = Buffer.concat(cpus.flatMap((cpu, index) => architecture.notes(cpu, index)));
-  const notesOffset = ELF_HEADER_BYTES + PROGRAM_HEADER_BYTES * (regions.length + 2);
+  const { bits } = architecture;
+  const notesOffset = ELF_HEADER_BYTES[bits] + PROGRAM_HEADER_BYTES[bits] * (regions.length + 2);
   let position = roundUp(notesOffset + cpuNotes.byteLength + VMCOREINFO_SPACE, ALIGNMENT);
   const ranges = regions.map(({ idstr, start, length, blockOffset }): CoreRange => {
     const block = saved.block(idstr);
@@ -85,6 +86,14 @@ export async function writeElf(saved: SavedVm, fd: number, options: CopyOptions 
     position += roundUp(length, ALIGNMENT);
     return range;
   });
+  const end = regions.reduce((most, { start, length }) => Math.max(most, start + length), position);
+  if (bits === 32 && end > 2 ** 32) {
+    throw new MapramError(
+      'UNSUPPORTED',
+      `converting ${path} to ELF: it has a 32-bit processor and memory beyond what ELF32 can hold, 4 GiB; use --to raw`,
+      { path },
+    );
+  }
   truncateFile(fd, position);
   let vmcoreinfo = await findVmcoreinfo(saved);
   const { writtenBytes } = await copyPages(saved, ranges, fd, {
@@ -94,7 +103,8 @@ export async function writeElf(saved: SavedVm, fd: number, options: CopyOptions 
     },
   });
   const segments = ranges.map(loadSegment);
-  const image = vmcoreinfo === undefined ? undefined : kernelImage(vmcoreinfo.toString('latin1'));
+  const image =
+    vmcoreinfo === undefined || bits === 32 ? undefined : kernelImage(vmcoreinfo.toString('latin1'));
   if (image !== undefined) segments.push(...imageSegment(image, ranges));
   const notes =
     vmcoreinfo === undefined ? cpuNotes : Buffer.concat([cpuNotes, elfNote('VMCOREINFO', 0, vmcoreinfo)]);
@@ -133,22 +143,25 @@ function imageSegment(
 }
 
 function headers(
-  { elfMachine }: GuestArchitecture,
+  { elfMachine, bits }: GuestArchitecture,
   segments: readonly ProgramHeader[],
   notesOffset: number,
   notesLength: number,
 ): Buffer {
-  const header = Buffer.alloc(ELF_HEADER_BYTES);
-  header.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
+  const header = Buffer.alloc(ELF_HEADER_BYTES[bits]);
+  header.set([0x7f, 0x45, 0x4c, 0x46, bits / 32, 1, 1]);
   header.writeUInt16LE(ET_CORE, 16);
   header.writeUInt16LE(elfMachine, 18);
   header.writeUInt32LE(1, 20);
-  header.writeBigUInt64LE(BigInt(ELF_HEADER_BYTES), 32);
-  header.writeUInt16LE(ELF_HEADER_BYTES, 52);
-  header.writeUInt16LE(PROGRAM_HEADER_BYTES, 54);
-  header.writeUInt16LE(segments.length + 1, 56);
+  // Where the program headers are is an address of its own width; what follows lies behind two of these and e_flags.
+  header.writeUInt32LE(header.length, bits === 32 ? 28 : 32);
+  const sizes = bits === 32 ? 40 : 52;
+  header.writeUInt16LE(header.length, sizes);
+  header.writeUInt16LE(PROGRAM_HEADER_BYTES[bits], sizes + 2);
+  header.writeUInt16LE(segments.length + 1, sizes + 4);
   const notes = { type: PT_NOTE, offset: notesOffset, virtual: 0n, physical: 0, length: notesLength };
-  const programHeaders = Buffer.concat([notes, ...segments].map(programHeader));
+  const write = bits === 32 ? programHeader32 : programHeader;
+  const programHeaders = Buffer.concat([notes, ...segments].map(write));
   return Buffer.concat([header, programHeaders], notesOffset);
 }
 
@@ -161,7 +174,7 @@ interface ProgramHeader {
 }
 
 function programHeader({ type, offset, virtual, physical, length }: ProgramHeader): Buffer {
-  const header = Buffer.alloc(PROGRAM_HEADER_BYTES);
+  const header = Buffer.alloc(PROGRAM_HEADER_BYTES[64]);
   header.writeUInt32LE(type, 0);
   if (type === PT_LOAD) header.writeUInt32LE(READ_WRITE_EXECUTE, 4);
   for (const [at, value] of [
@@ -172,6 +185,15 @@ function programHeader({ type, offset, virtual, physical, length }: ProgramHeade
     [40, length],
   ] as const) {
     header.writeBigUInt64LE(BigInt(value), at);
+  }
+  return header;
+}
+
+function programHeader32({ type, offset, virtual, physical, length }: ProgramHeader): Buffer {
+  const header = Buffer.alloc(PROGRAM_HEADER_BYTES[32]);
+  const flags = type === PT_LOAD ? READ_WRITE_EXECUTE : 0;
+  for (const [index, value] of [type, offset, Number(virtual), physical, length, length, flags].entries()) {
+    header.writeUInt32LE(value, index * 4);
   }
   return header;
 }

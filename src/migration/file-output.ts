@@ -50,6 +50,11 @@ export class FileOutput implements MigrationOutput {
   #placedBySource: PlacedBlock[] = [];
   #trimming: Promise<void> | undefined;
   #fileBytes = 0;
+  /**
+   * Marks of rounds that are written with the devices: sections of other devices that a source sends among its pages must come
+   * before them, since a whole section after such a mark says that the stream has no END of RAM.
+   */
+  #laterParts = 0;
 
   constructor(options: FileOutputOptions) {
     this.#options = options;
@@ -125,7 +130,8 @@ export class FileOutput implements MigrationOutput {
   }
 
   async writePart(): Promise<void> {
-    await this.#writer?.writePart();
+    if (this.#placedBySource.length === 0) await this.#writer?.writePart();
+    else this.#laterParts++;
   }
 
   pagesDone(): void {
@@ -139,6 +145,7 @@ export class FileOutput implements MigrationOutput {
     const { file, sync = true } = this.#options;
     const writer = this.#writer as ImageWriter;
     if (devices.amongRam) await writer.writeSections(devices.amongRam);
+    for (; this.#laterParts > 0; this.#laterParts--) await writer.writePart();
     await writer.writeEnd({ switchoverStart: devices.switchoverStart });
     await writer.writeSections(devices.sections);
     this.#fileBytes = await writer.finish(devices.vmdescription);

@@ -3,12 +3,15 @@ import { copyPages } from '../inside/copy-pages.js';
 import type { SavedVm } from '../inside/saved-vm.js';
 import { writeFully } from '../io/positional-io.js';
 import { withoutManifest } from '../manifest/description-text.js';
+import type { Container } from '../mapped-ram/container.js';
 import { ImageWriter, type ImageWriterBlock } from '../mapped-ram/image-writer.js';
+import { encodeLibvirtData, encodeLibvirtHeader } from '../stream/libvirt-header.js';
+import { concatenate } from '../stream/stream-writer.js';
 import type { ConvertOptions, ConvertTarget } from './convert-target.js';
 import { writeConverted } from './converted-file.js';
 
 /**
- * A mapped-ram file. From another one it is a compact copy: the same bytes at the same places, but for stale slots and
+ * A mapped-ram file, with libvirt's header if there is one. From another one it is a compact copy: the same bytes at the same places, but for stale slots and
  * pages that are zero, which become holes.
  */
 export const convertToMappedRam: ConvertTarget = {
@@ -40,8 +43,10 @@ async function writeImage(saved: SavedVm, fd: number, path: string, options: Con
   const same = saved.form === 'mapped-ram';
   // What is in front of a mapped-ram stream (a libvirt header, a page of the user's) belongs to the file: offsets
   // inside the stream count from there.
-  const offset = same ? container.offset : 0;
-  if (offset > 0) await copyHead(saved, fd, offset);
+  const head = same ? undefined : sparseHead(container);
+  const offset = head?.byteLength ?? (same ? container.offset : 0);
+  if (head !== undefined) writeFully(fd, head, 0);
+  else if (offset > 0) await copyHead(saved, fd, offset);
   const capabilities = same ? configuration.capabilities : [...configuration.capabilities, 'mapped-ram'];
   const writer = await ImageWriter.create({
     ...{ fd, path, offset, pageSize, ramSectionId },
@@ -67,6 +72,16 @@ async function writeImage(saved: SavedVm, fd: number, path: string, options: Con
   // A manifest tells where things are in its own file.
   const description = tail.descriptionText;
   await writer.finish(same || description === undefined ? description : withoutManifest(description));
+}
+
+/** The header of a libvirt image, for what its stream becomes: libvirt calls mapped-ram `sparse`. */
+function sparseHead({ libvirt }: Container): Uint8Array | undefined {
+  if (libvirt === undefined) return undefined;
+  const { header } = libvirt;
+  return concatenate([
+    encodeLibvirtHeader({ ...header, format: 'sparse' }),
+    encodeLibvirtData(header, libvirt),
+  ]);
 }
 
 const HEAD_CHUNK_BYTES = 2 ** 20;

@@ -99,10 +99,28 @@ export const StreamLimit = {
   VMDESCRIPTION_BYTES: 16 * 2 ** 20,
 } as const;
 
+/** Machines of sparc64 and alpha. */
+const PAGES_OF_8_KIB = /^(sun4u|sun4v|niagara|clipper)/;
+
 /**
- * Page size of a machine when the stream does not tell: x86 and most others use 4 KiB; the machines of
- * sparc64 and alpha use 8 KiB.
+ * Boards of QEMU's arm and aarch64. Their pages have as many bits as the machine wants, and the stream says how many unless it
+ * is the fewest that the processor can have: ten.
  */
+const PAGES_OF_1_KIB = new RegExp(
+  `^(${[
+    String.raw`ast\d+ akita b-l475e bletchley borzoi bpim2u canon-a1100 cheetah collie connex cubieboard emcraft fby35 fp5280g2`,
+    'fuji g220a highbank imx integratorcp kudo kzm lm3s mainstone mcimx microbit midway mori-bmc mps[23]- musca musicpal',
+    'n8[01]0 netduino npcm nuri olimex orangepi palmetto qcom- quanta- rainier raspi realview romulus sabrelite sbsa-ref',
+    'smdkc210 sonorapass spitz stm32 supermicro swift-bmc sx1 terrier tiogapass tosa verdex versatile vexpress witherspoon',
+    'xilinx-zynq xlnx- yosemitev2 z2$',
+  ]
+    .join(' ')
+    .replaceAll(' ', '|')})`,
+);
+
+/** Page size of a machine when the stream does not tell: 4 KiB for x86 and most others. */
 export function defaultPageSize(machine: string | undefined): number {
-  return machine !== undefined && /^(sun4u|sun4v|niagara|clipper)/.test(machine) ? 8192 : 4096;
+  if (machine === undefined) return 4096;
+  if (PAGES_OF_8_KIB.test(machine)) return 8192;
+  return PAGES_OF_1_KIB.test(machine) ? 1024 : 4096;
 }

@@ -70,6 +70,38 @@ export function decodeLibvirtHeader(bytes: Uint8Array): LibvirtHeader | undefine
   };
 }
 
+/** The 92 bytes of a header. */
+export function encodeLibvirtHeader(header: LibvirtHeader & { format: LibvirtFormat }): Uint8Array {
+  const { complete, littleEndian, version, dataLength, wasRunning, format, cookieOffset } = header;
+  const bytes = new Uint8Array(LIBVIRT_HEADER_BYTES);
+  bytes.set(new TextEncoder().encode(complete ? COMPLETE_MAGIC : PARTIAL_MAGIC));
+  const view = new DataView(bytes.buffer);
+  const numbers = [version, dataLength, Number(wasRunning), LIBVIRT_FORMATS.indexOf(format), cookieOffset];
+  for (const [index, number] of numbers.entries()) view.setUint32(16 + index * 4, number, littleEndian);
+  return bytes;
+}
+
+/**
+ * What follows the header: domain XML and cookie at their places, zeros for the rest.
+ *
+ * @throws RangeError when they do not fit into what the header gives them
+ */
+export function encodeLibvirtData(
+  { dataLength, cookieOffset }: LibvirtHeader,
+  { xml, cookie }: { xml: string; cookie?: string },
+): Uint8Array {
+  const data = new Uint8Array(dataLength);
+  const encoder = new TextEncoder();
+  const put = (text: string, start: number, end: number): void => {
+    const bytes = encoder.encode(text);
+    if (start + bytes.byteLength >= end) throw new RangeError('the domain XML does not fit into the header');
+    data.set(bytes, start);
+  };
+  put(xml, 0, cookie === undefined ? dataLength : cookieOffset);
+  if (cookie !== undefined) put(cookie, cookieOffset, dataLength);
+  return data;
+}
+
 /** Domain XML and cookie from the `dataLength` bytes behind the header. */
 export function decodeLibvirtData(header: LibvirtHeader, data: Uint8Array): { xml: string; cookie?: string } {
   const { cookieOffset } = header;

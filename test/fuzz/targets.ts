@@ -13,6 +13,7 @@ import { CommandLineError, LineReader, parseHumanArguments } from '../../src/mon
 import { JsonReader } from '../../src/qmp/json-reader.js';
 import { decodeDevice } from '../../src/stream/device-decoder.js';
 import { splitTail } from '../../src/stream/device-sections.js';
+import { encodeLibvirtHeader } from '../../src/stream/libvirt-header.js';
 import {
   decodeMultifdInitialPacket,
   decodeMultifdPacketHeader,
@@ -23,7 +24,6 @@ import { parseVmDescription } from '../../src/stream/vmdescription.js';
 import { decodeXbzrle, encodeXbzrle } from '../../src/stream/xbzrle.js';
 import { expectedOf, goldenBytes } from '../golden/golden-file.js';
 import { Folder, seal } from '../manifest/sample.js';
-import { encodeLibvirtHeader } from '../support/libvirt-header.js';
 
 export interface FuzzTarget {
   name: string;

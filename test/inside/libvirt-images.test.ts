@@ -45,6 +45,22 @@ for (const name of goldenNames('libvirt')) {
   });
 }
 
+for (const name of ['libvirt-11.3-raw', 'libvirt-11.3-zstd']) {
+  test(`${name} keeps its header as a mapped-ram file, which libvirt calls sparse (guests 8)`, async () => {
+    const output = path.join(root, `${name}.mapram`);
+    await using saved = await openSavedVm(unpack(root, name));
+    await convertToMappedRam.convert(saved, { output });
+    await using converted = await openSavedVm(output);
+    assert.equal(converted.form, 'mapped-ram');
+    assert.deepEqual(converted.container.libvirt, {
+      ...saved.container.libvirt,
+      header: { ...saved.container.libvirt?.header, format: 'sparse' },
+    });
+    assert.equal((await compareSavedVms(saved, converted)).equal, true);
+    assert.deepEqual((await verify({ file: output })).problems, []);
+  });
+}
+
 describe('a sparse image', () => {
   const file = unpack(root, SPARSE);
 

@@ -11,9 +11,9 @@ import { nativeZstd } from '../../src/io/native.js';
 import { createNativeZstdDecompressor } from '../../src/io/zstd-stream.js';
 import { MemorySource } from '../../src/mapped-ram/byte-source.js';
 import type { LibvirtFormat } from '../../src/stream/libvirt-header.js';
+import { encodeLibvirtHeader } from '../../src/stream/libvirt-header.js';
 import { checkEveryDeviceDecodes, checkX86Registers } from '../golden/check-devices.js';
 import { expectedOf, goldenBytes, goldenNames } from '../golden/golden-file.js';
-import { encodeLibvirtHeader } from '../support/libvirt-header.js';
 import { openGolden } from './unpack.js';
 
 const LOW_MEMORY_BYTES = 0xa0000;

@@ -14,10 +14,10 @@ import { MappedRamImage } from '../../src/mapped-ram/image.js';
 import { ImageWriter } from '../../src/mapped-ram/image-writer.js';
 import { writeFully } from '../../src/mapped-ram/positional-write.js';
 import { decodeDevice } from '../../src/stream/device-decoder.js';
+import { encodeLibvirtHeader } from '../../src/stream/libvirt-header.js';
 import { encodeSections } from '../../src/stream/stream-writer.js';
 import { appendDescriptionKey } from '../../src/stream/vmdescription-text.js';
 import { expectedOf, goldenBytes } from '../golden/golden-file.js';
-import { encodeLibvirtHeader } from '../support/libvirt-header.js';
 
 const PAGE = 4096;
 const folder = mkdtempSync(path.join(tmpdir(), 'mapram-image-'));

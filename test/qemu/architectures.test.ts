@@ -1,13 +1,21 @@
 /** Guests of other processors than x86 go on from their files, whatever saved and whatever loads them. */
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { describe, test } from 'node:test';
+import { openSavedVm } from '../../src/inside/open-saved-vm.js';
+import { convertToElf } from '../../src/snapshot/convert-elf.js';
 import { restore } from '../../src/snapshot/restore.js';
 import { type SaveOptions, save } from '../../src/snapshot/save.js';
 import { verify } from '../../src/snapshot/verify.js';
 import { type ForeignArchitecture, needs } from '../support/environment.js';
 import { loadMappedRam } from '../support/native-migration.js';
+import { dumpPhysicalMemory } from '../support/probes.js';
 import { startVm, type TestVm, type VmOptions } from '../support/qemu.js';
+
+const MIB = 2 ** 20;
 
 /** Asserts that the guest goes on where the source stopped, with the same memory. */
 async function assertGoesOn(vm: TestVm, source: TestVm): Promise<void> {
@@ -77,6 +85,45 @@ describe(
     });
   },
 );
+
+describe('a board of arm with pages of 1 KiB', needs({ qemu: '10.0', architecture: 'aarch64' }), () => {
+  const board = (extraArgs: string[]): VmOptions => ({
+    architecture: 'aarch64',
+    machine: 'versatilepb,audiodev=none',
+    guest: 'none',
+    memoryMiB: 64,
+    extraArgs: ['-cpu', 'arm926', '-audiodev', 'none,id=none', ...extraArgs],
+  });
+
+  for (const options of [{ multifd: false }, { channels: 2 }]) {
+    const how = options.multifd === false ? 'one connection' : 'channels';
+    test(`is saved by stream, with all of its memory (${how})`, async (t) => {
+      const folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-board-'));
+      t.after(() => rmSync(folder, { recursive: true }));
+      const data = randomBytes(MIB);
+      // Every other page is zero.
+      for (let at = 0; at < MIB; at += 2048) data.fill(0, at, at + 1024);
+      const contents = path.join(folder, 'contents');
+      writeFileSync(contents, data);
+      const loader = ['-device', `loader,file=${contents},addr=0x100000,force-raw=on`];
+      await using source = await startVm({ ...board(loader), paused: true });
+      const file = path.join(folder, 'saved');
+      await save({ vm: source.qmpPath, file, method: 'stream', ...options });
+      assert.deepEqual((await verify({ file })).problems, []);
+      await using restored = await startVm({ ...board([]), incoming: true });
+      await restore({ file, vm: restored.qmpPath });
+      assert.ok((await dumpPhysicalMemory(restored, MIB, MIB)).equals(data));
+
+      const core = path.join(folder, 'core');
+      await using saved = await openSavedVm(file);
+      await convertToElf.convert(saved, { output: core });
+      const elf = readFileSync(core);
+      const [elfClass, machine, memoryOffset] = [elf[4], elf.readUInt16LE(18), elf.readUInt32LE(52 + 32 + 4)];
+      assert.deepEqual([elfClass, machine], [1, 40], 'ELF32, EM_ARM');
+      assert.ok(elf.subarray(memoryOffset + MIB, memoryOffset + 2 * MIB).equals(data));
+    });
+  }
+});
 
 /** A device that QEMU 10.0 sends before the pages but after the list of RAM blocks. */
 const virtioMem: VmOptions = {

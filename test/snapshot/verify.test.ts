@@ -19,11 +19,10 @@ import { MappedRamImage } from '../../src/mapped-ram/image.js';
 import { restore } from '../../src/snapshot/restore.js';
 import { type SaveOptions, save } from '../../src/snapshot/save.js';
 import { type VerifyProblem, verify } from '../../src/snapshot/verify.js';
-import { LIBVIRT_HEADER_BYTES } from '../../src/stream/libvirt-header.js';
+import { encodeLibvirtHeader, LIBVIRT_HEADER_BYTES } from '../../src/stream/libvirt-header.js';
 import { expectedOf, goldenBytes, goldenNames } from '../golden/golden-file.js';
 import { Folder, placesOf, seal, writeSealedImage } from '../manifest/sample.js';
 import { failsWith } from '../support/fails-with.js';
-import { encodeLibvirtHeader } from '../support/libvirt-header.js';
 import { flipBits } from '../trust/bit-flips.js';
 import { writeBuiltinImage } from './builtin-image.js';
 

@@ -3,10 +3,10 @@ import { test } from 'node:test';
 import {
   decodeLibvirtData,
   decodeLibvirtHeader,
+  encodeLibvirtHeader,
   LIBVIRT_HEADER_BYTES,
   libvirtMark,
 } from '../../src/stream/libvirt-header.js';
-import { encodeLibvirtHeader } from '../support/libvirt-header.js';
 
 const HEADER = {
   complete: true,
