@@ -151,7 +151,7 @@ function isSameFile({ dev, ino }: { dev: number; ino: number }, mapping: Process
 }
 
 /** A device number as `/proc/PID/maps` prints it; the bits are laid out as glibc's `major` and `minor` read them. */
-function deviceName(device: number): string {
+export function deviceName(device: number): string {
   const number = BigInt(device);
   const major = ((number >> 8n) & 0xfffn) | ((number >> 32n) & ~0xfffn);
   const minor = (number & 0xffn) | ((number >> 12n) & ~0xffn);

@@ -8,6 +8,7 @@ import { errorReason, MapramError } from '../errors.js';
 import { processUsers, userName } from '../io/process-user.js';
 import { formatCommandLine, parseCommandLine } from './command-line.js';
 import { diskArguments } from './disks.js';
+import { persistentMemory } from './memory-files.js';
 import { withoutOwnMonitor } from './own-monitor.js';
 import { type OmittedSecret, omitSecrets } from './secrets.js';
 import { currentUser } from './user-configuration.js';
@@ -68,10 +69,12 @@ export function recordLaunch(pid: number): LaunchRecord {
     arguments: formatCommandLine(options),
     omitted,
     workingDirectory,
-    disks: diskArguments(given).flatMap(({ path: name, format, readOnly }) => {
-      const disk = lookAtDisk(path.resolve(workingDirectory, name));
-      return disk === undefined ? [] : [{ ...disk, ...(format === undefined ? {} : { format }), readOnly }];
-    }),
+    disks: [...diskArguments(given), ...persistentMemory(given)].flatMap(
+      ({ path: name, format, readOnly }) => {
+        const disk = lookAtDisk(path.resolve(workingDirectory, name));
+        return disk === undefined ? [] : [{ ...disk, ...(format === undefined ? {} : { format }), readOnly }];
+      },
+    ),
     uid,
     ...(user === undefined ? {} : { user }),
     ...(hostId === undefined ? {} : { hostId }),
@@ -108,7 +111,10 @@ export function withDisksOfNow(record: LaunchRecord): LaunchRecord {
 /** Size and time of an image now; undefined where there is none. */
 export function lookAtDisk(file: string): Pick<LaunchDisk, 'path' | 'size' | 'mtimeMs'> | undefined {
   try {
-    const { size, mtimeMs } = statSync(file);
+    const found = statSync(file);
+    // Memory in a folder is a file without a name, made anew each time.
+    if (found.isDirectory()) return undefined;
+    const { size, mtimeMs } = found;
     return { path: file, size, mtimeMs: Math.floor(mtimeMs) };
   } catch {
     return undefined;

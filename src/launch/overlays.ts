@@ -1,6 +1,6 @@
 /** Copies of disks that cost nothing until they are written to: qcow2 images with the disk as backing file. */
 import { execFile } from 'node:child_process';
-import { constants, copyFile } from 'node:fs/promises';
+import { constants, copyFile as copy } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { errorReason, MapramError } from '../errors.js';
@@ -44,9 +44,19 @@ export async function createOverlay(disk: ClonedDisk, file: string): Promise<voi
   await qemuImg(disk.path, ['create', '-q', '-f', 'qcow2', '-b', disk.path, '-F', format, file]);
 }
 
-/** Overlays of the same disk are alike until they are written to. */
-export async function copyOverlay(from: string, to: string): Promise<void> {
-  await copyFile(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
+/**
+ * Writes what the guest sees of a disk into the new file `file`, also while a QEMU has the disk open.
+ *
+ * @throws MapramError as `createOverlay`
+ */
+export async function rawCopy(disk: Pick<ClonedDisk, 'path' | 'format'>, file: string): Promise<void> {
+  const format = disk.format === undefined ? [] : ['-f', disk.format];
+  await qemuImg(disk.path, ['convert', '-q', '-U', ...format, '-O', 'raw', disk.path, file]);
+}
+
+/** A copy that shares its blocks with the original where the file system can. */
+export async function copyFile(from: string, to: string): Promise<void> {
+  await copy(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
 }
 
 /** The options with `overlays[i]`, a qcow2 image, in place of `disks[i]`. */

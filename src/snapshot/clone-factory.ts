@@ -5,13 +5,9 @@ import path from 'node:path';
 import { makeDirectories } from '../io/make-directories.js';
 import { hasErrno } from '../io/system-error.js';
 import { cloneCommandLine } from '../launch/clone-command-line.js';
-import {
-  type ClonedDisk,
-  copyOverlay,
-  createOverlay,
-  replaceDisks,
-  writableDisks,
-} from '../launch/overlays.js';
+import type { CommandLineOption } from '../launch/command-line.js';
+import { isMemoryBlock, replaceSharedBackends } from '../launch/memory-files.js';
+import { type ClonedDisk, copyFile, createOverlay, replaceDisks, writableDisks } from '../launch/overlays.js';
 import { BackgroundCheck, type BackgroundCheckOptions } from './background-check.js';
 import { type LaunchOptions, type LaunchPlan, planLaunch } from './launch-plan.js';
 import { MacChanger, type NewMacs } from './new-macs.js';
@@ -66,7 +62,7 @@ export class CloneFactory implements AsyncDisposable {
     let directory: string | undefined;
     let state: PreparedState | undefined;
     try {
-      const plan = await planLaunch(source, options, 'run');
+      const plan = await planLaunch(source, options, 'run', true);
       const macChanger = options.newMacs ? MacChanger.create(source.image, plan.options) : undefined;
       const verified = await source.assertVerified(options);
       const parent = options.directory;
@@ -112,14 +108,12 @@ export class CloneFactory implements AsyncDisposable {
     try {
       const overlays = this.disks.map((_, index) => path.join(folder, `disk${index}.qcow2`));
       for (const [index, overlay] of overlays.entries()) {
-        await copyOverlay(this.templates[index] as string, overlay);
+        await copyFile(this.templates[index] as string, overlay);
       }
       const newMacs = this.macChanger?.next(this.plan.options);
-      const { options, qmp } = cloneCommandLine(
-        replaceDisks(newMacs?.options ?? this.plan.options, this.disks, overlays),
-        folder,
-      );
       const { program, workingDirectory } = this.plan;
+      const own = await this.#withOwnMemory(newMacs?.options ?? this.plan.options, folder);
+      const { options, qmp } = cloneCommandLine(replaceDisks(own, this.disks, overlays), folder);
       const errorLog = path.join(folder, 'qemu.log');
       const waiting = await WaitingVm.start(
         this.source,
@@ -144,6 +138,19 @@ export class CloneFactory implements AsyncDisposable {
       removeTree(folder);
       throw error;
     }
+  }
+
+  /** Memory that others share, such as an NVDIMM, is a file of the clone's: filled from the snapshot where that has it, else a copy. */
+  async #withOwnMemory(options: readonly CommandLineOption[], folder: string): Promise<CommandLineOption[]> {
+    const copies: [from: string, to: string][] = [];
+    const replaced = replaceSharedBackends(options, ({ id, path: name }) => {
+      const file = path.join(folder, `${id}.memory`);
+      const saved = this.source.image.blocks.some(({ idstr }) => isMemoryBlock(id)(idstr));
+      if (!saved) copies.push([path.resolve(this.plan.workingDirectory, name), file]);
+      return file;
+    });
+    for (const [from, to] of copies) await copyFile(from, to);
+    return replaced;
   }
 
   /** Gives a waiting clone its state. One that does not take it is ended. */

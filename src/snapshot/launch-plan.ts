@@ -9,14 +9,9 @@ import type { LaunchDisk, LaunchRecord } from '../launch/launch-record.js';
 import { withoutOwnMonitor } from '../launch/own-monitor.js';
 import { resumeCommandLine } from '../launch/resume-command-line.js';
 import { insertSecrets } from '../launch/secrets.js';
+import { checkDisks } from './disk-checks.js';
 import type { PrefetchMode } from './prefetch.js';
-import {
-  assertMayRun,
-  changedDisks,
-  hostChange,
-  type LaunchTrust,
-  recordedLaunch,
-} from './recorded-launch.js';
+import { assertMayRun, hostChange, type LaunchTrust, recordedLaunch } from './recorded-launch.js';
 import type { ResumeSource } from './resume-source.js';
 
 /** Checks of the launch, each of which can be switched off by its name. */
@@ -82,13 +77,15 @@ export interface LaunchPlan {
 
 /**
  * @param purpose `show`: also what would not be run is planned, to be looked at
+ * @param copies whether QEMU gets copies of the disks, so that nothing is written to these
  * @throws MapramError `USAGE` when there is no command line or a secret is missing; `UNTRUSTED` for a command line that the user neither
- *   wrote nor agreed to; `VM` when the command line does not fit the file or a disk has changed
+ *   wrote nor agreed to; `VM` when the command line does not fit the file or a disk has changed; `BUSY` when another VM writes to a disk
  */
 export async function planLaunch(
   source: ResumeSource,
   options: LaunchOptions,
   purpose: 'run' | 'show',
+  copies: boolean,
 ): Promise<LaunchPlan> {
   refuseForce(source.file, options);
   const recorded = recordedLaunch(source.image);
@@ -101,13 +98,16 @@ export async function planLaunch(
   const { paused = false } = options;
   const rewritten = resumeCommandLine(given, source.shape, { stayPaused: paused });
   warnings.push(...rewritten.warnings);
-  if (recorded !== undefined) warnings.push(...checkDisks(source, recorded, args, options));
+  const workingDirectory = own || recorded === undefined ? process.cwd() : recorded.workingDirectory;
+  const { allowChangedDisks = false } = options;
+  const disks = { options: rewritten.options, workingDirectory, recorded, own, copies, allowChangedDisks };
+  warnings.push(...(await checkDisks(source, disks)));
   const { options: renewedOptions, renewed } = renewGenerationId(withoutWaiting(rewritten.options));
   return {
     program,
     options: renewedOptions,
     mapped: rewritten.mapped,
-    workingDirectory: own || recorded === undefined ? process.cwd() : recorded.workingDirectory,
+    workingDirectory,
     disks: recorded?.disks ?? [],
     generationRenewed: renewed,
     trust,
@@ -187,22 +187,4 @@ function refuseForce(file: string, options: LaunchOptions): void {
 function defaultProgram(): string {
   const architectures: Readonly<Record<string, string>> = { x64: 'x86_64', arm64: 'aarch64' };
   return `qemu-system-${architectures[process.arch] ?? process.arch}`;
-}
-
-/** Warnings about the disks; a changed one is an error unless that is allowed. */
-function checkDisks(
-  { file }: ResumeSource,
-  recorded: LaunchRecord,
-  args: readonly string[],
-  { allowChangedDisks = false }: LaunchOptions,
-): string[] {
-  // With another command line only the disks that it still names matter.
-  const named = recorded.disks.filter(({ path }) => args.some((argument) => argument.includes(path)));
-  const changed = changedDisks(args === recorded.arguments ? recorded.disks : named);
-  if (changed.length === 0) return [];
-  const what = `disks have changed since the VM was saved, its file systems will not match its memory: ${changed.join('; ')}`;
-  if (allowChangedDisks) return [what];
-  throw new MapramError('VM', `resuming ${file}: ${what}; use --allow-changed-disks to resume all the same`, {
-    path: file,
-  });
 }

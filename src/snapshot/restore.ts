@@ -29,6 +29,8 @@ import { CheckedFile } from './checked-file.js';
 import { chooseDirectIo, type DirectIoChoice } from './direct-io-choice.js';
 import { assertFitsVm } from './fits-vm.js';
 import { clockSetter, savedAt } from './guest-clock.js';
+import { replacedContents } from './memory-file-contents.js';
+import { memoryFilesOf } from './memory-files-of-vm.js';
 import { loadIntoSharedRam } from './shared-load.js';
 import { staleBlock } from './stale-memory.js';
 import { inOneSentence } from './system-failure.js';
@@ -216,6 +218,7 @@ async function restoreQemu(run: RestoreRun, address: string): Promise<Loaded> {
   await assertWaiting(vm);
   await assertFitsVm(image, vm, options);
   const setClock = options.setClock ? await clockSetter(vm, vm.peerPid(), options.onWarning) : undefined;
+  for (const change of await replacedContents(image, await memoryFilesOf(vm))) options.onWarning?.(change);
   using ram = await writableRam(vm, options);
   const { method, reason } = await chooseLoadMethod(vm, run, ram);
   let channels: number;

@@ -61,7 +61,7 @@ async function resumeChecked(options: ResumeOptions): Promise<ResumedVm> {
   const { signal, terminal = 'detached', cont = false } = options;
   signal?.throwIfAborted();
   await using source = await ResumeSource.open(options.file, options);
-  const { plan, qmp } = withMonitor(await planLaunch(source, options, 'run'), options);
+  const { plan, qmp } = withMonitor(await planLaunch(source, options, 'run', false), options);
   const signed = options.requireSignature === undefined ? undefined : await source.assertVerified(options);
   await assertSocketsFree(plan.options, plan.workingDirectory);
   const start = WaitingVm.start(source, { ...plan, terminal }, options);
@@ -110,7 +110,7 @@ async function resumeChecked(options: ResumeOptions): Promise<ResumedVm> {
 export async function planResume(options: ResumeOptions): Promise<ResumePlan> {
   await using source = await ResumeSource.open(options.file, options);
   await source.assertVerified(options);
-  const { plan, qmp } = withMonitor(await planLaunch(source, options, 'show'), options);
+  const { plan, qmp } = withMonitor(await planLaunch(source, options, 'show', false), options);
   return {
     command: commandWords(plan),
     workingDirectory: plan.workingDirectory,

@@ -64,7 +64,7 @@ describe('a file that mapram has saved', needs({ qemu: '10.0', guest: 'tiny', to
       // Its disk belongs to the first clone as long as that runs.
       await assert.rejects(
         fork({ file: second, count: 1, secrets, ...quiet }),
-        failsWith('VM', /left the guest inmigrate: .*Failed to get shared "write" lock/),
+        failsWith('BUSY', /disk0\.qcow2 is being written to by another VM \(process \d+\)/),
       );
     }
     await using again = await fork({ file: second, count: 1, secrets, ...quiet });
@@ -73,6 +73,22 @@ describe('a file that mapram has saved', needs({ qemu: '10.0', guest: 'tiny', to
     assert.equal(await console.checksum(), bootChecksum);
     assert.deepEqual(console.torn, []);
     console.close();
+  });
+
+  test('is refused before anything is loaded while the VM that was saved runs on with its disk (R16)', async () => {
+    const copy = path.join(folder, 'running.mapram');
+    const image = path.join(folder, 'running.img');
+    writeFileSync(image, Buffer.alloc(1 << 20));
+    await using vm = await startVm({ extraArgs: ['-drive', `file=${image},format=raw,if=virtio`] });
+    await save({ vm: vm.qmpPath, file: copy, ...quiet });
+    await assert.rejects(
+      resume({ file: copy, qmp: path.join(folder, 'second.qmp'), ...quiet }),
+      failsWith(
+        'BUSY',
+        new RegExp(`running\\.img is being written to by another VM \\(process ${vm.pid}\\)`),
+      ),
+    );
+    await vm.console.waitForCounterAbove(vm.console.counter);
   });
 
   test('asks for the secrets that it does not hold', async () => {
