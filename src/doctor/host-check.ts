@@ -19,7 +19,7 @@ export interface HostCheck {
   readonly node: string;
   /** Native calls: the library and its version, or why they cannot be made. */
   readonly native: { readonly works: boolean; readonly library: string; readonly problem?: string };
-  /** `usable`, `denied` (no permission) or `absent`. */
+  /** `usable` (it can be opened; no guest is tried), `denied` (no permission) or `absent`. */
   readonly kvm: 'usable' | 'denied' | 'absent';
 }
 

@@ -55,6 +55,39 @@ export function replaceEndpoints(
   });
 }
 
+/** A socket of another program, to which QEMU connects when it starts. */
+export interface ClientSocket {
+  /** As in `Endpoint`. */
+  user: string;
+  /** Where it connects to. */
+  address: string;
+  /** Whether a TPM is behind it. */
+  isTpm: boolean;
+}
+
+export function clientSocketsOf(options: readonly CommandLineOption[]): ClientSocket[] {
+  const tpms = new Set(
+    options.flatMap(({ name, value = '' }) =>
+      name === 'tpmdev' ? (OptionList.parse(value, 'type').get('chardev') ?? []) : [],
+    ),
+  );
+  return options.flatMap(({ name, value }) => {
+    if (value === undefined) return [];
+    if (name === 'chardev') {
+      const list = OptionList.parse(value, 'backend');
+      if (list.get('backend') !== 'socket' || isOn(list.get('server'))) return [];
+      const id = list.get('id') ?? '';
+      const address = list.get('path') ?? `${list.get('host') ?? ''}:${list.get('port') ?? ''}`;
+      return [{ user: `chardev ${id}`, address, isTpm: tpms.has(id) }];
+    }
+    if (!SHORT_FORMS.has(name)) return [];
+    const list = OptionList.parse(value.replace(/^mon:/, ''), 'address');
+    const [scheme, ...rest] = (list.get('address') ?? '').split(':');
+    const connects = /^(unix|tcp|telnet|tn3270|websocket)$/.test(scheme ?? '') && !isOn(list.get('server'));
+    return connects ? [{ user: name, address: rest.join(':'), isTpm: false }] : [];
+  });
+}
+
 /** Listening sockets do not wait for a client, so that QEMU starts. */
 export function withoutWaiting(options: readonly CommandLineOption[]): CommandLineOption[] {
   return options.map(({ name, value }) => {

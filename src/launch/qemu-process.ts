@@ -1,13 +1,15 @@
 /** A QEMU that mapram has started, with mapram's own monitor connected. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { constants, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { errorReason } from '../errors.js';
 import { closeFile, openFile } from '../io/open-file.js';
 import { visible } from '../visible.js';
 import { type CommandLineOption, formatCommandLine } from './command-line.js';
+import { type LimitedLog, LOG_FLAGS, openLimitedLog } from './limited-log.js';
 import { OWN_MONITOR_FD, ownMonitor } from './own-monitor.js';
+import { RepeatedLines } from './repeated-lines.js';
 
 export interface QemuProcessOptions {
   program: string;
@@ -19,6 +21,8 @@ export interface QemuProcessOptions {
   terminal: 'inherit' | 'detached';
   /** A file for QEMU's standard error output; without it, the last of it is kept in memory. */
   errorLog?: string;
+  /** Bytes that are kept of it at most. */
+  errorLogLimit?: number;
 }
 
 export interface ExitStatus {
@@ -28,7 +32,8 @@ export interface ExitStatus {
 
 /** How much of what QEMU said last is kept for messages. */
 const KEPT_STDERR = 16 * 1024;
-const LOG_FLAGS = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW;
+/** How long what is left of a log may take to be written, when QEMU has ended. */
+const LOG_MS = 1_000;
 /** Between asking QEMU to end and killing it. */
 const GRACE_MS = 5_000;
 
@@ -37,16 +42,19 @@ export class QemuProcess implements AsyncDisposable {
   readonly exited: Promise<ExitStatus>;
   readonly #child: ChildProcess;
   readonly #errorLog: string | undefined;
+  readonly #logComplete: Promise<void>;
+  readonly #repeated = new RepeatedLines();
   #forwarding = false;
   #stderr = '';
   #spawnError: Error | undefined;
 
-  private constructor(child: ChildProcess, errorLog: string | undefined) {
+  private constructor(child: ChildProcess, errorLog: string | undefined, logComplete = Promise.resolve()) {
     this.#child = child;
     this.#errorLog = errorLog;
+    this.#logComplete = logComplete;
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.#stderr = (this.#stderr + text).slice(-KEPT_STDERR);
-      if (this.#forwarding) process.stderr.write(visible(text));
+      if (this.#forwarding) this.#forward(text);
     });
     child.stderr?.on('error', () => {});
     this.exited = new Promise((resolve) => {
@@ -59,21 +67,22 @@ export class QemuProcess implements AsyncDisposable {
   }
 
   /** Starts QEMU. It may fail at once: that shows when its monitor is connected to. */
-  static start({ program, options, workingDirectory, terminal, errorLog }: QemuProcessOptions): QemuProcess {
+  static start(launch: QemuProcessOptions): QemuProcess {
+    const { program, options, workingDirectory, terminal, errorLog, errorLogLimit } = launch;
     const args = formatCommandLine([...options, ...ownMonitor()]);
     const inherited = terminal === 'inherit' ? 'inherit' : 'ignore';
-    const log = errorLog === undefined ? undefined : openFile(errorLog, LOG_FLAGS);
+    const log = errorLog === undefined ? undefined : openLog(errorLog, errorLogLimit);
     try {
-      const stdio: ('inherit' | 'ignore' | 'pipe' | number)[] = [inherited, inherited, log ?? 'pipe'];
+      const stdio: ('inherit' | 'ignore' | 'pipe' | number)[] = [inherited, inherited, log?.fd ?? 'pipe'];
       stdio[OWN_MONITOR_FD] = 'pipe';
       const child = spawn(program, args, {
         stdio,
         detached: terminal === 'detached',
         ...(workingDirectory === undefined ? {} : { cwd: workingDirectory }),
       });
-      return new QemuProcess(child, errorLog);
+      return new QemuProcess(child, errorLog, log?.complete);
     } finally {
-      if (log !== undefined) closeFile(log);
+      if (log !== undefined) closeFile(log.fd);
     }
   }
 
@@ -96,16 +105,25 @@ export class QemuProcess implements AsyncDisposable {
     return text.trim().replaceAll(/\s*\n\s*/g, '; ');
   }
 
-  /** From now on what QEMU writes to its standard error output is passed on, with all that would steer a terminal spelled out. */
+  /**
+   * From now on what QEMU writes to its standard error output is passed on, with all that would steer a terminal spelled out, and
+   * what says the same again and again left out.
+   */
   forwardErrors(): void {
-    if (this.#stderr !== '') process.stderr.write(visible(this.#stderr));
+    if (this.#stderr !== '') this.#forward(this.#stderr);
     this.#forwarding = true;
+  }
+
+  #forward(text: string): void {
+    const shown = this.#repeated.take(text);
+    if (shown !== '') process.stderr.write(visible(shown));
   }
 
   /** Why the process ended, for a message. Waits a moment for it, since its monitor closes first. */
   async describeEnd(program: string): Promise<string> {
     const status = await Promise.race([this.exited, delay(GRACE_MS)]);
     if (this.#spawnError) return `${program} cannot be started: ${errorReason(this.#spawnError)}`;
+    await Promise.race([this.#logComplete, delay(LOG_MS)]);
     if (this.said !== '') return this.said;
     if (status === undefined) return `${program} closed its monitor`;
     return status.signal === null
@@ -138,6 +156,12 @@ export class QemuProcess implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.kill();
   }
+}
+
+function openLog(file: string, limit: number | undefined): LimitedLog {
+  return limit === undefined
+    ? { fd: openFile(file, LOG_FLAGS), complete: Promise.resolve() }
+    : openLimitedLog(file, limit);
 }
 
 function readTail(file: string): string {

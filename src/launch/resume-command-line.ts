@@ -275,11 +275,29 @@ function refuseImpossible(given: readonly CommandLineOption[], file: string): vo
   }
 }
 
+/** Whether the guest can give memory back, which the mapping of a file cannot take. */
+export function hasBalloon(given: readonly CommandLineOption[]): boolean {
+  return balloons(given).length > 0;
+}
+
+function balloons(given: readonly CommandLineOption[]): OptionList[] {
+  return given.flatMap(({ name, value }) => {
+    if (name !== 'device' || value === undefined) return [];
+    const device = OptionList.parse(value, 'driver');
+    return device.get('driver')?.startsWith('virtio-balloon') ? [device] : [];
+  });
+}
+
 function warningsAbout(given: readonly CommandLineOption[]): string[] {
   const warnings: string[] = [];
   if (given.some(({ name }) => name === 'snapshot')) {
     warnings.push(
       'the VM was started with -snapshot: what it wrote to its disks before it was saved is gone, its file systems may not match its memory',
+    );
+  }
+  if (balloons(given).some((balloon) => /^(on|true|yes)$/.test(balloon.get('free-page-reporting') ?? ''))) {
+    warnings.push(
+      'the guest reports free memory (free-page-reporting=on), but memory that is mapped from a file cannot be given back to the host; QEMU says so again and again, most of which is left out',
     );
   }
   if (given.some(({ name, value }) => name === 'overcommit' && /mem-lock=on\b(?!-)/.test(value ?? ''))) {

@@ -2,6 +2,7 @@
 import { constants } from 'node:fs';
 import { errorReason, MapramError } from '../errors.js';
 import { O_DIRECT } from '../io/direct-io-support.js';
+import { FileIoError } from '../io/file-io-error.js';
 import { native } from '../io/native.js';
 import { releaseFiles, reopenFile } from '../io/open-file.js';
 import { writeAll } from '../io/sequential-io.js';
@@ -38,7 +39,9 @@ class Connection {
       const who = role.kind === 'main' ? 'the main channel' : `channel ${role.channel}`;
       throw new MapramError(
         'IO',
-        `sending ${path}, ${who}: ${errorReason(error)} at offset ${this.#position}`,
+        error instanceof FileIoError
+          ? `reading ${path}: ${errorReason(error.cause)} at offset ${error.offset}`
+          : `sending ${path}, ${who}: ${errorReason(error)}, after ${this.#position} bytes`,
       );
     } finally {
       releaseFiles(fds);

@@ -1,6 +1,7 @@
 /** Pages of a mapped-ram file in the order of the file, read in large pieces into page-aligned memory. */
 import { MapramError } from '../errors.js';
 import { alignedBuffer } from '../io/aligned-buffer.js';
+import { FileIoError } from '../io/file-io-error.js';
 import { readFully } from '../io/positional-io.js';
 import { PageBitmap } from '../mapped-ram/bitmap.js';
 import { type Chunk, ChunkGrid } from './chunk-grid.js';
@@ -57,7 +58,7 @@ export class PageSupply {
     for (const { first, count } of present.runs(chunk.firstPage, chunk.endPage)) {
       const length = count * pageSize;
       const position = pagesOffset + first * pageSize;
-      const read = readFully(this.#fd, this.#buffer.subarray(filled, filled + length), position);
+      const read = readAt(this.#fd, this.#buffer.subarray(filled, filled + length), position);
       if (read < length) {
         throw new MapramError(
           'FORMAT',
@@ -83,5 +84,14 @@ export class PageSupply {
 
   #blockOf({ regionIndex }: Chunk): PlacedBlock & { present: PageBitmap } {
     return this.#blocks[regionIndex] as PlacedBlock & { present: PageBitmap };
+  }
+}
+
+/** @throws FileIoError */
+function readAt(fd: number, data: Uint8Array, position: number): number {
+  try {
+    return readFully(fd, data, position);
+  } catch (error) {
+    throw FileIoError.at(position, error);
   }
 }

@@ -2,12 +2,15 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { MapramError } from '../errors.js';
 import { makeDirectories } from '../io/make-directories.js';
 import { hasErrno } from '../io/system-error.js';
 import { cloneCommandLine } from '../launch/clone-command-line.js';
 import type { CommandLineOption } from '../launch/command-line.js';
+import { clientSocketsOf } from '../launch/endpoints.js';
 import { isMemoryBlock, replaceSharedBackends } from '../launch/memory-files.js';
 import { type ClonedDisk, copyFile, createOverlay, replaceDisks, writableDisks } from '../launch/overlays.js';
+import { hasBalloon } from '../launch/resume-command-line.js';
 import { BackgroundCheck, type BackgroundCheckOptions } from './background-check.js';
 import { type LaunchOptions, type LaunchPlan, planLaunch } from './launch-plan.js';
 import { MacChanger, type NewMacs } from './new-macs.js';
@@ -40,6 +43,9 @@ export interface WaitingClone extends AsyncDisposable {
 const NO_GENERATION_ID =
   'the machine has no vmgenid device, so the guests do not notice that they are copies: they share random numbers, keys made from now on included; start the VM with -device vmgenid before it is saved';
 
+/** A guest that gives memory back by its balloon makes QEMU write a line for each range, without end. */
+const LOG_LIMIT = 1 << 20;
+
 export class CloneFactory implements AsyncDisposable {
   private constructor(
     private readonly source: ResumeSource,
@@ -63,6 +69,7 @@ export class CloneFactory implements AsyncDisposable {
     let state: PreparedState | undefined;
     try {
       const plan = await planLaunch(source, options, 'run', true);
+      refuseClients(options.file, plan.options);
       const macChanger = options.newMacs ? MacChanger.create(source.image, plan.options) : undefined;
       const verified = await source.assertVerified(options);
       const parent = options.directory;
@@ -117,7 +124,14 @@ export class CloneFactory implements AsyncDisposable {
       const errorLog = path.join(folder, 'qemu.log');
       const waiting = await WaitingVm.start(
         this.source,
-        { program, options, workingDirectory, terminal: 'detached', errorLog },
+        {
+          program,
+          options,
+          workingDirectory,
+          terminal: 'detached',
+          errorLog,
+          ...(hasBalloon(options) ? { errorLogLimit: LOG_LIMIT } : {}),
+        },
         {
           allowCpuMismatch: this.options.allowCpuMismatch ?? false,
           ...(this.options.onWarning === undefined ? {} : { onWarning: this.options.onWarning }),
@@ -201,6 +215,17 @@ export class CloneFactory implements AsyncDisposable {
     this.state[Symbol.dispose]();
     await this.source[Symbol.asyncDispose]();
   }
+}
+
+/** What one program serves to one VM, clones cannot share: they would wait for each other, or talk to a stranger. */
+function refuseClients(file: string, options: readonly CommandLineOption[]): void {
+  const [client] = clientSocketsOf(options);
+  if (client === undefined) return;
+  const { user, address, isTpm } = client;
+  const what = isTpm
+    ? `its TPM is the swtpm at ${address} (${user}), which serves one VM; resume it instead, with a swtpm of its own`
+    : `${user} connects to a socket of another program, ${address}, which clones cannot share; give the command line after -- without it, or resume the file instead`;
+  throw new MapramError('UNSUPPORTED', `forking ${file}: ${what}`, { path: file });
 }
 
 export function removeTree(folder: string): void {

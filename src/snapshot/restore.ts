@@ -34,6 +34,7 @@ import { memoryFilesOf } from './memory-files-of-vm.js';
 import { loadIntoSharedRam } from './shared-load.js';
 import { staleBlock } from './stale-memory.js';
 import { inOneSentence } from './system-failure.js';
+import { unreadablePlace } from './unreadable-place.js';
 import { assertVerified } from './verify.js';
 
 /**
@@ -232,6 +233,8 @@ async function restoreQemu(run: RestoreRun, address: string): Promise<Loaded> {
   } catch (error) {
     if (signal.aborted)
       throw new MapramError('CANCELLED', `loading ${options.file}: cancelled`, { path: options.file });
+    const unreadable = vm.client.closed ? await unreadablePlace(image, signal) : undefined;
+    if (unreadable !== undefined) throw unreadable;
     // The file could not be read; QEMU has seen nothing of it yet.
     if (method === 'shared' && error instanceof MapramError && ['IO', 'FORMAT'].includes(error.code))
       throw error;

@@ -80,7 +80,7 @@ export class TargetFile implements Disposable {
     try {
       await syncFileData(this.#fd);
       this.#assertAt(this.partPath);
-      if (this.#force) renameFile(this.partPath, this.file);
+      if (this.#force) this.#rename();
       else this.#linkWithoutReplacing();
       await syncDirectoryOf(this.file);
       this.#assertAt(this.file);
@@ -102,10 +102,22 @@ export class TargetFile implements Disposable {
       if (hasErrno(error, 'EEXIST')) throw alreadyExists(this.file, error);
       if (!hasErrno(error, 'EPERM', 'EOPNOTSUPP', 'ENOTSUP', 'ENOSYS', 'EMLINK')) throw error;
       refuseUnsuitable(this.file, false);
-      renameFile(this.partPath, this.file);
+      this.#rename();
       return;
     }
     unlinkFile(this.partPath);
+  }
+
+  #rename(): void {
+    try {
+      renameFile(this.partPath, this.file);
+    } catch (cause) {
+      throw new MapramError(
+        'IO',
+        `publishing ${this.file}: what was written is complete, but may not get this name: ${errnoOf(cause)}; the file system, or whoever serves it (FUSE, NFS), refuses to rename files in ${path.dirname(this.file)}`,
+        { path: this.file, cause },
+      );
+    }
   }
 
   /** In a directory that others may write to, a name may lead to another file than the one that was written. */
@@ -121,12 +133,19 @@ export class TargetFile implements Disposable {
   /** Removes what was written. Does nothing after `publish`. */
   discard(): void {
     if (this.#fd < 0) return;
+    const { dev, ino } = fstatSync(this.#fd);
+    const remove = () => {
+      const named = lstatSync(this.partPath);
+      if (named.dev === dev && named.ino === ino) unlinkFile(this.partPath);
+    };
     try {
-      if (samePlace(this.#fd, this.partPath)) unlinkFile(this.partPath);
+      remove();
+      this.#close();
     } catch {
-      // Gone already: nothing is left behind, which is all that discarding promises.
+      // Gone already, or on a file system that renames what is removed while it is open, and may not: FUSE, NFS.
+      this.#close();
+      ignoringFailure(remove);
     }
-    this.#close();
   }
 
   [Symbol.dispose](): void {
@@ -272,6 +291,17 @@ function creationFailure(error: unknown, directory: string): string {
   if (hasErrno(error, 'EACCES', 'EPERM')) return `the directory ${directory} is not writable`;
   if (hasErrno(error, 'EROFS')) return `the file system of ${directory} is read-only`;
   return errorReason(error);
+}
+
+function errnoOf(error: unknown): string {
+  return (error as NodeJS.ErrnoException).code ?? errorReason(error);
+}
+
+/** Nothing is left behind, or it cannot be helped. */
+function ignoringFailure(work: () => void): void {
+  try {
+    work();
+  } catch {}
 }
 
 function samePlace(fd: number, name: string): boolean {

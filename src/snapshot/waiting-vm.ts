@@ -3,6 +3,7 @@
 import { MapramError } from '../errors.js';
 import { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { releaseFiles } from '../io/open-file.js';
+import { clientSocketsOf } from '../launch/endpoints.js';
 import { machineSupport } from '../launch/machine-type.js';
 import { QemuProcess, type QemuProcessOptions } from '../launch/qemu-process.js';
 import { QmpClient } from '../qmp/qmp-client.js';
@@ -59,9 +60,7 @@ export class WaitingVm implements AsyncDisposable {
       const stopped = launch.options.some(({ name }) => name === 'S');
       return new WaitingVm(process, vm, source, source.runState === 'running' && !stopped);
     } catch (error) {
-      const failure = signal?.aborted
-        ? signal.reason
-        : await explained(error, process, source, launch.program);
+      const failure = signal?.aborted ? signal.reason : await explained(error, process, source, launch);
       await process.kill();
       throw failure;
     }
@@ -140,7 +139,7 @@ async function explained(
   error: unknown,
   process: QemuProcess,
   source: ResumeSource,
-  program: string,
+  { program, options }: QemuProcessOptions,
 ): Promise<unknown> {
   if (!(error instanceof MapramError) || error.code !== 'MONITOR') return error;
   const reason = await process.describeEnd(program);
@@ -161,8 +160,22 @@ async function explained(
       { path: program, cause: error },
     );
   }
-  return new MapramError('VM', `resuming ${source.file}: QEMU did not start: ${reason}`, {
-    path: source.file,
-    cause: error,
-  });
+  return new MapramError(
+    'VM',
+    `resuming ${source.file}: QEMU did not start: ${reason}${missingPeer(reason, options)}`,
+    {
+      path: source.file,
+      cause: error,
+    },
+  );
+}
+
+/** What to do about a program that QEMU wants to talk to and that is not there. */
+function missingPeer(reason: string, options: QemuProcessOptions['options']): string {
+  const address = /Failed to connect to '([^']+)'/.exec(reason)?.[1];
+  const client = clientSocketsOf(options).find((candidate) => candidate.address === address);
+  if (client === undefined) return '';
+  return client.isTpm
+    ? `; start a TPM there first, whose state comes out of the file: swtpm socket --tpm2 --tpmstate dir=DIR --ctrl type=unixio,path=${address}`
+    : `; start the program that serves ${client.user} there first, or give another command line after --`;
 }

@@ -173,4 +173,29 @@ describe('fork', needs({ qemu: '10.0', guest: 'tiny', tools: ['qemu-img'] }), ()
       process.kill(pid, 'SIGKILL');
     }
   });
+
+  test('fails when every clone was killed, not when one lives (R07)', async () => {
+    for (const [killed, code] of [
+      [2, 1],
+      [1, 0],
+    ] as const) {
+      const directory = path.join(folder, `killed-${killed}`);
+      let begun = false;
+      const run = await runCli(
+        ['fork', file, ...['--count', '2', '--dir', directory, '--json', '--'], ...command],
+        {
+          onStdout: (_, stdout) => {
+            const ready = stdout.split('\n').find((line) => line.includes('"ready"'));
+            if (ready === undefined || begun) return;
+            begun = true;
+            const vms = (JSON.parse(ready) as { vms: { pid: number }[] }).vms;
+            for (const [index, { pid }] of vms.entries()) {
+              process.kill(pid, index < killed ? 'SIGKILL' : 'SIGTERM');
+            }
+          },
+        },
+      );
+      assert.equal(run.code, code, run.stderr);
+    }
+  });
 });

@@ -23,6 +23,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
 import { MapramError } from '../../src/errors.js';
+import { installFaults } from '../../src/io/faults.js';
 import { tryLock } from '../../src/io/file-lock.js';
 import { partPathOf, TargetFile, targetOfPart } from '../../src/snapshot/target-file.js';
 
@@ -207,4 +208,24 @@ test('part files are recognised by name', () => {
   assert.equal(targetOfPart('/a/.vm.img.mapram-part'), '/a/vm.img');
   assert.equal(targetOfPart('/a/vm.img.mapram-part'), undefined);
   assert.equal(targetOfPart('/a/..mapram-part'), undefined);
+});
+
+test('a part file goes although its name can only be removed once it is closed, and rename is refused in words (R09)', async () => {
+  await inDirectory(async (directory) => {
+    const file = path.join(directory, 'vm.mapram');
+    writeFileSync(file, 'old');
+    // As libfuse does where renaming is denied: it renames what is removed while it is open.
+    using _ = installFaults([
+      { call: 'rename', nth: 1, errno: 'EACCES' },
+      { call: 'unlink', nth: 1, errno: 'EACCES' },
+    ]);
+    const target = TargetFile.create(file, { force: true });
+    await assert.rejects(
+      () => target.publish(),
+      failsWith('IO', /complete, but may not get this name: EACCES; the file system.*refuses to rename/),
+    );
+    target.discard();
+    assert.deepEqual(readdirSync(directory), ['vm.mapram']);
+    assert.equal(readFileSync(file, 'utf8'), 'old');
+  });
 });

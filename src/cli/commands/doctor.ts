@@ -14,6 +14,13 @@ import { formatSize } from '../../size.js';
 import type { CommandDescription } from '../command.js';
 import { properties, table } from '../format.js';
 
+/** Opening the device is all that is tried: whether guests run with it shows only when one does. */
+const KVM = {
+  usable: '/dev/kvm can be opened',
+  denied: '/dev/kvm is not for this user',
+  absent: 'no /dev/kvm',
+} as const satisfies Record<HostCheck['kvm'], string>;
+
 export const doctor: CommandDescription = {
   name: 'doctor',
   summary: 'which QEMUs are here, and what a directory can do: direct I/O, alignment, speed',
@@ -80,7 +87,7 @@ function describe(
   const working = qemus.filter((qemu) => 'version' in qemu);
   return [
     properties([
-      ['host', `${host.kernel}, ${host.architecture}, ${host.cpus} CPUs, KVM ${host.kvm}`],
+      ['host', `${host.kernel}, ${host.architecture}, ${host.cpus} CPUs, ${KVM[host.kvm]}`],
       ['memory', describeMemory(host)],
       ['runtime', `Node.js ${host.node}, ${host.native.library}`],
     ]),

@@ -79,16 +79,20 @@ Examples:
     }
     await using running = clones;
     context.ready(fields, describe(clones));
+    let crashed = 0;
     for (const vm of running.vms) {
       void vm.exited.then((status) => {
         const crash = describeCrash(status);
-        if (crash !== undefined && !context.signal.aborted)
-          context.warn(`the clone at ${vm.qmp} ended: ${crash}`);
+        if (crash === undefined || context.signal.aborted) return;
+        crashed++;
+        context.warn(`the clone at ${vm.qmp} ended: ${crash}`);
       });
     }
     await untilEnded(Promise.all(running.vms.map(({ exited }) => exited)), context.signal);
     const verdict = await checked(clones, String(file), context);
-    return { fields: { ...fields, ...verdict.fields }, text: '', ...verdict.failure };
+    const allCrashed =
+      crashed === running.vms.length ? { failed: `forking ${file}: all clones were killed or failed` } : {};
+    return { fields: { ...fields, ...verdict.fields }, text: '', ...allCrashed, ...verdict.failure };
   },
 };
 

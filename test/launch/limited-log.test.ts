@@ -1,0 +1,29 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { after, test } from 'node:test';
+import { closeFile } from '../../src/io/open-file.js';
+import { writeAll } from '../../src/io/sequential-io.js';
+import { openLimitedLog } from '../../src/launch/limited-log.js';
+
+const folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-limited-log-'));
+after(() => rmSync(folder, { recursive: true }));
+
+for (const [name, written, expected] of [
+  ['less than', 'a line\n', /^a line\n$/],
+  ['as much as', 'x'.repeat(1000), /^x{1000}$/],
+  ['more than', 'x'.repeat(1 << 20), /^x{1000}\nmapram: more was written, which is left out\n$/],
+] as const) {
+  test(`a log that gets ${name} its limit takes all and keeps no more (R06)`, async () => {
+    const file = path.join(folder, name);
+    const { fd, complete } = openLimitedLog(file, 1000);
+    writeAll(fd, Buffer.from(written));
+    closeFile(fd);
+    // Whoever started the writer may end before it: it does not keep this process alive.
+    const alive = setInterval(() => {}, 1000);
+    await complete;
+    clearInterval(alive);
+    assert.match(readFileSync(file, 'latin1'), expected);
+  });
+}
