@@ -39,6 +39,7 @@ import { changedDisks } from './recorded-launch.js';
 import { recordRunState } from './recorded-run-state.js';
 import { chooseMethod, type MethodWishes, type SaveMethod } from './save-method.js';
 import { memoryInUse } from './space-needed.js';
+import { StallWatch } from './stall-watch.js';
 import { streamChannels } from './stream-channels.js';
 import { failureToWrite, inOneSentence } from './system-failure.js';
 import { partPathOf, TargetFile } from './target-file.js';
@@ -501,6 +502,7 @@ async function saveThroughEngine(run: SaveRun, source: OutgoingSource, settle: S
     dropBehind: choice.dropBehind === true,
     ...(run.ioSize === undefined ? {} : { ioSize: run.ioSize }),
     onStateTaken: async () => {
+      watch?.[Symbol.dispose]();
       runState = await settle(() => source.resume());
     },
     ...(checksums ? { checksums } : {}),
@@ -508,11 +510,27 @@ async function saveThroughEngine(run: SaveRun, source: OutgoingSource, settle: S
   if (options.onProgress) migration.on('progress', options.onProgress);
   const cancel = () => migration.cancel();
   signal.addEventListener('abort', cancel, { once: true });
+  let stalled: MapramError | undefined;
+  // During other saves the guest runs, or much may come before the first page.
+  using watch =
+    source instanceof QemuSharedSource && !options.live
+      ? new StallWatch({
+          file: target.file,
+          bytes: () => migration.progress().bytes,
+          onWarning: (message) => options.onWarning?.(message),
+          onStalled: (error) => {
+            stalled = error;
+            migration.cancel();
+          },
+        })
+      : undefined;
   let result: OutgoingResult;
   try {
     // It may have fired before there was anything to cancel.
     signal.throwIfAborted();
     result = await migration.run();
+  } catch (error) {
+    throw stalled ?? error;
   } finally {
     signal.removeEventListener('abort', cancel);
   }
