@@ -109,6 +109,14 @@ export class ResumeSource implements AsyncDisposable {
   }
 
   /**
+   * Whether libvirt is to let the guest run that the file says is paused: libvirt pauses every domain before QEMU saves it, and
+   * its header tells what the domain did before.
+   */
+  get ranUnderLibvirt(): boolean {
+    return this.image.container.libvirt?.header.wasRunning === true;
+  }
+
+  /**
    * Holds headers, bitmaps and device state against what was saved, where the file tells; with a required signature all
    * memory too.
    *

@@ -29,6 +29,8 @@ export class WaitingVm implements AsyncDisposable {
     private readonly source: ResumeSource,
     /** Whether QEMU lets the guest run as soon as it has its state. */
     private readonly startsByItself: boolean,
+    /** Whether to let it run then, although its state says that it was paused. */
+    private readonly letsRun: boolean,
   ) {}
 
   /**
@@ -58,7 +60,8 @@ export class WaitingVm implements AsyncDisposable {
       ]);
       source.assertUnchanged();
       const stopped = launch.options.some(({ name }) => name === 'S');
-      return new WaitingVm(process, vm, source, source.runState === 'running' && !stopped);
+      const startsByItself = source.runState === 'running' && !stopped;
+      return new WaitingVm(process, vm, source, startsByItself, source.ranUnderLibvirt && !stopped);
     } catch (error) {
       const failure = signal?.aborted ? signal.reason : await explained(error, process, source, launch);
       await process.kill();
@@ -102,7 +105,7 @@ export class WaitingVm implements AsyncDisposable {
         vm.client.execute('remove-fd', { 'fdset-id': STATE_FDSET }).catch(() => {}),
       ]);
       if (this.startsByItself && runState !== 'running') throw this.#didNotRun(runState);
-      if (cont && runState !== 'running') {
+      if ((cont || this.letsRun) && runState !== 'running') {
         await vm.cont();
         runState = await vm.runState();
       }
