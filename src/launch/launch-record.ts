@@ -31,6 +31,8 @@ export interface LaunchRecord {
   /** Its arguments, secrets replaced by marks. */
   arguments: string[];
   omitted: OmittedSecret[];
+  /** Further arguments for devices that were plugged in after the start; absent where there are none. */
+  plugged?: string[];
   workingDirectory: string;
   disks: LaunchDisk[];
   /**

@@ -9,6 +9,7 @@ export const LaunchSchema = v.strictObject({
   program: text,
   arguments: v.array(text),
   omitted: v.array(v.strictObject({ name: text, place: text })),
+  plugged: v.exactOptional(v.array(text)),
   workingDirectory: text,
   disks: v.array(
     v.strictObject({

@@ -1,7 +1,9 @@
 /** What a manifest tells of the VM that was saved. */
 import type { GuestRamBlock } from '../guest/guest.js';
 import { cpuIdentity } from '../guest/qemu/cpu-identity.js';
+import { pluggedDevices } from '../guest/qemu/plugged-devices.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
+import { type CommandLineOption, formatCommandLine } from '../launch/command-line.js';
 import { cpuArgumentOf } from '../launch/cpu-argument.js';
 import { type LaunchRecord, recordLaunch, withDisksOfNow } from '../launch/launch-record.js';
 import type { Manifest } from '../manifest/manifest.js';
@@ -14,10 +16,11 @@ export async function factsOfQemu(vm: QemuVm, runState: string): Promise<Facts> 
   const pid = vm.peerPid();
   const asked = pid === undefined ? undefined : cpuArgumentOf(pid);
   // A save does not fail for want of them.
-  const [guestRegions, cpu, defaultRamId] = await Promise.all([
+  const [guestRegions, cpu, defaultRamId, plugged] = await Promise.all([
     vm.guestRegions().catch(() => []),
     cpuIdentity(vm, asked),
     vm.defaultRamId().catch(() => undefined),
+    pluggedDevices(vm).catch(() => []),
   ]);
   return {
     runState,
@@ -25,7 +28,7 @@ export async function factsOfQemu(vm: QemuVm, runState: string): Promise<Facts> 
     guestRegions,
     ...(cpu === undefined ? {} : { cpu }),
     ...(defaultRamId === undefined ? {} : { defaultRamId }),
-    ...launchOf(vm),
+    ...launchOf(vm, plugged),
   };
 }
 
@@ -49,11 +52,12 @@ export function factsOfGuest(guest: { readonly blocks: readonly GuestRamBlock[] 
 }
 
 /** Without the right to look at the process, or over TCP, a file is as good, but has to be told how to start its VM. */
-function launchOf(vm: QemuVm): Pick<Manifest, 'launch'> {
+function launchOf(vm: QemuVm, plugged: readonly CommandLineOption[]): Pick<Manifest, 'launch'> {
   const pid = vm.peerPid();
   if (pid === undefined) return {};
   try {
-    return { launch: recordLaunch(pid) };
+    const launch = recordLaunch(pid);
+    return { launch: plugged.length === 0 ? launch : { ...launch, plugged: formatCommandLine(plugged) } };
   } catch {
     return {};
   }

@@ -108,6 +108,12 @@ export interface QmpCommands {
     { model: { name: string; props?: { [name: string]: PlainJson } } },
   ];
   'query-chardev': [undefined, { label: string; filename: string; 'frontend-open': boolean }[]];
+  'query-hotpluggable-cpus': [undefined, { props: { [name: string]: PlainJson }; 'qom-path'?: string }[]];
+  'query-memory-devices': [undefined, { type: string; data: { [name: string]: PlainJson } }[]];
+  'device-list-properties': [
+    { typename: string },
+    { name: string; type: string; 'default-value'?: PlainJson }[],
+  ];
   'query-machines': [undefined, { name: string; 'default-ram-id'?: string }[]];
   'qom-list': [{ path: string }, { name: string; type: string }[]];
   'query-commands': [undefined, { name: string }[]];

@@ -153,7 +153,10 @@ function commandOf(
       { path: file },
     );
   }
-  const { arguments: args, missing } = insertSecrets(recorded.arguments, secrets);
+  const { arguments: args, missing } = insertSecrets(
+    [...recorded.arguments, ...(recorded.plugged ?? [])],
+    secrets,
+  );
   if (missing.length > 0) {
     const places = recorded.omitted
       .filter(({ name }) => missing.includes(name))

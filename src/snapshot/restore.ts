@@ -31,6 +31,8 @@ import { assertFitsVm } from './fits-vm.js';
 import { clockSetter, savedAt } from './guest-clock.js';
 import { replacedContents } from './memory-file-contents.js';
 import { memoryFilesOf } from './memory-files-of-vm.js';
+import { missingPlugged } from './plugged.js';
+import { recordedLaunch } from './recorded-launch.js';
 import { loadIntoSharedRam } from './shared-load.js';
 import { staleBlock } from './stale-memory.js';
 import { inOneSentence } from './system-failure.js';
@@ -217,6 +219,9 @@ async function restoreQemu(run: RestoreRun, address: string): Promise<Loaded> {
   const { options, image, signal } = run;
   await using vm = await QemuVm.connect(address, { signal });
   await assertWaiting(vm);
+  const recorded = recordedLaunch(image);
+  const plugged = recorded && (await missingPlugged(vm, recorded));
+  if (plugged !== undefined) options.onWarning?.(plugged);
   await assertFitsVm(image, vm, options);
   const setClock = options.setClock ? await clockSetter(vm, vm.peerPid(), options.onWarning) : undefined;
   for (const change of await replacedContents(image, await memoryFilesOf(vm))) options.onWarning?.(change);

@@ -35,6 +35,7 @@ import type { ProgressEvent } from '../progress.js';
 import { channelsFor, defaultChannels } from './channel-numbers.js';
 import { chooseDirectIo, type DirectIoChoice, unlessSlow } from './direct-io-choice.js';
 import { assertNotAbandoned, SaveGuard } from './guard/save-guard.js';
+import { pluggedWarning } from './plugged.js';
 import { changedDisks } from './recorded-launch.js';
 import { recordRunState } from './recorded-run-state.js';
 import { chooseMethod, type MethodWishes, type SaveMethod } from './save-method.js';
@@ -265,6 +266,8 @@ async function saveQemu(run: SaveRun, vm: QemuVm, guard: SaveGuard, startedAt: n
   await using _ = { [Symbol.asyncDispose]: async () => source?.dispose() };
   source?.prepare?.();
   let facts = await factsOfQemu(vm, runStateBefore);
+  const plugged = facts.launch && pluggedWarning(facts.launch);
+  if (plugged !== undefined) options.onWarning?.(plugged);
   if (options.background) options.onWarning?.(youngerDisks(facts, options));
   await guard.watch(vm, runStateBefore);
   // Chunks that have not changed keep the digests of the base, if it has them by the same hash.
