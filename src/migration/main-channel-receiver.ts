@@ -23,6 +23,8 @@ export interface MainChannelOptions {
   place(start: StreamStart): Promise<{ placer: PagePlacer; touched: Uint8Array }>;
   /** Present with multifd: called at each sync mark, all pages before it being in the file; returns when all channels are there. */
   synchronize?: () => void;
+  /** Called when the first of the device state has come, which is all that follows. */
+  onDeviceState?: () => void;
   /** Called after each chunk. */
   onProgress?: (placer: PagePlacer) => void;
 }
@@ -114,6 +116,7 @@ class MainChannelReceiver {
         if (event.name === 'switchover-start') this.#switchoverStart = true;
         break;
       case 'tail':
+        if (this.#tail.length === 0) this.#options.onDeviceState?.();
         this.#tail.push(event.data.slice());
         break;
       case 'multifd-flush':

@@ -56,7 +56,7 @@ export class QemuCopiedSource implements OutgoingSource {
   readonly #buffer = alignedBuffer(PIECE_BYTES);
   /** Of the base, where it is sound. */
   #manifest: Manifest | undefined;
-  #wasRunning = false;
+  #runState = 'running';
   #place: PagePlace | undefined;
   #target: number | undefined;
   #basePages: Promise<void> | undefined;
@@ -79,7 +79,7 @@ export class QemuCopiedSource implements OutgoingSource {
   }
 
   async setup(): Promise<SourceSetup> {
-    this.#wasRunning = (await this.#vm.assertCanMigrate()) === 'running';
+    this.#runState = await this.#vm.assertCanMigrate();
     const { image, blocks } = this.#base;
     const { manifest, problems } = await checkManifest(image);
     if (problems.length === 0) this.#manifest = manifest;
@@ -123,7 +123,10 @@ export class QemuCopiedSource implements OutgoingSource {
         { path: this.#vm.address },
       );
     }
-    if (this.#wasRunning) recordRunning(tail.sections);
+    recordState(
+      tail.sections,
+      this.#runState === 'running' && this.#vm.asleep ? 'suspended' : this.#runState,
+    );
     const vmdescription = fittingDescription(image.tail.descriptionText, tail.sectionBytes);
     return {
       sections: tail.sectionBytes,
@@ -140,6 +143,10 @@ export class QemuCopiedSource implements OutgoingSource {
       bytesBeforeStop: 0,
       channels: [],
     };
+  }
+
+  get #wasRunning(): boolean {
+    return this.#runState === 'running';
   }
 
   async resume(): Promise<void> {
@@ -306,6 +313,8 @@ export class QemuCopiedSource implements OutgoingSource {
       const writable = reopenFile(memfd, constants.O_WRONLY);
       await using lent = await lendFdset(this.#vm, [writable]).finally(() => closeFile(writable));
       await this.#vm.client.execute('xen-save-devices-state', { filename: lent.path, live: false });
+      // A guest in S3 comes out of it as `save-vm`, from which "cont" takes it back to sleep.
+      if ((await this.#vm.runState()) === 'save-vm') await this.#vm.cont();
       return readFileSync(`/proc/self/fd/${memfd}`);
     } finally {
       closeFile(memfd);
@@ -362,9 +371,9 @@ function fittingDescription(text: string | undefined, sections: Uint8Array): str
   return fits ? description : undefined;
 }
 
-/** The guest was stopped for the save only; loaded, it is to run. */
-function recordRunning(sections: readonly { idstr: string; data: Uint8Array }[]): void {
+/** QEMU writes `running` into such a state, whatever the VM was. */
+function recordState(sections: readonly { idstr: string; data: Uint8Array }[], runState: string): void {
   const section = sections.find(({ idstr }) => idstr === GLOBAL_STATE_SECTION);
-  const running = encodeGlobalState('running');
-  if (section !== undefined && section.data.byteLength >= running.byteLength) section.data.set(running);
+  const state = encodeGlobalState(runState);
+  if (section !== undefined && section.data.byteLength >= state.byteLength) section.data.set(state);
 }

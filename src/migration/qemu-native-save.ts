@@ -90,7 +90,7 @@ export async function saveNatively(vm: QemuVm, options: NativeSaveOptions): Prom
       stoppedHere: stoppedAt !== undefined,
       downtimeMs: stoppedAt === undefined ? (info.downtime ?? 0) : Math.round(performance.now() - stoppedAt),
       resume: async () => {
-        if (wasRunning) await vm.cont();
+        if (wasRunning) await vm.letRun();
       },
     };
   } catch (error) {

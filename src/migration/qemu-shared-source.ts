@@ -32,9 +32,15 @@ export class QemuSharedSource implements OutgoingSource {
   /** Indexes of the blocks that the engine copies. */
   #copied: number[] = [];
 
-  constructor(vm: QemuVm) {
+  /** @param options.returns see `QemuStreamOptions.returns` */
+  constructor(vm: QemuVm, { returns = false }: { returns?: boolean } = {}) {
     this.#vm = vm;
-    this.#stream = new QemuStream(vm, { capabilities: CAPABILITIES, parameters: PARAMETERS, channels: 0 });
+    this.#stream = new QemuStream(vm, {
+      capabilities: CAPABILITIES,
+      parameters: PARAMETERS,
+      channels: 0,
+      returns,
+    });
   }
 
   prepare(): void {

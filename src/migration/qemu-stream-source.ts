@@ -32,6 +32,8 @@ export interface QemuStreamSourceOptions {
   silenceMs?: number;
   /** Bytes a second that QEMU may send while the guest runs; 0, the default, for no limit. */
   maxBandwidth?: MigrationParameters['max-bandwidth'];
+  /** See `QemuStreamOptions.returns`; a background snapshot does so by itself. */
+  returns?: boolean;
 }
 
 const SILENCE_MS = 60_000;
@@ -50,6 +52,7 @@ export class QemuStreamSource implements OutgoingSource {
 
   constructor(vm: QemuVm, options: QemuStreamSourceOptions) {
     const { mode, channels, compression = 'none', silenceMs = SILENCE_MS, maxBandwidth = 0 } = options;
+    const { returns = false } = options;
     this.#mode = mode;
     this.#stream = new QemuStream(vm, {
       capabilities: capabilitiesOf(mode),
@@ -61,6 +64,7 @@ export class QemuStreamSource implements OutgoingSource {
       channels,
       stopFirst: mode.kind === 'stopped',
       silenceMs,
+      returns: returns && mode.kind !== 'background',
     });
   }
 

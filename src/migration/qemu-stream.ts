@@ -9,11 +9,13 @@
 import { MapramError } from '../errors.js';
 import { MigrationSettings } from '../guest/qemu/migration-settings.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
+import { returnsToState } from '../guest/qemu/run-states.js';
 import { releaseFiles } from '../io/open-file.js';
 import type { PagePlace } from '../multifd/page-placer.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';
 import { type StreamTail, splitTail } from '../stream/device-sections.js';
 import { encodeGlobalState, GLOBAL_STATE_BYTES, GLOBAL_STATE_SECTION } from '../stream/global-state.js';
+import { isToldToFail } from '../stream/return-path.js';
 import type { PlacedPages, SourceDevices, SourceSetup } from './source.js';
 import {
   type ReceivedPages,
@@ -33,6 +35,11 @@ export interface QemuStreamOptions {
   stopFirst?: boolean;
   /** See `StreamReceiverOptions.silenceMs`. */
   silenceMs?: number;
+  /**
+   * Take a VM that does not run back to the state it is in, where its QEMU can (see run-states.ts): its migration is made to fail,
+   * by the return path, once everything has come. By default it is left in `postmigrate`.
+   */
+  returns?: boolean;
 }
 
 /** No limit on bandwidth, since the socket does not leave the host; no TLS on a private socket. */
@@ -46,6 +53,8 @@ export class QemuStream {
   readonly #name: string;
   #wasRunning = false;
   #stoppedHere = false;
+  /** Whether the migration is made to fail at its end. */
+  #refuses = false;
   #settings: MigrationSettings | undefined;
   #route: StreamRoute | undefined;
   readonly #sockets: number[] = [];
@@ -88,14 +97,20 @@ export class QemuStream {
   /** Has QEMU connect and reads up to the RAM block list. */
   async open(signal: AbortSignal): Promise<StreamStart> {
     const { vm } = this;
-    const { capabilities, parameters, channels, stopFirst = false } = this.#options;
+    const { capabilities, parameters, channels, stopFirst = false, returns = false } = this.#options;
     this.#wasRunning = (await vm.assertCanMigrate()) === 'running';
+    this.#refuses = returns && !this.#wasRunning && returnsToState(vm, 'stream');
     this.prepare();
     const receiver = this.#receiver as StreamReceiver;
     const uuid = await vm.uuid();
     this.#settings = await MigrationSettings.apply(
       vm,
-      [...capabilities, 'events', ...(channels > 0 ? ['multifd'] : [])],
+      [
+        ...capabilities,
+        'events',
+        ...(channels > 0 ? ['multifd'] : []),
+        ...(this.#refuses ? ['return-path'] : []),
+      ],
       { ...PARAMETERS, ...(channels > 0 ? { 'multifd-channels': channels } : {}), ...parameters },
     );
     const route = await openRouteFrom(vm, channels + 1);
@@ -108,7 +123,7 @@ export class QemuStream {
     this.#migrating = true;
     await vm.client.execute('migrate', { uri: route.uri });
     this.#sockets.push(...(await route.connect(signal)));
-    receiver.connected(this.#sockets, uuid);
+    receiver.connected(this.#sockets, uuid, this.#refuses);
     return await this.#orQemuReason(receiver.start());
   }
 
@@ -143,7 +158,7 @@ export class QemuStream {
     const { vm } = this;
     const receiver = this.#receiver as StreamReceiver;
     const received = await this.#orQemuReason(receiver.tail());
-    await vm.waitForMigration(['completed'], { signal });
+    await this.#ended(signal);
     this.#migrating = false;
     if (this.#options.capabilities.includes('background-snapshot')) this.#assertSavedAtOnce(received);
     const { switchoverStart, amongRam } = received;
@@ -151,7 +166,7 @@ export class QemuStream {
     if (this.#stoppedHere) {
       const globalState = sections.find(({ idstr }) => idstr === GLOBAL_STATE_SECTION);
       if (globalState?.data.byteLength === GLOBAL_STATE_BYTES)
-        globalState.data.set(encodeGlobalState('running'));
+        globalState.data.set(encodeGlobalState(vm.asleep ? 'suspended' : 'running'));
     }
     return {
       amongRam,
@@ -173,6 +188,20 @@ export class QemuStream {
       `saving the VM at ${this.vm.address} in the background: QEMU saves its device ${device} in rounds and leaves out the last one; use --live`,
       { path: this.vm.address },
     );
+  }
+
+  /** QEMU has completed, or has failed as it was told to. */
+  async #ended(signal: AbortSignal): Promise<void> {
+    const { vm } = this;
+    if (!this.#refuses) {
+      await vm.waitForMigration(['completed'], { signal });
+      return;
+    }
+    const { 'error-desc': reason } = await vm.waitForMigration(['failed', 'completed'], { signal });
+    if (reason === undefined || isToldToFail(reason)) return;
+    throw new MapramError('MIGRATION', `receiving ${this.#name}: QEMU gave up: ${reason}`, {
+      path: vm.address,
+    });
   }
 
   /** How long the guest has stood still so far, in ms. */

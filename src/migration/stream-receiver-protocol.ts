@@ -32,6 +32,8 @@ export interface ReceiverSetup {
   /** Of a `SyncBarrier` that all connections share. */
   barrier: SharedArrayBuffer;
   connections: number;
+  /** Whether the sender is told by the return path, as its device state comes, that loading failed. */
+  refuse: boolean;
 }
 
 /** Where pages go. */

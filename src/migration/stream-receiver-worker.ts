@@ -8,6 +8,7 @@ import { errorReason, MapramError } from '../errors.js';
 import { O_DIRECT } from '../io/direct-io-support.js';
 import { native } from '../io/native.js';
 import { openFile, releaseFiles } from '../io/open-file.js';
+import { writeAll } from '../io/sequential-io.js';
 import { arrivalDigester } from '../multifd/arrival-digester.js';
 import { readFull, SocketInput } from '../multifd/channel-input.js';
 import { ConnectionState } from '../multifd/connection-state.js';
@@ -19,6 +20,7 @@ import {
   MULTIFD_INITIAL_PACKET_BYTES,
   MULTIFD_MAGIC,
 } from '../stream/multifd-packet.js';
+import { encodeShut } from '../stream/return-path.js';
 import type { ThreadService } from '../threads/thread-protocol.js';
 import { receiveMainChannel } from './main-channel-receiver.js';
 import type {
@@ -124,7 +126,7 @@ class Connection {
   }
 
   async #receiveMain(onStart: (start: StreamStart) => void): Promise<StreamTail> {
-    const { name, connections } = this.#setup;
+    const { name, connections, socket, refuse } = this.#setup;
     const multifd = connections > 1;
     const tail = await receiveMainChannel({
       input: this.#input,
@@ -137,6 +139,7 @@ class Connection {
         return { placer: this.#openPlacer(target, name), touched: new Uint8Array(target.touched) };
       },
       ...(multifd ? { synchronize: () => this.#synchronize(`the main channel of ${name}`) } : {}),
+      ...(refuse ? { onDeviceState: () => writeAll(socket, encodeShut(true)) } : {}),
       onProgress: (placer) => this.#report(placer),
     });
     if (multifd) this.#barrier.leave();

@@ -78,13 +78,14 @@ export class StreamReceiver {
   /**
    * @param sockets descriptors, in any order; pipes non-blocking, since they cannot be shut down. They stay the caller's to close, after `dispose`.
    * @param uuid 16 raw bytes that the multifd channels must show; anything by default
+   * @param refuse see `ReceiverSetup`
    */
-  connected(sockets: readonly number[], uuid?: Uint8Array): void {
+  connected(sockets: readonly number[], uuid?: Uint8Array, refuse = false): void {
     const { silenceMs } = this.#options;
     this.#uuid = uuid;
     this.#sockets = sockets;
     if (this.#failed) return;
-    this.#ended = Promise.all(this.#connections.map((_, connection) => this.#receive(connection)));
+    this.#ended = Promise.all(this.#connections.map((_, connection) => this.#receive(connection, refuse)));
     if (silenceMs !== undefined) this.#watchForSilence(silenceMs);
   }
 
@@ -138,7 +139,7 @@ export class StreamReceiver {
   }
 
   /** One connection from its first byte to its last. Never throws: the first failure ends all. */
-  async #receive(connection: number): Promise<void> {
+  async #receive(connection: number, refuse: boolean): Promise<void> {
     const { name, connections } = this.#options;
     const socket = this.#sockets[connection] as number;
     const from = this.#connections[connection] as Connection;
@@ -149,6 +150,7 @@ export class StreamReceiver {
       state: this.#state.buffer,
       barrier: this.#barrier.buffer,
       connections,
+      refuse,
     };
     try {
       this.#identify((await from.thread.request({ kind: 'connect', setup })) as Identity, from);

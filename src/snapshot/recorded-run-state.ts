@@ -2,7 +2,12 @@
 import { MapramError } from '../errors.js';
 import { writeFully } from '../io/positional-io.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
-import { encodeGlobalState, GLOBAL_STATE_BYTES, GLOBAL_STATE_SECTION } from '../stream/global-state.js';
+import {
+  encodeGlobalState,
+  GLOBAL_STATE_BYTES,
+  GLOBAL_STATE_SECTION,
+  isAsleep,
+} from '../stream/global-state.js';
 
 /** Of a FULL section, without the name: type, section id, name length, instance id, version id. */
 const OPENING_BYTES = 1 + 4 + 1 + 4 + 4;
@@ -33,4 +38,11 @@ export async function recordRunState(
     position = image.container.offset + section.position + OPENING_BYTES + section.idstr.length;
   }
   writeFully(fd, encodeGlobalState(runState), position);
+}
+
+/** Whether the guest in the mapped-ram file `path` is asleep (S3). */
+export async function sleepsIn(path: string, offset: number): Promise<boolean> {
+  await using image = await MappedRamImage.open(path, { offset });
+  const section = image.tail.sections.find(({ idstr }) => idstr === GLOBAL_STATE_SECTION);
+  return section !== undefined && isAsleep(section.data);
 }

@@ -3,6 +3,12 @@
 import { errorReason, MapramError } from '../errors.js';
 import { releaseOf } from '../guest/qemu/qemu-features.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
+import {
+  type Afterwards,
+  problemWithState,
+  returnsToState,
+  type WayOfSaving,
+} from '../guest/qemu/run-states.js';
 import { blockNotShared, openSharedRam } from '../guest/qemu/shared-ram.js';
 import { releaseFiles } from '../io/open-file.js';
 
@@ -25,6 +31,9 @@ export interface MethodWishes {
   background: boolean;
   /** Whether the target takes O_DIRECT and may. */
   directIo: boolean;
+  /** The state of the VM, which may be saved. */
+  runState: string;
+  afterwards?: Afterwards;
   /** Something that only a stream has was asked for: what, in words. */
   streamOnly?: string;
 }
@@ -36,16 +45,40 @@ export interface MethodChoice {
 }
 
 /**
+ * As `firstThatFits`, but nothing that the VM's run state forbids: see run-states.ts.
+ *
+ * @throws MapramError `VM` for a state that cannot be had back, or from which the VM cannot be continued
+ */
+export async function chooseMethod(
+  vm: QemuVm,
+  wishes: MethodWishes,
+  base?: { path: string },
+): Promise<MethodChoice> {
+  const { runState, afterwards, background } = wishes;
+  const choice = await firstThatFits(vm, wishes, base);
+  const way: WayOfSaving = background ? 'background' : choice.method;
+  const problem = problemWithState(vm, runState, way, afterwards);
+  if (problem === undefined) return choice;
+  throw new MapramError('VM', `saving the VM at ${vm.address}: ${problem}`, { path: vm.address });
+}
+
+/** Whether QEMU itself may not write the file, since it would leave a VM that did not run in `postmigrate`. */
+function mustReturn(vm: QemuVm, { runState, afterwards }: MethodWishes): boolean {
+  if (runState === 'running' || !returnsToState(vm, 'stream')) return false;
+  return afterwards === undefined || afterwards === 'cont' || runState === 'suspended';
+}
+
+/**
  * Takes the first of these that fits: `incremental`, for a stopped save of a resumed VM; `shared`, which no stream or bitmap of QEMU's slows down; `native`, where QEMU
  * writes with O_DIRECT; `stream`.
  *
  * @param base the file that the VM was resumed from, if it was
  * @throws MapramError `UNSUPPORTED` when the VM cannot be saved the way that was asked for
  */
-export async function chooseMethod(
+async function firstThatFits(
   vm: QemuVm,
   wishes: MethodWishes,
-  base?: { path: string },
+  base: { path: string } | undefined,
 ): Promise<MethodChoice> {
   const { method, streamOnly } = wishes;
   if (method === 'incremental' || method === 'auto') {
@@ -73,6 +106,8 @@ export async function chooseMethod(
       if (native !== undefined) return { method: 'stream', reason: both(shared, native) };
       if (!wishes.directIo)
         return { method: 'stream', reason: both(shared, 'the file is written without O_DIRECT') };
+      if (mustReturn(vm, wishes))
+        return { method: 'stream', reason: both(shared, `the VM stays ${wishes.runState} that way`) };
       return { method: 'native', reason: shared ?? 'QEMU writes with O_DIRECT' };
   }
 }

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { MapramError } from '../errors.js';
 import type { BuiltinGuest } from '../guest/builtin/builtin-guest.js';
 import { QemuVm } from '../guest/qemu/qemu-vm.js';
+import type { Afterwards } from '../guest/qemu/run-states.js';
 import { probeDirectIo } from '../io/direct-io-probe.js';
 import { allocatedBytes, freeSpace } from '../io/file-space.js';
 import type { DirectIoMode } from '../io/open-direct.js';
@@ -37,7 +38,7 @@ import { chooseDirectIo, type DirectIoChoice, unlessSlow } from './direct-io-cho
 import { assertNotAbandoned, SaveGuard } from './guard/save-guard.js';
 import { pluggedWarning } from './plugged.js';
 import { changedDisks } from './recorded-launch.js';
-import { recordRunState } from './recorded-run-state.js';
+import { recordRunState, sleepsIn } from './recorded-run-state.js';
 import { chooseMethod, type MethodWishes, type SaveMethod } from './save-method.js';
 import { memoryInUse } from './space-needed.js';
 import { StallWatch } from './stall-watch.js';
@@ -70,7 +71,7 @@ export interface SaveOptions {
   /** How QEMU compresses what it sends through the multifd channels of a stream; the file holds plain pages. */
   compression?: StreamCompression;
   /** What becomes of the VM. By default it is brought back to the state it was in. */
-  afterwards?: 'cont' | 'stop' | 'quit';
+  afterwards?: Afterwards;
   /** Replace an existing file, once the new one is complete. */
   force?: boolean;
   /** Whether the file gets checksums of its pages; true by default. */
@@ -246,8 +247,10 @@ async function saveQemu(run: SaveRun, vm: QemuVm, guard: SaveGuard, startedAt: n
   const { options, target, choice } = run;
   await assertNotAbandoned(vm);
   const runStateBefore = await vm.assertCanMigrate();
+  const wasRunning = runStateBefore === 'running';
+  vm.watchSleep(runStateBefore);
   await using base = await BaseSnapshot.find(vm);
-  const { method, reason } = await chooseMethod(vm, methodWishes(run), base);
+  const { method, reason } = await chooseMethod(vm, methodWishes(run, runStateBefore), base);
   const memoryBytes = await memoryInUse(vm);
   await assertSpace(target, memoryBytes);
   await tune(run, memoryBytes, (method === 'shared' || method === 'incremental') && choice.directIo);
@@ -255,12 +258,12 @@ async function saveQemu(run: SaveRun, vm: QemuVm, guard: SaveGuard, startedAt: n
   const source: OutgoingSource | undefined =
     method === 'native'
       ? undefined
-      : (copied ?? (method === 'shared' ? new QemuSharedSource(vm) : streamSource(run, vm)));
+      : (copied ??
+        (method === 'shared' ? new QemuSharedSource(vm, { returns: true }) : streamSource(run, vm)));
   const settle = async (resume: () => Promise<void>) => {
     // Of a background snapshot the disks are younger than the memory: what they were before is what fits.
     if (!options.background) facts = atStateTaken(facts);
-    const then = options.afterwards ?? (runStateBefore === 'running' ? 'cont' : 'stop');
-    if (then === 'cont') await (runStateBefore === 'running' ? resume() : vm.cont());
+    if (wasRunning && (options.afterwards ?? 'cont') === 'cont') await resume();
     return vm.runState();
   };
   await using _ = { [Symbol.asyncDispose]: async () => source?.dispose() };
@@ -276,11 +279,13 @@ async function saveQemu(run: SaveRun, vm: QemuVm, guard: SaveGuard, startedAt: n
     ? await saveThroughEngine(run, source, settle)
     : await saveQemuNatively(run, vm, settle);
   const result = await finish(run, saved, facts);
+  // The guest did not run, so there is no hurry: it does not begin to before its state is on the disk.
+  if (!wasRunning && options.afterwards === 'cont') result.runState = await continueStopped(run, vm);
   if (options.afterwards === 'quit') {
     await vm.quit();
     result.runState = 'shutdown';
     noteWritesAtTheEnd(run, facts);
-  }
+  } else if (vm.asleep && result.runState === 'postmigrate') options.onWarning?.(fellAsleep(vm));
   guard.settled = true;
   return {
     file: target.file,
@@ -318,12 +323,28 @@ function noteWritesAtTheEnd({ options }: SaveRun, { launch }: Facts): void {
   }
 }
 
+/** @returns the state of the VM afterwards */
+async function continueStopped({ options, target }: SaveRun, vm: QemuVm): Promise<string> {
+  const runState = await vm.runState();
+  if (runState === 'postmigrate' && (await sleepsIn(target.file, options.offset ?? 0))) {
+    options.onWarning?.(fellAsleep(vm));
+    return runState;
+  }
+  await vm.cont();
+  return vm.runState();
+}
+
+/** QEMU would abort. */
+function fellAsleep(vm: QemuVm): string {
+  return `the guest of the VM at ${vm.address} is asleep (S3), and QEMU cannot continue it after this migration: end that QEMU, and resume the file`;
+}
+
 function hashOf(base: BaseSnapshot | undefined): DigestAlgorithm | undefined {
   const manifest = parseManifest(base?.image.manifest);
   return 'problem' in manifest ? undefined : manifest.checksums?.algorithm;
 }
 
-function methodWishes({ options, choice }: SaveRun): MethodWishes {
+function methodWishes({ options, choice }: SaveRun, runState: string): MethodWishes {
   const { live = false, background = false, multifd = true, compression = 'none' } = options;
   const streamOnly = background
     ? 'a background snapshot was asked for'
@@ -337,6 +358,8 @@ function methodWishes({ options, choice }: SaveRun): MethodWishes {
     live: live !== false,
     background,
     directIo: choice.directIo,
+    runState,
+    ...(options.afterwards === undefined ? {} : { afterwards: options.afterwards }),
     ...(streamOnly === undefined ? {} : { streamOnly }),
   };
 }
@@ -353,7 +376,7 @@ function streamSource(run: SaveRun, vm: QemuVm): QemuStreamSource {
     : live === false
       ? { kind: 'stopped' }
       : { kind: 'live', ...(live === true ? {} : live) };
-  return new QemuStreamSource(vm, { mode, channels, compression });
+  return new QemuStreamSource(vm, { mode, channels, compression, returns: true });
 }
 
 async function saveBuiltin(run: SaveRun, guest: BuiltinGuest, startedAt: number): Promise<SaveResult> {
@@ -365,8 +388,8 @@ async function saveBuiltin(run: SaveRun, guest: BuiltinGuest, startedAt: number)
   await tune(run, memoryBytes, choice.directIo);
   if (!options.live && wasRunning) await guest.stop();
   const settle = async () => {
-    const then = options.afterwards ?? (wasRunning ? 'cont' : 'stop');
-    if (then === 'cont' && guest.runState !== 'running') await guest.cont();
+    if (wasRunning && (options.afterwards ?? 'cont') === 'cont' && guest.runState !== 'running')
+      await guest.cont();
     return guest.runState;
   };
   const saved = await saveThroughEngine(run, new GuestSource(guest, wasRunning), settle).catch(
@@ -376,6 +399,10 @@ async function saveBuiltin(run: SaveRun, guest: BuiltinGuest, startedAt: number)
     },
   );
   const result = await finish(run, saved, factsOfGuest(guest, runStateBefore));
+  if (!wasRunning && options.afterwards === 'cont') {
+    await guest.cont();
+    result.runState = guest.runState;
+  }
   if (options.afterwards === 'quit') await guest[Symbol.asyncDispose]();
   return {
     file: target.file,
@@ -568,7 +595,8 @@ async function saveQemuNatively(run: SaveRun, vm: QemuVm, settle: Settle): Promi
   });
   const runState = await settle(resume);
   try {
-    if (stoppedHere) await recordRunState(target.fd, target.partPath, 'running', options.offset ?? 0);
+    const state = vm.asleep ? 'suspended' : 'running';
+    if (stoppedHere) await recordRunState(target.fd, target.partPath, state, options.offset ?? 0);
   } catch (error) {
     if (runState !== 'running') await resume().catch(() => {});
     throw error;

@@ -4,15 +4,19 @@
  * ```text
  * be32       length of the name with its NUL
  * 100 bytes  name of the run state, NUL-padded        "running", "paused", …
+ *            of which from QEMU 9.0 on, at 32: byte     whether the next one counts
+ *                                      at 33: byte     whether the guest, though stopped, is asleep (S3)
  * ```
  *
  * QEMU records the state in which the guest was when the migration ended. A guest that was stopped only so that it could
- * be saved must not come up paused, so the state before that is put in its place. (From 9.0 on two bytes behind
- * the name tell of a suspended guest; zeros there mean that nothing is told.)
+ * be saved must not come up paused, so the state before that is put in its place.
  */
 export const GLOBAL_STATE_SECTION = 'globalstate';
 
 const NAME_BYTES = 100;
+
+/** Of the two bytes about sleep, in the data. */
+const SLEEP_POSITION = 4 + 32;
 
 /** Data of the section, always of this length. */
 export const GLOBAL_STATE_BYTES = 4 + NAME_BYTES;
@@ -33,4 +37,10 @@ export function decodeGlobalState(data: Uint8Array): string | undefined {
   const name = data.subarray(4, GLOBAL_STATE_BYTES);
   const end = name.indexOf(0);
   return new TextDecoder().decode(end < 0 ? name : name.subarray(0, end));
+}
+
+/** Whether the guest is asleep (S3) in that state: `suspended`, or stopped while it was. */
+export function isAsleep(data: Uint8Array): boolean {
+  if (decodeGlobalState(data) === 'suspended') return true;
+  return data[SLEEP_POSITION] === 1 && data[SLEEP_POSITION + 1] === 1;
 }

@@ -1,6 +1,6 @@
 /**
  * The long form of tests that are short in CI, for nights:
- * `npm run soak -- [fuzz|corpus|flips|walk|kills|saves|replies …] [--seed=N] [--count=N]`.
+ * `npm run soak -- [fuzz|corpus|flips|walk|kills|states|saves|replies …] [--seed=N] [--count=N]`.
  * A piece of a soak has the name of its part behind a colon: `walk:load-native`, `kills:stream`; a tenth of a walk is
  * `walk:native --slice=1/10`, one with at most 100 calls of each kind `walk:native --most=100`, what is left of one `--from=read:1033`.
  *
@@ -12,6 +12,7 @@
  *     kills   300 saves of a real VM that are killed at random moments (needs what `npm run test:setup` fetches)
  *     replies 20,000 runs of random requests to a real QEMU 10.0 and to a monitor, which must say the same (needs that too;
  *             MAPRAM_DIFFERENTIAL_RUNS for another number)
+ *     states  saves from every run state, in every way, with each --then, of QEMU 10.0 and 7.2 (needs that too); `states:7.2` for one
  *     saves   200 saves by stream, each in another way, half of them of QEMU 7.2, and every file is run (needs that too)
  */
 import assert from 'node:assert/strict';
@@ -25,11 +26,14 @@ import { folderNameOf } from '../fuzz/corpus.js';
 import { fuzz } from '../fuzz/fuzz.js';
 import { fuzzTargets } from '../fuzz/targets.js';
 import { Folder, writeSealedImage } from '../manifest/sample.js';
+import type { QemuName } from '../support/environment.js';
 import { startVm } from '../support/qemu.js';
+import { LOADABLE_STATES, OTHER_STATES } from '../support/run-state-vm.js';
 import { flipBits } from '../trust/bit-flips.js';
 import type { FaultChoice } from '../trust/fault-walk.js';
 import { killSaves } from '../trust/kill-save.js';
 import { saveAgainAndAgain } from '../trust/repeated-saves.js';
+import { saveInState, THENS, WAYS } from '../trust/run-states.js';
 import { type WalkCounts, walkRestores, walkResumes, walkSaves } from '../trust/vm-fault-walk.js';
 
 const FUZZ_INPUTS = 2_000_000;
@@ -112,6 +116,23 @@ const soaks = {
       await using vm = await startVm({ memory: 'shared-file', guest: 'tiny' });
       const counts = await killSaves(vm, folder.file('vm'), Math.ceil(count / 3), seed, ['--method', method]);
       console.log(`kills:${method}: ${JSON.stringify(counts)}`);
+    }
+  },
+  async states({ part }: Wanted): Promise<void> {
+    const releases = { '10.0': '10.0', '7.2': '7.2' } as const;
+    for (const [, qemu] of partsOf<QemuName>(releases, part)) {
+      using folder = new Folder();
+      let saves = 0;
+      for (const state of [...LOADABLE_STATES, ...OTHER_STATES]) {
+        if (state === 'save-vm' && qemu === '7.2') continue;
+        for (const way of WAYS) {
+          for (const then of THENS) {
+            await saveInState(state, qemu, way, then, folder.path);
+            saves++;
+          }
+        }
+        console.log(`states:${qemu}: ${state}, ${saves} saves`);
+      }
     }
   },
   async saves({ seed, count = SAVES }: Wanted): Promise<void> {

@@ -43,6 +43,12 @@ const FEATURES = {
     known: 'seen',
     summary: 'waits for the switchover-start message of a load',
   },
+  failureReturns: {
+    since: [9, 0],
+    known: 'seen',
+    summary:
+      'takes a VM that did not run back to its state when a migration fails at its end; 7.2.22 leaves postmigrate',
+  },
   sharedMeansNamedFile: {
     since: [8, 1],
     known: 'source',

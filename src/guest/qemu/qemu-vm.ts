@@ -14,20 +14,10 @@ import { parseFlatView } from './flat-view.js';
 import { hasFeature, type QemuFeatureName } from './qemu-features.js';
 import { isQemuProcess } from './qemu-process.js';
 import { parseRamBlocks, type QemuRamBlock } from './ram-block-table.js';
+import { whyNotSaved } from './run-states.js';
 
 /** `query-migrate` with its status always present: `none` where there was no migration. */
 export type QemuMigrationInfo = MigrationInfo & { status: MigrationStatus };
-
-/** Run states in which a guest executes nothing but could. */
-const STOPPED_STATES = new Set([
-  'paused',
-  'prelaunch',
-  'postmigrate',
-  'io-error',
-  'debug',
-  'watchdog',
-  'suspended',
-]);
 
 /** Between two questions for the state of a migration; QEMU's MIGRATION events wake the wait up earlier. */
 const POLL_MS = 100;
@@ -55,6 +45,7 @@ const MAX_DOWNTIME_MS = 2_000_000;
 export class QemuVm implements AsyncDisposable {
   /** What was found about the other end last: a look into a program is not free. */
   #peer: { pid: number | undefined; isQemu: boolean } | undefined;
+  #asleep = false;
 
   private constructor(
     /** As the user gave it, for messages. */
@@ -155,32 +146,9 @@ export class QemuVm implements AsyncDisposable {
         },
       );
     }
-    if (runState === 'inmigrate') {
-      throw new MapramError(
-        'VM',
-        `saving the VM at ${this.address}: it waits for an incoming migration and has nothing to save yet`,
-        {
-          path: this.address,
-        },
-      );
-    }
-    if (runState === 'postmigrate') {
-      throw new MapramError(
-        'VM',
-        `saving the VM at ${this.address}: it was stopped by an earlier migration and QEMU saves such a VM only after "cont"`,
-        {
-          path: this.address,
-        },
-      );
-    }
-    if (runState !== 'running' && !STOPPED_STATES.has(runState)) {
-      throw new MapramError(
-        'VM',
-        `saving the VM at ${this.address}: its state is ${runState}, in which QEMU cannot save it`,
-        {
-          path: this.address,
-        },
-      );
+    const problem = whyNotSaved(runState);
+    if (problem !== undefined) {
+      throw new MapramError('VM', `saving the VM at ${this.address}: ${problem}`, { path: this.address });
     }
     return runState;
   }
@@ -215,11 +183,32 @@ export class QemuVm implements AsyncDisposable {
     while (lives() && performance.now() < limit) await delay(CLEANUP_POLL_MS);
   }
 
-  /** Lets the guest run, once QEMU has settled what a migration did with it. */
+  /** Whether the guest sleeps (S3), as far as `watchSleep` was asked to know. */
+  get asleep(): boolean {
+    return this.#asleep;
+  }
+
+  /** From now on `letRun` knows of a guest that goes to sleep (S3), or is asleep. @param runState at present */
+  watchSleep(runState: string): void {
+    this.#asleep = runState === 'suspended';
+    const events = this.client.events({ names: ['SUSPEND', 'WAKEUP'] });
+    void (async () => {
+      try {
+        for await (const { event } of events) this.#asleep = event === 'SUSPEND';
+      } catch {
+        // The monitor is gone; everything else that uses it reports that.
+      }
+    })();
+  }
+
+  /**
+   * Lets the guest run, once QEMU has settled what a migration did with it. One that fell asleep meanwhile is left as it is where
+   * the migration has completed: QEMU 10.0.2 answers `cont` by aborting, 7.2 by running the guest as if it were awake.
+   */
   async letRun(): Promise<void> {
     for (let waits = 0; ; waits++) {
       const runState = await this.runState();
-      if (runState === 'running') return;
+      if (runState === 'running' || (runState === 'postmigrate' && this.#asleep)) return;
       if (runState !== 'finish-migrate' || waits === MAX_SETTLING_WAITS) break;
       await delay(SETTLING_MS);
     }
