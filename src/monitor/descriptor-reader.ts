@@ -25,11 +25,14 @@ export class DescriptorReader {
   readonly #released = new Map<number, () => void>();
   readonly #ended: Promise<void>;
   #stopped = false;
+  /** A process that exits waits for its threads, and this one sits in a system call that only its descriptors end. */
+  readonly #wakeUp = () => void writeSync(this.#wakeFds[0], '!');
 
   constructor() {
     this.#wakeFds = socketPair();
     this.#thread = openThread(workerScript('descriptor-reader-worker', import.meta.url));
     this.#ended = this.#run();
+    process.on('exit', this.#wakeUp);
   }
 
   /** The input of `socket` up to its end. */
@@ -107,6 +110,7 @@ export class DescriptorReader {
 
   #onEnd(): void {
     this.#stopped = true;
+    process.off('exit', this.#wakeUp);
     for (const reader of this.#readers.values()) reader(undefined);
     for (const released of this.#released.values()) released();
     for (const [socket, fd] of this.#duplicates) if (!this.#releases.has(socket)) closeSync(fd);

@@ -1,7 +1,7 @@
 /**
  * A monitor in front of a VM: its migration options, its commands, and the clients that talk to it over QMP and HMP.
  */
-import { closeSync } from 'node:fs';
+import { closeSync, fstatSync } from 'node:fs';
 import {
   checkMappedRamTarget,
   checkTransport,
@@ -247,7 +247,10 @@ export class Monitor implements AsyncDisposable {
       const reply = (await this.upstream?.forward('add-fd', raw, [fd])) as
         | { 'fdset-id': number; fd: number }
         | undefined;
-      return this.#descriptors.add(fd, reply?.['fdset-id'] ?? id, opaque, reply?.fd);
+      if (reply === undefined || isForMappedRam(fd))
+        return this.#descriptors.add(fd, reply?.['fdset-id'] ?? id, opaque, reply?.fd);
+      closeSync(fd);
+      return reply;
     } catch (error) {
       closeSync(fd);
       throw error;
@@ -268,23 +271,28 @@ export class Monitor implements AsyncDisposable {
       : ((await this.upstream.forward('query-fdsets', {})) as unknown as FdsetInfo[]);
   }
 
+  /** In front of a QEMU only that has it: nothing that mapram does itself uses one, and a pipe ends when all have let go of it. */
   async getFd(fd: number, name: string, raw: JsonObject): Promise<void> {
-    try {
-      if (!this.#descriptors.hasNamed(name)) this.#descriptors.assertRoom();
-      await this.upstream?.forward('getfd', raw, [fd]);
-    } catch (error) {
-      closeSync(fd);
-      throw error;
+    if (this.upstream === undefined) {
+      try {
+        if (!this.#descriptors.hasNamed(name)) this.#descriptors.assertRoom();
+      } catch (error) {
+        closeSync(fd);
+        throw error;
+      }
+      this.#descriptors.setNamed(name, fd);
+      return;
     }
-    this.#descriptors.setNamed(name, fd);
+    try {
+      await this.upstream.forward('getfd', raw, [fd]);
+    } finally {
+      closeSync(fd);
+    }
   }
 
   async closeFd(name: string, raw: JsonObject): Promise<void> {
-    if (this.upstream !== undefined) {
-      await this.upstream.forward('closefd', raw);
-      if (!this.#descriptors.hasNamed(name)) return;
-    }
-    this.#descriptors.closeNamed(name);
+    if (this.upstream === undefined) this.#descriptors.closeNamed(name);
+    else await this.upstream.forward('closefd', raw);
   }
 
   async queryCommands(): Promise<{ name: string }[]> {
@@ -399,6 +407,12 @@ export class Monitor implements AsyncDisposable {
     this.#starting = result.catch(() => {});
     return result;
   }
+}
+
+/** What a mapped-ram file can be: a set of such descriptors is what mapram may write to or read from itself. */
+function isForMappedRam(fd: number): boolean {
+  const kind = fstatSync(fd);
+  return kind.isFile() || kind.isBlockDevice();
 }
 
 function now(): { seconds: number; microseconds: number } {

@@ -5,6 +5,7 @@
  * between replies, never inside; a client that does not read is not read from, and is dropped once too much waits.
  */
 import { closeSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import { errorReason, MapramError } from '../errors.js';
 import { OptionError } from '../options/option-error.js';
 import { checkQapi, isJsonObject, type JsonObject, type JsonValue } from '../options/qapi.js';
@@ -19,6 +20,8 @@ import type { Monitor, MonitorEvent } from './monitor.js';
 const REQUEST_LIMITS: JsonLimits = { maxBytes: 1 << 20, maxTokens: 1 << 17, maxDepth: 1024 };
 /** Requests taken in before the first of them is answered. */
 const MAX_QUEUED_REQUESTS = 8;
+/** How long the last replies may take when the connection is ended, in ms. */
+const LAST_REPLY_MS = 1000;
 /** Bytes that wait for a client before it is dropped. */
 const MAX_UNSENT_BYTES = 8 << 20;
 
@@ -79,10 +82,10 @@ export class QmpSession {
     void this.#send(event);
   }
 
-  /** Ends the connection after the replies that are due; resolves when they are on their way. */
+  /** Ends the connection after the replies that are due, or without them where the client does not read, or QEMU does not answer, in time. */
   async close(): Promise<void> {
     this.#closed = true;
-    await this.#lastReply;
+    await Promise.race([this.#lastReply, delay(LAST_REPLY_MS, undefined, { ref: false })]);
     this.#channel.end();
   }
 

@@ -363,3 +363,48 @@ test('descriptors that clients leave take a part of what there may be, and go wi
   child.kill();
   await once(child, 'exit');
 });
+
+test('a client that asks and never reads does not keep the monitor from ending (R03)', {
+  timeout: 60_000,
+}, async () => {
+  const socket = join(directory, 'ends.sock');
+  const child = spawn(process.execPath, [MAIN, 'monitor', 'builtin:size=1M', '--qmp', socket], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  try {
+    await once(child.stdout, 'data');
+    const deaf = createConnection({ path: socket });
+    deaf.on('error', () => {});
+    deaf.pause();
+    deaf.write('{"execute": "qmp_capabilities"}');
+    // As much as is taken: then the monitor waits for its reader.
+    while (deaf.write('{"execute": "query-qmp-schema"}'.repeat(1000)));
+    await (await RawClient.connect(socket)).negotiate();
+    const ended = once(child, 'exit');
+    child.kill('SIGTERM');
+    assert.deepEqual(await ended, [0, null]);
+    deaf.destroy();
+  } finally {
+    child.kill('SIGKILL');
+  }
+});
+
+test('a monitor ends by two signals at once as well (R03)', { timeout: 120_000 }, async () => {
+  for (let round = 0; round < 6; round++) {
+    const socket = join(directory, `twice${round}.sock`);
+    const child = spawn(process.execPath, [MAIN, 'monitor', 'builtin:size=1M', '--qmp', socket], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    try {
+      await once(child.stdout, 'data');
+      const ended = once(child, 'exit');
+      child.kill('SIGTERM');
+      child.kill('SIGINT');
+      const [code, signal] = await ended;
+      assert.equal(signal, null);
+      assert.ok([0, 130, 143].includes(code), `ended with ${code}`);
+    } finally {
+      child.kill('SIGKILL');
+    }
+  }
+});

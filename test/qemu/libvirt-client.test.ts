@@ -199,6 +199,27 @@ test('virsh restores a raw image that mapram has converted to mapped-ram (guests
   assert.match(await virsh.run('list'), /raw\s+running/);
 });
 
+test('virsh saves through mapram by streams as well, which QEMU gets a descriptor for, and none stays open (guests 4)', {
+  ...needs({ qemu: '7.2', tools: ['virsh', 'gzip', 'zstd'] }),
+  timeout: 240_000,
+}, async (t) => {
+  const folder = makeFolder();
+  const virsh = await startLibvirt(t, folder, 'front', 'pc-q35-7.2', emulatorIn(folder));
+  for (const format of ['raw', 'gzip', 'zstd']) {
+    const image = path.join(folder, `front.${format}`);
+    await virsh.run(`save front ${image} --image-format ${format}`);
+    assert.doesNotMatch(await virsh.run('list --all'), /front/);
+    assert.equal(readFileSync(image).subarray(0, 16).toString('latin1'), 'LibvirtQemudSave');
+    await virsh.run(`restore ${image}`);
+    assert.match(await virsh.run('list'), /front\s+running/);
+  }
+  await virsh.run(`define ${folder}/domain.xml`);
+  await virsh.run('managedsave front');
+  assert.match(await virsh.run('list --all'), /front\s+shut off/);
+  await virsh.run('start front');
+  assert.match(await virsh.run('list'), /front\s+running/);
+});
+
 const [translated] = codeBlocks('docs/libvirt.md', 'sh').filter(({ code }) => code.includes('virsh'));
 
 test(`${translated?.where}: mapram resumes what virsh has saved, without libvirt`, {
