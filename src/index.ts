@@ -48,6 +48,7 @@ export {
   type QmpConnectOptions,
   type QmpEventsOptions,
   type QmpExecuteOptions,
+  type QmpPatience,
 } from './qmp/qmp-client.js';
 export { QmpError, type QmpErrorClass } from './qmp/qmp-error.js';
 export type { BackgroundCheckOptions } from './snapshot/background-check.js';

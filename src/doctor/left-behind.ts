@@ -1,9 +1,10 @@
 /** What saves that died have left: part files in a directory, and VMs that were stopped for them. */
+import path from 'node:path';
 import { errorReason } from '../errors.js';
 import { formatSize } from '../size.js';
-import { rescueVm } from '../snapshot/guard/rescue-vm.js';
+import { rescue as rescueHeld } from '../snapshot/guard/rescue-vm.js';
 import { takeAbandonedRecords } from '../snapshot/guard/save-record.js';
-import { findLeftOvers, type LeftOverPart, removeLeftOver } from '../snapshot/left-over-parts.js';
+import { findLeftOvers, type LeftOverPart, leftOverAt, removeLeftOver } from '../snapshot/left-over-parts.js';
 import type { Finding } from './finding.js';
 
 export interface LeftBehind {
@@ -23,11 +24,18 @@ export async function checkLeftBehind(
   { clean, rescue }: { clean: boolean; rescue: boolean },
 ): Promise<LeftBehind> {
   const result: LeftBehind = { parts: [], vms: [], findings: [] };
+  const parts = findLeftOvers(directory);
   for (const held of takeAbandonedRecords()) {
     using _ = held;
-    const { file, vm: recorded } = held.record;
-    // Its part file is found below, like those of any other save.
-    if (recorded === undefined) continue;
+    const { file, partPath, vm: recorded } = held.record;
+    if (recorded === undefined) {
+      // It died before it touched a VM, and its part file may be in another directory.
+      const elsewhere = path.dirname(partPath) !== path.resolve(directory);
+      const part = leftOverAt(partPath);
+      if (part !== undefined && elsewhere) parts.push(part);
+      if (part === undefined || clean) held.remove();
+      continue;
+    }
     const { address, runState } = recorded;
     const vm = { address, file, rescued: false };
     result.vms.push(vm);
@@ -38,8 +46,7 @@ export async function checkLeftBehind(
       continue;
     }
     try {
-      const state = await rescueVm(held.record);
-      held.remove();
+      const state = await rescueHeld(held);
       vm.rescued = true;
       const message = `${state === 'gone' ? 'has ended' : `is ${state} again`} after a save to ${file} died`;
       result.findings.push({ level: 'good', subject, message });
@@ -47,7 +54,7 @@ export async function checkLeftBehind(
       result.findings.push({ level: 'bad', subject, message: errorReason(error) });
     }
   }
-  for (const part of findLeftOvers(directory)) {
+  for (const part of parts) {
     const removed = clean && removeLeftOver(part.path);
     result.parts.push({ ...part, removed });
     result.findings.push(

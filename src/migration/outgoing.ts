@@ -409,10 +409,11 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
   async #giveUp(error: unknown): Promise<unknown> {
     const { source } = this.#options;
     const { name } = this.#output;
-    const cancelled = this.status === 'cancelling';
-    if (!cancelled) this.#abort.abort(error);
+    if (this.status !== 'cancelling') this.#abort.abort(error);
     this.#output.abort();
     await source.cancel();
+    // It may have been cancelled while it was being given up.
+    const cancelled = this.status === 'cancelling';
     this.#error = cancelled
       ? new MapramError('CANCELLED', `saving to ${name}: cancelled`, { path: name })
       : error instanceof MapramError

@@ -78,10 +78,10 @@ export async function saveNatively(vm: QemuVm, options: NativeSaveOptions): Prom
     };
     if (!live && wasRunning) await stop();
     signal.throwIfAborted();
+    migrating = true;
     await vm.client.execute('migrate', {
       uri: offset === 0 ? `file:${target.path}` : `file:${target.path},offset=${offset}`,
     });
-    migrating = true;
     const completed = vm.waitForMigration(['completed'], { signal, onInfo: report });
     const info = await withinLimits(vm, live ?? {}, completed, stop);
     migrating = false;
@@ -94,13 +94,24 @@ export async function saveNatively(vm: QemuVm, options: NativeSaveOptions): Prom
       },
     };
   } catch (error) {
-    if (migrating) await vm.cancelMigration().catch(() => {});
-    if (wasRunning && (await vm.runState().catch(() => 'running')) !== 'running')
-      await vm.cont().catch(() => {});
+    await giveUp(vm, { migrating, wasRunning }).catch(() => {});
     throw error;
   } finally {
     await settings.restore().catch(() => {});
   }
+}
+
+/**
+ * A guest that was stopped for its RAM to be written runs again first: QEMU then goes on as with a live migration, whose end may take as
+ * long as the disk likes.
+ */
+async function giveUp(
+  vm: QemuVm,
+  { migrating, wasRunning }: { migrating: boolean; wasRunning: boolean },
+): Promise<void> {
+  if (wasRunning && (await vm.runState()) === 'paused') await vm.cont();
+  if (migrating) await vm.cancelMigration();
+  if (wasRunning) await vm.letRun();
 }
 
 async function openTarget(vm: QemuVm, { fd, path, directIo }: NativeSaveOptions): Promise<LentFdset> {

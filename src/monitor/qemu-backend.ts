@@ -73,6 +73,8 @@ export class QemuBackend implements MigrationBackend {
   static async open(upstream: Upstream, options: MigrationOptions): Promise<QemuBackend> {
     const backend = new QemuBackend(upstream);
     const { client } = upstream;
+    // A QEMU that is silent keeps nobody from closing.
+    client.setPatience({ signal: backend.#closing.signal });
     const parameters = await client.execute('query-migrate-parameters');
     const capabilities = await client.execute('query-migrate-capabilities');
     backend.#parameterNames = new Set([...Object.keys(parameters), 'block-bitmap-mapping']);

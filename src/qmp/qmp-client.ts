@@ -8,7 +8,9 @@
 import { once } from 'node:events';
 import { createConnection, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
 import { errorReason, MapramError } from '../errors.js';
+import { hasErrno } from '../io/system-error.js';
 import { type PeerCredentials, peerCredentials, sendDescriptors } from '../io/unix-socket.js';
 import { isJsonObject, type JsonObject, type JsonValue } from '../options/qapi.js';
 import { EventQueue } from './event-queue.js';
@@ -23,7 +25,7 @@ import { formatSocketAddress, parseSocketAddress } from './socket-address.js';
 export interface QmpConnectOptions {
   /** Gives up connecting. Has no effect later. */
   readonly signal?: AbortSignal;
-  /** How long to wait for the connection and the greeting, in ms; 10 s by default. */
+  /** How long to wait for the connection and the greeting, in ms; 10 s by default, `Infinity` without limit. */
   readonly timeoutMs?: number;
   /** What to call the other side in errors, where it cannot be told from the address. */
   readonly name?: string;
@@ -36,6 +38,17 @@ export interface QmpExecuteOptions {
   readonly timeoutMs?: number;
   /** Descriptors to pass along (Unix sockets only), for `add-fd` and `getfd`. They stay the caller's. */
   readonly descriptors?: readonly number[];
+}
+
+/** How long commands wait that say nothing about that themselves. */
+export interface QmpPatience {
+  /**
+   * Ends the waits that are under way. Commands that are sent later, to put things right, get 5 s each; once one has had no
+   * answer, those after it fail at once.
+   */
+  readonly signal?: AbortSignal;
+  /** Called when a command has waited for 10 s. */
+  readonly onSilence?: (command: string) => void;
 }
 
 export interface QmpEventsOptions {
@@ -55,6 +68,12 @@ interface PendingCommand {
 }
 
 const GREETING_TIMEOUT_MS = 10_000;
+/** Of `QmpPatience`. */
+const AFTER_ABORT_MS = 5_000;
+const SILENCE_MS = 10_000;
+/** Between attempts to get into the queue of those who wait for a monitor. */
+const FIRST_PAUSE_MS = 20;
+const LONGEST_PAUSE_MS = 1000;
 /** Events that may wait in one iterator; a reader that is further behind has gone away. */
 const MAX_UNREAD_EVENTS = 100_000;
 
@@ -71,6 +90,8 @@ export class QmpClient implements AsyncDisposable {
   #nextId = 1;
   #lastWrite: Promise<void> = Promise.resolve();
   #ended: { error?: MapramError } | undefined;
+  #patience: QmpPatience = {};
+  #silent = false;
 
   private constructor(stream: Duplex, greeting: Greeting, name: string) {
     this.#stream = stream;
@@ -89,7 +110,9 @@ export class QmpClient implements AsyncDisposable {
     const name =
       options.name ??
       (typeof target === 'string' ? formatSocketAddress(parseSocketAddress(target)) : 'the monitor');
-    const timeout = AbortSignal.timeout(options.timeoutMs ?? GREETING_TIMEOUT_MS);
+    const { timeoutMs = GREETING_TIMEOUT_MS } = options;
+    const timeout =
+      timeoutMs === Number.POSITIVE_INFINITY ? new AbortController().signal : AbortSignal.timeout(timeoutMs);
     const signal = options.signal ? AbortSignal.any([options.signal, timeout]) : timeout;
     let stream: Duplex | undefined;
     try {
@@ -110,6 +133,16 @@ export class QmpClient implements AsyncDisposable {
   /** True from the end of the connection on, whoever ended it. */
   get closed(): boolean {
     return this.#ended !== undefined;
+  }
+
+  /** Whether a command that was to put things right, after the signal of `setPatience`, had no answer. */
+  get silent(): boolean {
+    return this.#silent;
+  }
+
+  /** From now on for all commands that are sent without a signal or time-out of their own. */
+  setPatience(patience: QmpPatience): void {
+    this.#patience = patience;
   }
 
   /** The process at the other end of a Unix socket; undefined over TCP and for other streams. */
@@ -133,12 +166,10 @@ export class QmpClient implements AsyncDisposable {
     options?: QmpExecuteOptions,
   ): Promise<QmpCommands[C][1]>;
   execute(command: string, args?: object, options?: QmpExecuteOptions): Promise<PlainJson>;
-  async execute(
-    command: string,
-    args?: object,
-    { signal, timeoutMs, descriptors }: QmpExecuteOptions = {},
-  ): Promise<PlainJson> {
+  async execute(command: string, args?: object, options: QmpExecuteOptions = {}): Promise<PlainJson> {
     if (this.#ended) throw this.#lost(command);
+    const { signal, timeoutMs } = this.#limits(command, options);
+    const { descriptors } = options;
     signal?.throwIfAborted();
     let id = 0;
     const reply = new Promise<PlainJson>((resolve, reject) => {
@@ -156,6 +187,15 @@ export class QmpClient implements AsyncDisposable {
       `asking the monitor ${this.name} with ${command}: what it answers is not what a QEMU does (${problem}); check that it is the monitor of a QEMU`,
       { path: this.name },
     );
+  }
+
+  #limits(command: string, { signal, timeoutMs }: QmpExecuteOptions): QmpExecuteOptions {
+    const { signal: patience } = this.#patience;
+    if (patience === undefined || timeoutMs !== undefined)
+      return { ...(signal ? { signal } : {}), ...(timeoutMs === undefined ? {} : { timeoutMs }) };
+    if (signal !== undefined || !patience.aborted) return { signal: signal ?? patience };
+    if (this.#silent) throw this.#noReply(command, AFTER_ABORT_MS);
+    return { timeoutMs: AFTER_ABORT_MS };
   }
 
   /**
@@ -264,7 +304,8 @@ export class QmpClient implements AsyncDisposable {
     signal: AbortSignal | undefined,
     timeoutMs: number | undefined,
   ): Promise<PlainJson> {
-    if (signal === undefined && timeoutMs === undefined) return reply;
+    const { onSilence } = this.#patience;
+    if (signal === undefined && timeoutMs === undefined && onSilence === undefined) return reply;
     let stopWaiting = () => {};
     const interrupted = new Promise<never>((_, reject) => {
       const onAbort = () => reject(signal?.reason);
@@ -272,9 +313,14 @@ export class QmpClient implements AsyncDisposable {
       const timer =
         timeoutMs === undefined
           ? undefined
-          : setTimeout(() => reject(this.#noReply(command, timeoutMs)), timeoutMs);
+          : setTimeout(() => {
+              this.#silent ||= this.#patience.signal?.aborted === true;
+              reject(this.#noReply(command, timeoutMs));
+            }, timeoutMs);
+      const silence = onSilence && setTimeout(onSilence, SILENCE_MS, command);
       stopWaiting = () => {
         clearTimeout(timer);
+        clearTimeout(silence);
         signal?.removeEventListener('abort', onAbort);
       };
     });
@@ -355,7 +401,21 @@ interface Greeting {
   readonly capabilities: readonly string[];
 }
 
-function connectSocket(target: string, name: string, signal: AbortSignal): Promise<Socket> {
+/** The queue of those who wait for a monitor is full: QEMU's holds one. Node reports that at once. */
+async function connectSocket(target: string, name: string, signal: AbortSignal): Promise<Socket> {
+  for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
+    try {
+      return await connectOnce(target, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!hasErrno(error, 'EAGAIN')) throw cannotConnect(name, error as NodeJS.ErrnoException);
+    }
+    await delay(pauseMs, undefined, { signal }).catch(() => {});
+    signal.throwIfAborted();
+  }
+}
+
+function connectOnce(target: string, signal: AbortSignal): Promise<Socket> {
   const address = parseSocketAddress(target);
   return new Promise((resolve, reject) => {
     const socket = createConnection({ ...address });
@@ -368,7 +428,7 @@ function connectSocket(target: string, name: string, signal: AbortSignal): Promi
     });
     socket.once('error', (error) => {
       settle();
-      reject(signal.aborted ? signal.reason : cannotConnect(name, error));
+      reject(error);
     });
     signal.addEventListener('abort', onAbort, { once: true });
     if (signal.aborted) onAbort();

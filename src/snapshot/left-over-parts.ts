@@ -18,13 +18,15 @@ export interface LeftOverPart {
 
 /** The left-over part files in a directory; those that are being written are not among them. */
 export function findLeftOvers(directory: string): LeftOverPart[] {
-  return readdirSync(directory).flatMap((name) => {
-    const file = path.join(directory, name);
-    const target = targetOfPart(file);
-    if (target === undefined) return [];
-    const bytes = withLock(file, (fd) => allocatedBytes(fd));
-    return bytes === undefined ? [] : [{ path: file, target, bytes }];
-  });
+  return readdirSync(directory).flatMap((name) => leftOverAt(path.join(directory, name)) ?? []);
+}
+
+/** The left-over part file of that path, undefined where there is none. */
+export function leftOverAt(file: string): LeftOverPart | undefined {
+  const target = targetOfPart(file);
+  if (target === undefined) return undefined;
+  const bytes = withLock(file, (fd) => allocatedBytes(fd));
+  return bytes === undefined ? undefined : { path: file, target, bytes };
 }
 
 /** Removes a part file unless somebody writes it. Returns whether it did. */

@@ -174,8 +174,19 @@ async function saveChecked(options: SaveOptions): Promise<SaveResult> {
     ...(options.checksums === false ? {} : { checksums: algorithm }),
   };
   if (typeof vmOption !== 'string') return await saveBuiltin(run, vmOption, startedAt);
-  await using vm = await QemuVm.connect(vmOption, { signal });
-  return await saveQemu(run, vm, guard as SaveGuard, startedAt);
+  await using vm = await QemuVm.connect(vmOption, {
+    signal,
+    onSilence: (command) => options.onWarning?.(`QEMU has not answered ${command} for 10 s`),
+  });
+  try {
+    return await saveQemu(run, vm, guard as SaveGuard, startedAt);
+  } finally {
+    await (guard as SaveGuard).look();
+    if (vm.client.silent)
+      options.onWarning?.(
+        'QEMU does not answer; the guard of this save brings the VM back as soon as it does',
+      );
+  }
 }
 
 /** As the guard has to know them, in another working directory. */

@@ -50,6 +50,7 @@ export class WaitingVm implements AsyncDisposable {
         timeoutMs: START_TIMEOUT_MS,
         ...(signal === undefined ? {} : { signal }),
       });
+      if (signal !== undefined) client.setPatience({ signal });
       const vm = QemuVm.over(client);
       // Every question that waits for the answer to another one costs the guest's time.
       await Promise.all([

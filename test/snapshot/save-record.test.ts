@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, utimesSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
+import { checkLeftBehind } from '../../src/doctor/left-behind.js';
 import { recordFolder } from '../../src/snapshot/guard/record-folder.js';
 import { HeldRecord, takeAbandonedRecords } from '../../src/snapshot/guard/save-record.js';
+import { partPathOf } from '../../src/snapshot/target-file.js';
 import { Folder } from '../manifest/sample.js';
 
 const record = {
@@ -37,6 +39,49 @@ test('a record is abandoned when the process that holds it has let go, and is ta
   assert.deepEqual(takeAbandonedRecords(), []);
   taken.remove();
   assert.deepEqual(readdirSync(recordFolder()), []);
+});
+
+test('a record of a save that died before it touched a VM goes with its part file (F22)', async () => {
+  using folder = ownRecords();
+  const elsewhere = path.join(folder.path, 'elsewhere');
+  mkdirSync(elsewhere);
+  const partPath = partPathOf(path.join(elsewhere, 'vm'));
+  const abandon = () => HeldRecord.create({ ...record, partPath })[Symbol.dispose]();
+  abandon();
+  assert.deepEqual((await checkLeftBehind(folder.path, { clean: false, rescue: false })).parts, []);
+  assert.deepEqual(readdirSync(recordFolder()), []);
+  abandon();
+  writeFileSync(partPath, 'half a file');
+  const seen = await checkLeftBehind(folder.path, { clean: false, rescue: false });
+  assert.deepEqual(
+    seen.parts.map(({ path, removed }) => [path, removed]),
+    [[partPath, false]],
+  );
+  assert.equal(readdirSync(recordFolder()).length, 1);
+  const cleaned = await checkLeftBehind(folder.path, { clean: true, rescue: false });
+  assert.deepEqual(
+    cleaned.parts.map(({ path, removed }) => [path, removed]),
+    [[partPath, true]],
+  );
+  assert.deepEqual(readdirSync(recordFolder()), []);
+  assert.equal(existsSync(partPath), false);
+});
+
+test('what a record notes of a VM can be taken back', () => {
+  using _ = ownRecords();
+  const held = HeldRecord.create(record);
+  held.addVm({ address: '/run/vm.qmp', runState: 'running', capabilities: {}, parameters: {} });
+  held.noteStopped(true);
+  held.noteStopped(false);
+  held.noteStopped(true);
+  held[Symbol.dispose]();
+  const [taken] = takeAbandonedRecords();
+  assert.equal(taken?.record.vm?.stopped, true);
+  taken.forgetVm();
+  taken[Symbol.dispose]();
+  const [forgotten] = takeAbandonedRecords();
+  assert.deepEqual(forgotten?.record, record);
+  forgotten.remove();
 });
 
 test('what was never a whole record goes when it is old enough to be nobody’s', () => {

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { verify } from '../../src/snapshot/verify.js';
@@ -106,11 +107,51 @@ export async function killWithGuard(vm: TestVm, file: string, args: readonly str
   });
 }
 
-async function killStopped(
+/** The same, while two others wait at the monitor for longer than any patience of the guard was. */
+export async function killWithWaitingClients(
   vm: TestVm,
   file: string,
   args: readonly string[],
-  before: () => void,
+): Promise<void> {
+  const others: Socket[] = [];
+  await killStopped(vm, file, args, async () => {
+    // One waits to be accepted; the other one, like the guard, finds the queue full, and tries again.
+    for (let n = 0; n < 2; n++) others.push(await connectWhenPossible(vm.qmpPath));
+  });
+  await delay(WAITING_MS);
+  for (const other of others) other.destroy();
+  await untilRunning(vm, file);
+}
+
+/** The guard may have had to wait. */
+export async function untilRunning(vm: TestVm, file: string): Promise<void> {
+  const deadline = performance.now() + CLEANUP_MS;
+  await until(async () => (await vm.status()) === 'running', 'the VM does not run', deadline);
+  await untilCleanedUp(file, 'killed while others waited');
+  await vm.console.waitForCounterAbove(vm.console.counter + 2);
+}
+
+const WAITING_MS = 7000;
+
+/** Into the queue of a monitor, or as soon as there is room. */
+export async function connectWhenPossible(path: string): Promise<Socket> {
+  for (;;) {
+    const socket = connect(path);
+    const connected = await new Promise<boolean>((resolve) =>
+      socket.once('connect', () => resolve(true)).once('error', () => resolve(false)),
+    );
+    socket.on('error', () => {});
+    if (connected) return socket;
+    await delay(20);
+  }
+}
+
+/** Starts a save and kills it while the VM is stopped. @param before called when it can do nothing more, and is not dead yet */
+export async function killStopped(
+  vm: TestVm,
+  file: string,
+  args: readonly string[],
+  before: () => void | Promise<void>,
 ): Promise<void> {
   const child = spawn(process.execPath, [CLI, 'save', vm.qmpPath, file, '--force', ...args], {
     env: { ...process.env, XDG_RUNTIME_DIR: path.dirname(file) },
@@ -120,7 +161,7 @@ async function killStopped(
   while ((await vm.status()) === 'running') assert.equal(child.exitCode, null, 'it was over too soon');
   // Whatever was asked of the VM must not go on while its guard is looked for.
   child.kill('SIGSTOP');
-  before();
+  await before();
   child.kill('SIGKILL');
   await end;
 }

@@ -83,6 +83,7 @@ Examples:
     const { directIo, channels, method, background, multifd, compression, then, force, offset } = options;
     const { checksums, sign } = options;
     await using opened = await openVm(address as VmAddress, 'running');
+    using _ = reportsWait(signal, warn);
     const result = await saveVm({
       vm: opened.vm,
       file: String(file),
@@ -105,6 +106,24 @@ Examples:
     return { fields: result, text: describe(result) };
   },
 };
+
+/** Less than this after ^C nobody needs a word. */
+const WORTH_A_WORD_MS = 1000;
+
+/** A QEMU that is busy may take its time to give a save up. */
+function reportsWait(signal: AbortSignal, warn: (message: string) => void): Disposable {
+  let timer: NodeJS.Timeout | undefined;
+  const onAbort = () => {
+    timer = setTimeout(warn, WORTH_A_WORD_MS, 'waiting for QEMU; ^C again leaves it to the guard');
+  };
+  signal.addEventListener('abort', onAbort, { once: true });
+  return {
+    [Symbol.dispose]() {
+      signal.removeEventListener('abort', onAbort);
+      clearTimeout(timer);
+    },
+  };
+}
 
 /** Limits without `--live` would be ignored: they are refused. */
 function liveOf({ live, downtimeLimit, autoConverge, maxTime, onTimeout }: Options): boolean | LiveLimits {

@@ -7,7 +7,7 @@ import { ProcessHandle } from '../../io/process-handle.js';
 import { processUsers } from '../../io/process-user.js';
 import type { GuestRegion } from '../../mapped-ram/guest-map.js';
 import { isMigrationRunning, type MigrationStatus } from '../../options/migration-status.js';
-import { QmpClient } from '../../qmp/qmp-client.js';
+import { QmpClient, type QmpPatience } from '../../qmp/qmp-client.js';
 import type { MigrationInfo, QemuVersion } from '../../qmp/qmp-commands.js';
 import { QmpError } from '../../qmp/qmp-error.js';
 import { parseFlatView } from './flat-view.js';
@@ -46,6 +46,8 @@ export class QemuVm implements AsyncDisposable {
   /** What was found about the other end last: a look into a program is not free. */
   #peer: { pid: number | undefined; isQemu: boolean } | undefined;
   #asleep = false;
+  /** Called before the guest is stopped, so that whoever puts things right later knows by whom. */
+  beforeStop: () => void = () => {};
 
   private constructor(
     /** As the user gave it, for messages. */
@@ -54,9 +56,19 @@ export class QemuVm implements AsyncDisposable {
     readonly version: QemuVersion,
   ) {}
 
-  /** @throws MapramError `MONITOR` when nobody listens there or it is not a QMP server */
-  static async connect(address: string, options: { signal?: AbortSignal } = {}): Promise<QemuVm> {
+  /**
+   * @param options.signal gives up connecting, and ends all waits for answers later: see `QmpPatience`
+   * @param options.onSilence see `QmpPatience`
+   * @param options.timeoutMs see `QmpConnectOptions`
+   * @throws MapramError `MONITOR` when nobody listens there or it is not a QMP server
+   */
+  static async connect(
+    address: string,
+    { onSilence, ...options }: QmpPatience & { timeoutMs?: number } = {},
+  ): Promise<QemuVm> {
     const client = await QmpClient.connect(address, options);
+    const { signal } = options;
+    client.setPatience({ ...(signal ? { signal } : {}), ...(onSilence ? { onSilence } : {}) });
     return QemuVm.over(client, address);
   }
 
@@ -160,6 +172,7 @@ export class QemuVm implements AsyncDisposable {
   }
 
   async stop(): Promise<void> {
+    this.beforeStop();
     await this.client.execute('stop');
   }
 

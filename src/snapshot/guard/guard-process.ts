@@ -1,7 +1,7 @@
 /** Entry point of the guard's process, see save-guard.ts. Arguments: the path of the record. */
 import { existsSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { rescueVm } from './rescue-vm.js';
+import { rescue } from './rescue-vm.js';
 import { HeldRecord } from './save-record.js';
 
 const [recordPath = ''] = process.argv.slice(2);
@@ -17,11 +17,10 @@ async function act(): Promise<void> {
     await delay(100);
   if (held === undefined) process.exit(0);
   try {
-    await rescueVm(held.record);
-    held.remove();
+    await rescue(held, { patient: true });
     process.exit(0);
   } catch {
-    // The record stays: `mapram doctor` tells of it.
+    // The record stays: `mapram doctor` reports it.
     process.exit(1);
   }
 }

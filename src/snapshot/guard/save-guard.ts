@@ -24,8 +24,9 @@ import { MapramError } from '../../errors.js';
 import { MigrationSettings } from '../../guest/qemu/migration-settings.js';
 import type { QemuVm } from '../../guest/qemu/qemu-vm.js';
 import { workerScript } from '../../io/worker-script.js';
+import { isMigrationRunning } from '../../options/migration-status.js';
 import { parseSocketAddress } from '../../qmp/socket-address.js';
-import { STOPPED_FOR_SAVE } from './rescue-vm.js';
+import { isStoppedForSave } from './rescue-vm.js';
 import { HeldRecord, takeAbandonedRecords } from './save-record.js';
 
 /** A line on standard input means that all is well; its end without one, that whoever held it is dead. */
@@ -70,13 +71,19 @@ export class SaveGuard implements AsyncDisposable {
   /** Guards a VM, too, that is about to be touched. @param runState to which a save that dies must bring it back */
   async watch(vm: QemuVm, runState: string): Promise<void> {
     const settings = await MigrationSettings.capture(vm);
-    this.held.addVm({ address: absoluteAddress(vm.address), runState, ...settings });
+    this.held.addVm({ address: absoluteAddress(vm.address), runState, stopped: false, ...settings });
+    vm.beforeStop = () => this.held.noteStopped(true);
     this.#vm = vm;
   }
 
-  /** Ends the guard. It acts after a failure that left the VM stopped, or without a connection, so that nobody knows. */
+  /** To be asked while the VM is still connected: after a failure that left it as it was there is nothing to guard. */
+  async look(): Promise<void> {
+    this.settled ||= await this.#isAsBefore();
+  }
+
+  /** Ends the guard. It acts after a failure that left the VM otherwise than it was, or silent, so that nobody knows. */
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.settled || (await this.#isAsBefore())) {
+    if (this.settled || this.#vm === undefined) {
       try {
         this.held.remove();
       } catch {
@@ -91,18 +98,21 @@ export class SaveGuard implements AsyncDisposable {
 
   async #isAsBefore(): Promise<boolean> {
     const vm = this.#vm;
-    if (vm === undefined) return true;
-    if (vm.client.closed) return false;
-    if (this.held.record.vm?.runState !== 'running') return true;
-    return await vm.runState().then(
-      (state) => !STOPPED_FOR_SAVE.has(state),
-      () => false,
-    );
+    const { vm: recorded } = this.held.record;
+    if (vm === undefined || recorded === undefined) return true;
+    if (vm.client.closed || vm.client.silent) return false;
+    try {
+      const migrates = isMigrationRunning((await vm.migrationInfo()).status);
+      return !migrates && !isStoppedForSave(recorded, await vm.runState());
+    } catch {
+      return false;
+    }
   }
 }
 
 /**
- * Refuses a VM that a save which died has left stopped: its state is not what its owner takes it for.
+ * Refuses a VM that a save which died has left stopped: its state is not what its owner takes it for. Where its owner has continued it,
+ * its migration settings are put back and the record goes, so that nobody takes a later stop for that one.
  *
  * @throws MapramError `VM`
  */
@@ -110,12 +120,17 @@ export async function assertNotAbandoned(vm: QemuVm): Promise<void> {
   const address = absoluteAddress(vm.address);
   for (const held of takeAbandonedRecords()) {
     using _ = held;
-    const { record } = held;
-    if (record.vm?.address !== address || record.vm.runState !== 'running') continue;
-    if (!STOPPED_FOR_SAVE.has(await vm.runState())) continue;
+    const { file, vm: recorded } = held.record;
+    if (recorded?.address !== address) continue;
+    if (!isStoppedForSave(recorded, await vm.runState())) {
+      const settings = await MigrationSettings.recorded(vm, recorded);
+      await settings.restore().catch(() => {});
+      held.remove();
+      continue;
+    }
     throw new MapramError(
       'VM',
-      `saving the VM at ${vm.address}: an earlier save to ${record.file} died and left it stopped; continue it with "mapram doctor --rescue"`,
+      `saving the VM at ${vm.address}: an earlier save to ${file} died and left it stopped; continue it with "mapram doctor --rescue"`,
       { path: vm.address },
     );
   }

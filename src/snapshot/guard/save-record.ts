@@ -23,6 +23,11 @@ const VmSchema = v.object({
   address: v.string(),
   /** Its state before the save. */
   runState: v.string(),
+  /**
+   * Whether the save has stopped its guest (`paused`); one that is paused otherwise was paused by its owner. Stops that QEMU makes for its
+   * migration have states of their own.
+   */
+  stopped: v.optional(v.boolean()),
   /** Its migration settings before the save. */
   capabilities: v.record(v.string(), v.boolean()),
   parameters: v.record(v.string(), v.unknown()),
@@ -47,20 +52,46 @@ const DRAFT_MS = 60_000;
 
 /** A record whose lock this process holds. */
 export class HeldRecord implements Disposable {
+  /** Of the file, in bytes. */
+  #length: number;
+
   private constructor(
     readonly path: string,
     private written: SaveRecord,
     private fd: number,
-  ) {}
+  ) {
+    this.#length = fstatSync(fd).size;
+  }
 
   get record(): SaveRecord {
     return this.written;
   }
 
-  /** Adds the VM. A process that is killed here leaves the old record or the new one: it is one write, and only adds. */
+  /** Adds the VM, before it is touched. */
   addVm(vm: RecordedVm): void {
-    this.written = { ...this.written, vm };
-    writeFully(this.fd, Buffer.from(writeJson(this.written)), 0);
+    this.#write({ ...this.written, vm });
+  }
+
+  /** The save is about to stop the guest, or it runs again. */
+  noteStopped(stopped: boolean): void {
+    const { vm } = this.written;
+    if (vm !== undefined) this.#write({ ...this.written, vm: { ...vm, stopped } });
+  }
+
+  /** The VM is as it must be: whatever its owner does with it from now on is no trace of the save. */
+  forgetVm(): void {
+    const { vm: _, ...rest } = this.written;
+    this.#write(rest);
+  }
+
+  /** A process that is killed here leaves the old record or the new one: it is one write, with blanks over what was longer before. */
+  #write(record: SaveRecord): void {
+    const text = writeJson(record);
+    this.#length = Math.max(this.#length, Buffer.byteLength(text));
+    const bytes = Buffer.alloc(this.#length, ' ');
+    bytes.write(text);
+    writeFully(this.fd, bytes, 0);
+    this.written = record;
   }
 
   /** Where the next record can be; its guard is there before it. */
@@ -77,7 +108,7 @@ export class HeldRecord implements Disposable {
     const held = new HeldRecord(file, record, fd);
     try {
       tryLock(fd, 'exclusive');
-      writeFully(fd, Buffer.from(writeJson(record)), 0);
+      held.#write(record);
       renameFile(draft, file);
       return held;
     } catch (error) {
