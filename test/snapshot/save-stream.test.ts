@@ -100,13 +100,16 @@ describe('a save of a QEMU that lies fails, leaves no file, and the guest goes o
     ],
     [
       'another process on its socket',
-      (socketPath) => {
+      async (socketPath, fake) => {
+        // This process is no QEMU: whoever connects first is taken for it.
+        await fake.connect(socketPath);
         execFile(process.execPath, [
           '-e',
           `require('node:net').connect(${JSON.stringify(socketPath)}).on('error', () => {})`,
         ]);
       },
       /process \d+ connected to .*, which belongs to the QEMU with process id \d+/,
+      { multifd: true, channels: 1 },
     ],
     [
       'a failed migration',
