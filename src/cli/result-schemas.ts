@@ -289,6 +289,7 @@ const diagnosis = v.strictObject({
   leftBehind: v.strictObject({
     parts: v.array(v.looseObject({ removed: flag })),
     vms: v.array(v.strictObject({ address: text, file: text, rescued: flag })),
+    orphans: v.array(v.strictObject({ file: text, processes: v.array(count), ended: flag })),
   }),
   findings: v.array(
     shape<Finding>()({ level: v.picklist(['good', 'note', 'bad']), subject: text, message: text }),

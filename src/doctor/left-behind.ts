@@ -4,6 +4,7 @@ import { errorReason } from '../errors.js';
 import { formatSize } from '../size.js';
 import { rescue as rescueHeld } from '../snapshot/guard/rescue-vm.js';
 import { takeAbandonedRecords } from '../snapshot/guard/save-record.js';
+import { takeAbandonedVms } from '../snapshot/guard/vm-record.js';
 import { findLeftOvers, type LeftOverPart, leftOverAt, removeLeftOver } from '../snapshot/left-over-parts.js';
 import type { Finding } from './finding.js';
 
@@ -12,18 +13,21 @@ export interface LeftBehind {
   parts: (LeftOverPart & { removed: boolean })[];
   /** VMs whose save died before they were in their final state again. */
   vms: { address: string; file: string; rescued: boolean }[];
+  /** VMs that were to end with a process that was killed, together with its guard. */
+  orphans: { file: string; processes: number[]; ended: boolean }[];
   findings: Finding[];
 }
 
 /**
  * @param options.clean remove the part files
  * @param options.rescue bring the VMs back to the state they were in
+ * @param options.endOrphans end VMs that were to end with a process that was killed; false by default
  */
 export async function checkLeftBehind(
   directory: string,
-  { clean, rescue }: { clean: boolean; rescue: boolean },
+  { clean, rescue, endOrphans = false }: { clean: boolean; rescue: boolean; endOrphans?: boolean },
 ): Promise<LeftBehind> {
-  const result: LeftBehind = { parts: [], vms: [], findings: [] };
+  const result: LeftBehind = { parts: [], vms: [], orphans: [], findings: [] };
   const parts = findLeftOvers(directory);
   for (const held of takeAbandonedRecords()) {
     using _ = held;
@@ -71,5 +75,28 @@ export async function checkLeftBehind(
           },
     );
   }
+  await checkOrphans(result, endOrphans);
   return result;
+}
+
+async function checkOrphans({ orphans, findings }: LeftBehind, endOrphans: boolean): Promise<void> {
+  for (const record of takeAbandonedVms()) {
+    using _ = record;
+    const { file } = record;
+    const processes = record.processes().map(({ pid }) => pid);
+    if (processes.length === 0 || endOrphans) await record.putRight();
+    if (processes.length === 0) continue;
+    orphans.push({ file, processes, ended: endOrphans });
+    const subject = `VMs of ${file}`;
+    const which = `process${processes.length === 1 ? '' : 'es'} ${processes.join(', ')}`;
+    findings.push(
+      endOrphans
+        ? { level: 'good', subject, message: `ended, ${which}` }
+        : {
+            level: 'bad',
+            subject,
+            message: `${which} were to end with a mapram that was killed; "mapram doctor --end-orphans" ends them`,
+          },
+    );
+  }
 }

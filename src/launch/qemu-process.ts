@@ -23,6 +23,16 @@ export interface QemuProcessOptions {
   errorLog?: string;
   /** Bytes that are kept of it at most. */
   errorLogLimit?: number;
+  /** Whoever ends it should this process be killed. */
+  guarded?: GuardedProcess;
+}
+
+/** What a process gets whose end is seen to by others. */
+export interface GuardedProcess {
+  /** Added to its environment. */
+  environment: Record<string, string>;
+  /** Called once: it has ended, or was left to itself. */
+  over(how: 'ended' | 'left'): void;
 }
 
 export interface ExitStatus {
@@ -44,13 +54,19 @@ export class QemuProcess implements AsyncDisposable {
   readonly #errorLog: string | undefined;
   readonly #logComplete: Promise<void>;
   readonly #repeated = new RepeatedLines();
+  readonly #guarded: GuardedProcess | undefined;
   #forwarding = false;
   #stderr = '';
   #spawnError: Error | undefined;
 
-  private constructor(child: ChildProcess, errorLog: string | undefined, logComplete = Promise.resolve()) {
+  private constructor(
+    child: ChildProcess,
+    { errorLog, guarded }: Pick<QemuProcessOptions, 'errorLog' | 'guarded'>,
+    logComplete = Promise.resolve(),
+  ) {
     this.#child = child;
     this.#errorLog = errorLog;
+    this.#guarded = guarded;
     this.#logComplete = logComplete;
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.#stderr = (this.#stderr + text).slice(-KEPT_STDERR);
@@ -64,11 +80,12 @@ export class QemuProcess implements AsyncDisposable {
       });
       child.once('close', (code, signal) => resolve({ code, signal }));
     });
+    void this.exited.then(() => guarded?.over('ended'));
   }
 
   /** Starts QEMU. It may fail at once: that shows when its monitor is connected to. */
   static start(launch: QemuProcessOptions): QemuProcess {
-    const { program, options, workingDirectory, terminal, errorLog, errorLogLimit } = launch;
+    const { program, options, workingDirectory, terminal, errorLog, errorLogLimit, guarded } = launch;
     const args = formatCommandLine([...options, ...ownMonitor()]);
     const inherited = terminal === 'inherit' ? 'inherit' : 'ignore';
     const log = errorLog === undefined ? undefined : openLog(errorLog, errorLogLimit);
@@ -78,9 +95,10 @@ export class QemuProcess implements AsyncDisposable {
       const child = spawn(program, args, {
         stdio,
         detached: terminal === 'detached',
+        ...(guarded === undefined ? {} : { env: { ...process.env, ...guarded.environment } }),
         ...(workingDirectory === undefined ? {} : { cwd: workingDirectory }),
       });
-      return new QemuProcess(child, errorLog, log?.complete);
+      return new QemuProcess(child, launch, log?.complete);
     } finally {
       if (log !== undefined) closeFile(log.fd);
     }
@@ -133,6 +151,7 @@ export class QemuProcess implements AsyncDisposable {
 
   /** Lets this process end while QEMU goes on. */
   detach(): void {
+    this.#guarded?.over('left');
     this.#child.unref();
     for (const stream of [this.#child.stderr, this.monitor]) stream?.destroy();
   }

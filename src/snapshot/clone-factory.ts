@@ -1,4 +1,5 @@
 /** Makes QEMUs that wait with the memory of one snapshot, each with a folder and disks of its own. */
+import { randomBytes } from 'node:crypto';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -12,6 +13,7 @@ import { isMemoryBlock, replaceSharedBackends } from '../launch/memory-files.js'
 import { type ClonedDisk, copyFile, createOverlay, replaceDisks, writableDisks } from '../launch/overlays.js';
 import { hasBalloon } from '../launch/resume-command-line.js';
 import { BackgroundCheck, type BackgroundCheckOptions } from './background-check.js';
+import { VmGuard } from './guard/vm-guard.js';
 import { type LaunchOptions, type LaunchPlan, planLaunch } from './launch-plan.js';
 import { MacChanger, type NewMacs } from './new-macs.js';
 import { type PreparedState, ResumeSource } from './resume-source.js';
@@ -60,6 +62,8 @@ export class CloneFactory implements AsyncDisposable {
     private readonly prefetched: Promise<number>,
     /** Of a file whose signature was required: what was found. */
     private readonly signed: VerifiedFile | undefined,
+    /** Whoever removes the folder, or leaves it to itself, disposes of it. */
+    readonly guard: VmGuard,
   ) {}
 
   /** @throws MapramError as `resume` does; nothing is left behind */
@@ -67,15 +71,19 @@ export class CloneFactory implements AsyncDisposable {
     const source = await ResumeSource.open(options.file, options);
     let directory: string | undefined;
     let state: PreparedState | undefined;
+    let guard: VmGuard | undefined;
     try {
       const plan = await planLaunch(source, options, 'run', true);
       refuseClients(options.file, plan.options);
       const macChanger = options.newMacs ? MacChanger.create(source.image, plan.options) : undefined;
       const verified = await source.assertVerified(options);
-      const parent = options.directory;
-      if (parent !== undefined) makeDirectories(parent, 0o700);
-      directory =
-        parent === undefined ? mkdtempSync(path.join(os.tmpdir(), 'mapram-fork-')) : path.resolve(parent);
+      directory = path.resolve(
+        options.directory ?? path.join(os.tmpdir(), `mapram-fork-${randomBytes(6).toString('hex')}`),
+      );
+      // Before there is anything to remove.
+      guard = VmGuard.start(source.file, options.directory === undefined ? directory : undefined);
+      if (options.directory === undefined) mkdirSync(directory, { mode: 0o700 });
+      else makeDirectories(directory, 0o700);
       const { warnings } = cloneCommandLine(plan.options, directory);
       if (!plan.generationRenewed) warnings.push(NO_GENERATION_ID);
       for (const warning of [...plan.warnings(), ...warnings]) options.onWarning?.(warning);
@@ -95,8 +103,10 @@ export class CloneFactory implements AsyncDisposable {
         macChanger,
         prefetched,
         signed,
+        guard,
       );
     } catch (error) {
+      guard?.[Symbol.dispose]();
       state?.[Symbol.dispose]();
       if (directory !== undefined && options.directory === undefined) removeTree(directory);
       await source[Symbol.asyncDispose]();
@@ -131,6 +141,7 @@ export class CloneFactory implements AsyncDisposable {
           terminal: 'detached',
           errorLog,
           ...(hasBalloon(options) ? { errorLogLimit: LOG_LIMIT } : {}),
+          guarded: this.guard.next(),
         },
         {
           allowCpuMismatch: this.options.allowCpuMismatch ?? false,

@@ -123,6 +123,7 @@ export class ClonePool extends EventEmitter<{ ready: []; lost: [MapramError] }> 
     this.#watch[Symbol.dispose]();
     await this.#factory[Symbol.asyncDispose]();
     if (this.#factory.temporary && this.#taken === 0) removeTree(this.directory);
+    this.#factory.guard[Symbol.dispose]();
   }
 
   #claim(signal: AbortSignal | undefined): Promise<WaitingClone> {

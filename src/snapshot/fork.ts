@@ -25,6 +25,7 @@ export class ForkedVms implements AsyncDisposable {
     readonly totalTimeMs: number,
     private readonly temporary: boolean,
     private readonly watch: Disposable,
+    private readonly guard: Disposable,
     private readonly check?: BackgroundCheck,
   ) {}
 
@@ -39,6 +40,7 @@ export class ForkedVms implements AsyncDisposable {
     this.watch[Symbol.dispose]();
     await this.check?.cancel();
     await Promise.all(this.vms.map((vm) => vm.detach()));
+    this.guard[Symbol.dispose]();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -47,6 +49,7 @@ export class ForkedVms implements AsyncDisposable {
     await Promise.all(this.vms.map((vm) => vm[Symbol.asyncDispose]()));
     this.watch[Symbol.dispose]();
     if (this.temporary) removeTree(this.directory);
+    this.guard[Symbol.dispose]();
   }
 }
 
@@ -91,12 +94,14 @@ async function forkChecked(options: ForkOptions): Promise<ForkedVms> {
     await Promise.all(running.map((vm) => vm[Symbol.asyncDispose]()));
     if (factory.temporary) removeTree(factory.directory);
     else for (const vm of running) removeTree(path.dirname(vm.qmp));
+    factory.guard[Symbol.dispose]();
     throw common.reason;
   }
   running.sort((a, b) => cloneNumber(a) - cloneNumber(b));
   const totalTimeMs = Math.round((performance.now() - startedAt) * 10) / 10;
   const check = await factory.check(running, options);
-  return new ForkedVms(running, factory.directory, totalTimeMs, factory.temporary, factory.watch(), check);
+  const { directory, temporary, guard } = factory;
+  return new ForkedVms(running, directory, totalTimeMs, temporary, factory.watch(), guard, check);
 }
 
 function cloneNumber({ qmp }: ResumedVm): number {

@@ -10,6 +10,7 @@ import path from 'node:path';
 import { assertSocketsFree } from '../launch/listeners.js';
 import { qmpSockets, withQmpSocket } from '../launch/qmp-sockets.js';
 import { BackgroundCheck, type BackgroundCheckOptions } from './background-check.js';
+import { VmGuard } from './guard/vm-guard.js';
 import { clockSetter, savedAt } from './guest-clock.js';
 import { commandWords, type LaunchOptions, type LaunchPlan, planLaunch } from './launch-plan.js';
 import type { LaunchTrust } from './recorded-launch.js';
@@ -64,7 +65,8 @@ async function resumeChecked(options: ResumeOptions): Promise<ResumedVm> {
   const { plan, qmp } = withMonitor(await planLaunch(source, options, 'run', false), options);
   const signed = options.requireSignature === undefined ? undefined : await source.assertVerified(options);
   await assertSocketsFree(plan.options, plan.workingDirectory);
-  const start = WaitingVm.start(source, { ...plan, terminal }, options);
+  using guard = VmGuard.start(source.file);
+  const start = WaitingVm.start(source, { ...plan, terminal, guarded: guard.next() }, options);
   const warnings = plan.warnings();
   // QEMU takes its time to start; meanwhile its state is made and held against what was saved, and what it will read is read ahead.
   const prefetched = source.prefetch(options.prefetch, signal);

@@ -1,10 +1,12 @@
 /** Clones of one file on real QEMUs: each goes on by itself, they share memory and nothing else. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { MapramError } from '../../src/errors.js';
 import { fork } from '../../src/snapshot/fork.js';
 import { runCli } from '../cli/run-cli.js';
@@ -16,6 +18,7 @@ import { QmpSession } from '../support/qmp-session.js';
 import { consoleIn, killProcessesWith, processesWith } from '../support/resumed-guest.js';
 
 const COUNT = 4;
+const CLI = path.resolve(import.meta.dirname, '..', '..', 'src', 'cli', 'main.js');
 
 /** A member of /proc/PID/smaps for the mapping of `file` as memory, in bytes. */
 function mappedBytes(pid: number, file: string, member: string): number {
@@ -33,6 +36,7 @@ describe('fork', needs({ qemu: '10.0', guest: 'tiny', tools: ['qemu-img'] }), ()
   let file: string;
   let disk: string;
   let command: string[];
+  let source: string;
   let counter: number;
   let bootChecksum: string | undefined;
 
@@ -45,6 +49,7 @@ describe('fork', needs({ qemu: '10.0', guest: 'tiny', tools: ['qemu-img'] }), ()
     await using vm = await startVm({ extraArgs: [...drive, '-device', 'vmgenid,guid=auto'] });
     await saveMappedRam(vm, file, { channels: 2 });
     command = [...vm.commandLine];
+    source = vm.folder;
     counter = vm.console.counter;
     bootChecksum = vm.console.bootChecksum;
   });
@@ -112,6 +117,87 @@ describe('fork', needs({ qemu: '10.0', guest: 'tiny', tools: ['qemu-img'] }), ()
     await clones[Symbol.asyncDispose]();
     assert.equal(existsSync(clones.directory), false);
     assert.deepEqual(processesWith(file), []);
+  });
+
+  describe('by a command that is killed', () => {
+    const start = (own: string, args: readonly string[]) =>
+      spawn(
+        process.execPath,
+        [CLI, ...args, '--json', '--', ...command.map((word) => word.replaceAll(source, own))],
+        {
+          env: { ...process.env, XDG_RUNTIME_DIR: own, TMPDIR: own },
+          stdio: ['ignore', 'pipe', 'ignore'],
+        },
+      );
+    const makeOwn = (name: string) => {
+      const own = path.join(folder, name);
+      mkdirSync(own);
+      return own;
+    };
+    /** Until the guard has done; the tests' own time limit is the only one. */
+    const untilNothingIsLeft = async (own: string) => {
+      const left = () => [
+        ...processesWith(file),
+        ...readdirSync(own).filter((name) => name.startsWith('mapram-')),
+        ...readdirSync(path.join(own, 'mapram')),
+      ];
+      while (left().length > 0) await delay(20);
+    };
+
+    for (const [name, args] of [
+      ['fork', ['--count', '3']],
+      ['resume', []],
+    ] as const) {
+      test(`${name}: its VMs end with it when they are there (F19)`, async () => {
+        const own = makeOwn(`killed-${name}`);
+        const child = start(own, [name, file, ...args]);
+        await once(child.stdout, 'data');
+        assert.ok(processesWith(file).length > 1);
+        child.kill('SIGKILL');
+        await untilNothingIsLeft(own);
+      });
+
+      test(`${name}: its VMs end with it while they are started (F19)`, async () => {
+        const own = makeOwn(`early-${name}`);
+        const child = start(own, [name, file, ...args]);
+        while (processesWith(file).length < 2) await delay(2);
+        child.kill('SIGKILL');
+        await untilNothingIsLeft(own);
+      });
+    }
+
+    test('together with its guard: the doctor lists its VMs, and ends them when it is asked to (F19)', async () => {
+      const own = makeOwn('orphans');
+      const child = start(own, ['fork', file, '--count', '2']);
+      await once(child.stdout, 'data');
+      child.kill('SIGSTOP');
+      for (const guard of processesWith(`${own}/mapram/`)) process.kill(guard, 'SIGKILL');
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+      const doctor = async (...options: string[]) => {
+        const { result } = await runCli(['doctor', own, '--json', ...options], {
+          env: { XDG_RUNTIME_DIR: own },
+        });
+        return (result.leftBehind as { orphans: { processes: number[]; ended: boolean }[] }).orphans;
+      };
+      const vms = processesWith(file);
+      assert.equal(vms.length, 2);
+      const [seen] = await doctor();
+      assert.deepEqual([seen?.processes.sort(), seen?.ended], [vms.sort(), false]);
+      assert.equal(processesWith(file).length, 2, 'looking changes nothing');
+      assert.equal((await doctor('--end-orphans'))[0]?.ended, true);
+      await untilNothingIsLeft(own);
+    });
+
+    test('with --detach: they stay (F19)', async () => {
+      const own = makeOwn('detached');
+      const child = start(own, ['resume', file, '--detach']);
+      const [code] = await once(child, 'exit');
+      assert.equal(code, 0);
+      assert.deepEqual(readdirSync(path.join(own, 'mapram')), []);
+      assert.equal(processesWith(`${own}/`).length, 1);
+      killProcessesWith(`${own}/`);
+    });
   });
 
   test('starts all or none', async () => {

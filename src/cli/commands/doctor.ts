@@ -28,7 +28,8 @@ export const doctor: CommandDescription = {
     command
       .argument('[directory]', 'where saved VMs would go', '.')
       .option('--clean', 'remove what saves that died have left in the directory')
-      .option('--rescue', 'continue VMs that a save which died has left stopped');
+      .option('--rescue', 'continue VMs that a save which died has left stopped')
+      .option('--end-orphans', 'end VMs that were to end with a resume or fork that was killed');
     command.addHelpText(
       'after',
       `
@@ -39,7 +40,7 @@ Examples:
   mapram doctor /var/lib/vm --json`,
     );
   },
-  async run([directory], { clean, rescue }, { signal, progress }) {
+  async run([directory], { clean, rescue, endOrphans }, { signal, progress }) {
     const phase = (name: string) => progress({ phase: name, bytes: 0, totalBytes: 0, pages: 0, rate: 0 });
     const host = checkHost();
     phase('asking QEMUs');
@@ -51,8 +52,9 @@ Examples:
     const leftBehind = await checkLeftBehind(String(directory), {
       clean: clean === true,
       rescue: rescue === true,
+      endOrphans: endOrphans === true,
     });
-    const { parts, vms } = leftBehind;
+    const { parts, vms, orphans } = leftBehind;
     const findings: Finding[] = [
       ...hostFindings(host),
       ...(qemus.length === 0
@@ -69,7 +71,7 @@ Examples:
     ];
     const bad = findings.filter(({ level }) => level === 'bad');
     return {
-      fields: { host, qemus, directory: checked, leftBehind: { parts, vms }, findings },
+      fields: { host, qemus, directory: checked, leftBehind: { parts, vms, orphans }, findings },
       text: describe(host, qemus, checked, findings),
       ...(bad.length === 0
         ? {}

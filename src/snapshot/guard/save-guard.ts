@@ -13,25 +13,16 @@
  *
  * killed (lock and pipe end) ─▶ takes the record, rescues the VM, removes part file and record
  * ```
- *
- * A shell does the waiting, and becomes a Node.js with the rescue's code only where there is something to rescue: every save
- * would otherwise wait for a second Node.js to start on the same processors.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { MapramError } from '../../errors.js';
 import { MigrationSettings } from '../../guest/qemu/migration-settings.js';
 import type { QemuVm } from '../../guest/qemu/qemu-vm.js';
-import { workerScript } from '../../io/worker-script.js';
 import { isMigrationRunning } from '../../options/migration-status.js';
 import { parseSocketAddress } from '../../qmp/socket-address.js';
+import { GuardShell } from './guard-shell.js';
 import { isStoppedForSave } from './rescue-vm.js';
 import { HeldRecord, takeAbandonedRecords } from './save-record.js';
-
-/** A line on standard input means that all is well; its end without one, that whoever held it is dead. */
-const WAIT = 'trap "" HUP INT TERM; read -r _ || exec "$@"';
-const ALL_IS_WELL = '\n';
 
 export class SaveGuard implements AsyncDisposable {
   /** Set when the save has ended well: the VM is where it belongs. */
@@ -40,7 +31,7 @@ export class SaveGuard implements AsyncDisposable {
 
   private constructor(
     private readonly held: HeldRecord,
-    private readonly process: ChildProcess,
+    private readonly shell: GuardShell,
   ) {}
 
   /**
@@ -49,21 +40,11 @@ export class SaveGuard implements AsyncDisposable {
    */
   static start({ file, partPath }: { file: string; partPath: string }): SaveGuard {
     const record = HeldRecord.newPath();
-    const rescue = [process.execPath, fileURLToPath(workerScript('guard-process', import.meta.url)), record];
-    const guard = spawn('/bin/sh', ['-c', WAIT, 'mapram-guard', ...rescue], {
-      detached: true,
-      stdio: ['pipe', 'ignore', 'ignore'],
-      cwd: '/',
-    });
-    // Without a guard the record is left for `mapram doctor --rescue`.
-    guard.on('error', () => {});
-    guard.stdin?.on('error', () => {});
-    guard.unref();
-    (guard.stdin as unknown as { unref?: () => void } | null)?.unref?.();
+    const shell = new GuardShell(record);
     try {
-      return new SaveGuard(HeldRecord.create({ format: 1, file, partPath }, record), guard);
+      return new SaveGuard(HeldRecord.create({ format: 1, file, partPath }, record), shell);
     } catch (error) {
-      guard.stdin?.end(ALL_IS_WELL);
+      shell.dismiss();
       throw error;
     }
   }
@@ -89,10 +70,10 @@ export class SaveGuard implements AsyncDisposable {
       } catch {
         // A record that nobody holds: "mapram doctor --rescue" finds the VM as it must be, and removes it.
       }
-      this.process.stdin?.end(ALL_IS_WELL);
+      this.shell.dismiss();
     } else {
       this.held[Symbol.dispose]();
-      this.process.stdin?.destroy();
+      this.shell.release();
     }
   }
 

@@ -1,0 +1,65 @@
+/**
+ * The guard of VMs that end with the process that started them: should it be killed, they end all the same, and so does the folder
+ * that was made for them. As save-guard.ts, with a mark in the environment of each VM instead of an address.
+ */
+import { MARK } from '../../launch/marked-processes.js';
+import type { GuardedProcess } from '../../launch/qemu-process.js';
+import { GuardShell } from './guard-shell.js';
+import { VmRecord } from './vm-record.js';
+
+export class VmGuard implements Disposable {
+  #vms = 0;
+  /** Those that are still there, and one for whoever may start more. */
+  #held = 1;
+  #disposed = false;
+
+  private constructor(
+    private readonly record: VmRecord,
+    private readonly shell: GuardShell,
+  ) {}
+
+  /**
+   * @param file what the VMs are started from
+   * @param folder made for them, to be removed with them
+   */
+  static start(file: string, folder?: string): VmGuard {
+    const path = VmRecord.newPath();
+    const shell = new GuardShell(path);
+    try {
+      return new VmGuard(VmRecord.create(path, { file, ...(folder === undefined ? {} : { folder }) }), shell);
+    } catch (error) {
+      shell.dismiss();
+      throw error;
+    }
+  }
+
+  /** For a VM that is about to be started. */
+  next(): GuardedProcess {
+    const vm = ++this.#vms;
+    this.#held++;
+    let over = false;
+    return {
+      environment: { [MARK]: this.record.mark(vm) },
+      over: (how) => {
+        if (over) return;
+        over = true;
+        if (how === 'left') this.record.leave(vm);
+        this.#release();
+      },
+    };
+  }
+
+  /** No more VMs are started, and their folder is no longer to be removed by the guard once they have gone. */
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#release();
+  }
+
+  #release(): void {
+    this.#held--;
+    if (this.#held > 0) return;
+    this.record.remove();
+    this.shell.dismiss();
+  }
+}
