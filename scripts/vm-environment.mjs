@@ -50,6 +50,7 @@ const tools = {
   fio: 'fio',
   fish: 'fish',
   gdb: 'gdb',
+  gzip: 'gzip',
   jq: 'jq',
   'mkfs.xfs': 'xfsprogs',
   openssl: 'openssl',
@@ -58,6 +59,7 @@ const tools = {
   socat: 'socat',
   strace: 'strace',
   zsh: 'zsh',
+  zstd: 'zstd',
 };
 
 /** The other processors of which guests are tested, the packages of their QEMU, and what Debian's binutils call them. */

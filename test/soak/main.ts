@@ -1,6 +1,6 @@
 /**
  * The long form of tests that are short in CI, for nights:
- * `npm run soak -- [fuzz|corpus|flips|walk|kills|states|saves|replies …] [--seed=N] [--count=N]`.
+ * `npm run soak -- [fuzz|corpus|flips|walk|kills|waiting|states|saves|replies …] [--seed=N] [--count=N]`.
  * A piece of a soak has the name of its part behind a colon: `walk:load-native`, `kills:stream`; a tenth of a walk is
  * `walk:native --slice=1/10`, one with at most 100 calls of each kind `walk:native --most=100`, what is left of one `--from=read:1033`.
  *
@@ -12,6 +12,7 @@
  *     kills   300 saves of a real VM that are killed at random moments (needs what `npm run test:setup` fetches)
  *     replies 20,000 runs of random requests to a real QEMU 10.0 and to a monitor, which must say the same (needs that too;
  *             MAPRAM_DIFFERENTIAL_RUNS for another number)
+ *     waiting 100 saves that are killed while two others wait at the monitor, for up to 8 s; `waiting:native` for one method
  *     states  saves from every run state, in every way, with each --then, of QEMU 10.0 and 7.2 (needs that too); `states:7.2` for one
  *     saves   200 saves by stream, each in another way, half of them of QEMU 7.2, and every file is run (needs that too)
  */
@@ -31,7 +32,8 @@ import { startVm } from '../support/qemu.js';
 import { LOADABLE_STATES, OTHER_STATES } from '../support/run-state-vm.js';
 import { flipBits } from '../trust/bit-flips.js';
 import type { FaultChoice } from '../trust/fault-walk.js';
-import { killSaves } from '../trust/kill-save.js';
+import { killSaves, killWithWaitingClients } from '../trust/kill-save.js';
+import { Random } from '../trust/random.js';
 import { saveAgainAndAgain } from '../trust/repeated-saves.js';
 import { saveInState, THENS, WAYS } from '../trust/run-states.js';
 import { type WalkCounts, walkRestores, walkResumes, walkSaves } from '../trust/vm-fault-walk.js';
@@ -41,6 +43,8 @@ const FUZZ_INPUTS = 2_000_000;
 const CORPUS_INPUTS = 20_000;
 const FLIPS = 10_000;
 const KILLS = 300;
+const WAITING_KILLS = 100;
+const LONGEST_WAIT_MS = 8000;
 const SAVES = 200;
 const DIFFERENTIAL_RUNS = 20_000;
 
@@ -116,6 +120,19 @@ const soaks = {
       await using vm = await startVm({ memory: 'shared-file', guest: 'tiny' });
       const counts = await killSaves(vm, folder.file('vm'), Math.ceil(count / 3), seed, ['--method', method]);
       console.log(`kills:${method}: ${JSON.stringify(counts)}`);
+    }
+  },
+  async waiting({ seed, part, count = WAITING_KILLS }: Wanted): Promise<void> {
+    const random = new Random(seed);
+    const methods = { shared: 'shared', native: 'native', stream: 'stream' };
+    for (const [method] of partsOf(methods, part)) {
+      using folder = new Folder();
+      await using vm = await startVm({ memory: 'shared-file', guest: 'tiny' });
+      for (let kill = 0; kill < Math.ceil(count / 3); kill++) {
+        const waitingMs = random.below(LONGEST_WAIT_MS);
+        await killWithWaitingClients(vm, folder.file('vm'), ['--method', method], waitingMs);
+      }
+      console.log(`waiting:${method}: ${Math.ceil(count / 3)} kills`);
     }
   },
   async states({ part }: Wanted): Promise<void> {

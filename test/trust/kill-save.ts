@@ -112,13 +112,14 @@ export async function killWithWaitingClients(
   vm: TestVm,
   file: string,
   args: readonly string[],
+  waitingMs = WAITING_MS,
 ): Promise<void> {
   const others: Socket[] = [];
   await killStopped(vm, file, args, async () => {
     // One waits to be accepted; the other one, like the guard, finds the queue full, and tries again.
     for (let n = 0; n < 2; n++) others.push(await connectWhenPossible(vm.qmpPath));
   });
-  await delay(WAITING_MS);
+  await delay(waitingMs);
   for (const other of others) other.destroy();
   await untilRunning(vm, file);
 }
