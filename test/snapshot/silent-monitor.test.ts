@@ -7,6 +7,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { MapramError } from '../../src/errors.js';
 import { save } from '../../src/snapshot/save.js';
+import { failsWith } from '../support/fails-with.js';
 import { SilentQemu } from '../support/silent-qemu.js';
 
 const CLI = path.resolve(import.meta.dirname, '..', '..', 'src', 'cli', 'main.js');
@@ -68,3 +69,38 @@ for (const answers of [1, 6, 12]) {
     assert.match(said, /cancelled by SIGTERM/);
   });
 }
+
+test('a QEMU that has been silent for 10 s is reported (R03)', async () => {
+  await using qemu = await SilentQemu.start(8);
+  const abort = new AbortController();
+  const warnings: string[] = [];
+  const saving = save({
+    vm: qemu.qmpPath,
+    file: path.join(qemu.folder, 'vm'),
+    signal: abort.signal,
+    onWarning: (text) => {
+      warnings.push(text);
+      if (text.includes('10 s')) abort.abort(new MapramError('CANCELLED', 'given up'));
+    },
+  });
+  await assert.rejects(saving, failsWith('CANCELLED', /given up/));
+  assert.match(warnings.join('\n'), /^QEMU has not answered [a-z-]+ for 10 s$/m);
+});
+
+test('a native save that is cancelled while the disk hangs lets the guest run, and then waits for the disk (R09)', async () => {
+  await using qemu = await SilentQemu.start(Number.POSITIVE_INFINITY, { slowDisk: true });
+  const abort = new AbortController();
+  const saving = save({
+    vm: qemu.qmpPath,
+    file: path.join(qemu.folder, 'vm'),
+    method: 'native',
+    signal: abort.signal,
+    onProgress: () => abort.abort(new MapramError('CANCELLED', 'given up')),
+  });
+  await assert.rejects(saving, failsWith('CANCELLED', /given up/));
+  const afterwards = qemu.commands.slice(qemu.commands.indexOf('migrate'));
+  const first = (command: string) => afterwards.indexOf(command);
+  assert.ok(first('cont') > 0);
+  assert.ok(first('cont') < first('migrate-set-parameters'), afterwards.join(' '));
+  assert.ok(!afterwards.includes('migrate_cancel'), 'of which QEMU may die');
+});

@@ -10,7 +10,8 @@ const RAM_BLOCKS = [
   '                  pc.ram    4 KiB  0x0000000000000000 0x0000000004000000 0x0000000004000000 0x00007f0000000000  rw',
   '',
 ].join('\n');
-const CAPABILITIES = ['events', 'multifd', 'mapped-ram', 'x-ignore-shared', 'pause-before-switchover'];
+/** On while it migrates. */
+const CAPABILITIES = ['events', 'multifd', 'mapped-ram'];
 
 interface Request {
   execute: string;
@@ -23,8 +24,13 @@ export class SilentQemu implements AsyncDisposable {
   answered = 0;
   /** Resolves when the first command was not, or when a stream is waited for: that never comes either. */
   readonly silent: Promise<void>;
+  /** Names of the commands, answered or not. */
+  readonly commands: string[] = [];
   #fallSilent: () => void = () => {};
   #migrated = false;
+  #stopped = false;
+  /** Whether a migration to a file goes on until it is told that any downtime will do. */
+  #slowDisk = false;
   readonly #folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-silent-'));
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
@@ -36,9 +42,13 @@ export class SilentQemu implements AsyncDisposable {
     this.#server = createServer((socket) => this.#serve(socket));
   }
 
-  /** @param answers how many commands are answered */
-  static async start(answers: number): Promise<SilentQemu> {
+  /**
+   * @param answers how many commands are answered
+   * @param options.slowDisk whether a migration to a file goes on until it is told that any downtime will do
+   */
+  static async start(answers: number, { slowDisk = false } = {}): Promise<SilentQemu> {
     const qemu = new SilentQemu(answers);
+    qemu.#slowDisk = slowDisk;
     await new Promise<void>((resolve) => qemu.#server.listen(qemu.qmpPath, resolve));
     return qemu;
   }
@@ -71,6 +81,7 @@ export class SilentQemu implements AsyncDisposable {
         text = text.slice(end + 1);
         if (line === '') continue;
         const request = JSON.parse(line) as Request;
+        this.commands.push(request.execute);
         if (this.answered === this.answers) this.#fallSilent();
         else {
           this.answered++;
@@ -83,13 +94,21 @@ export class SilentQemu implements AsyncDisposable {
   #reply({ execute, arguments: args = {} }: Request): unknown {
     switch (execute) {
       case 'query-status':
-        return { status: 'running', running: true };
+        return this.#stopped ? { status: 'paused', running: false } : { status: 'running', running: true };
+      case 'stop':
+      case 'cont':
+        this.#stopped = execute === 'stop';
+        return {};
+      case 'migrate-set-parameters':
+        if (this.#migrated && 'downtime-limit' in args) this.#slowDisk = false;
+        return {};
       case 'migrate':
         this.#migrated = true;
         if (!String(args.uri).startsWith('file:')) this.#fallSilent();
         return {};
       case 'query-migrate':
-        return this.#migrated ? { status: 'completed', ram: { total: MEMORY_BYTES, normal: 10 } } : {};
+        if (!this.#migrated) return {};
+        return { status: this.#slowDisk ? 'active' : 'completed', ram: { total: MEMORY_BYTES, normal: 10 } };
       case 'qom-get':
         return args.path === '/machine' ? 'pc-q35-10.0-machine' : 'x';
       case 'human-monitor-command':
@@ -97,7 +116,7 @@ export class SilentQemu implements AsyncDisposable {
       case 'query-uuid':
         return { UUID: '00000000-0000-0000-0000-000000000000' };
       case 'query-migrate-capabilities':
-        return CAPABILITIES.map((capability) => ({ capability, state: false }));
+        return CAPABILITIES.map((capability) => ({ capability, state: this.#migrated }));
       case 'query-migrate-parameters':
         return { 'multifd-channels': 2, 'downtime-limit': 300, 'max-bandwidth': 1, 'direct-io': false };
       case 'query-cpus-fast':
