@@ -91,6 +91,11 @@ export class QmpClient implements AsyncDisposable {
   #lastWrite: Promise<void> = Promise.resolve();
   #ended: { error?: MapramError } | undefined;
   #patience: QmpPatience = {};
+  /** What ends the waits under way that end with the signal of `#patience`: one listener for all of them. */
+  readonly #interrupts = new Set<() => void>();
+  readonly #interrupt = () => {
+    for (const interrupt of [...this.#interrupts]) interrupt();
+  };
   #silent = false;
 
   private constructor(stream: Duplex, greeting: Greeting, name: string) {
@@ -142,7 +147,9 @@ export class QmpClient implements AsyncDisposable {
 
   /** From now on for all commands that are sent without a signal or time-out of their own. */
   setPatience(patience: QmpPatience): void {
+    this.#patience.signal?.removeEventListener('abort', this.#interrupt);
     this.#patience = patience;
+    patience.signal?.addEventListener('abort', this.#interrupt);
   }
 
   /** The process at the other end of a Unix socket; undefined over TCP and for other streams. */
@@ -309,7 +316,9 @@ export class QmpClient implements AsyncDisposable {
     let stopWaiting = () => {};
     const interrupted = new Promise<never>((_, reject) => {
       const onAbort = () => reject(signal?.reason);
-      signal?.addEventListener('abort', onAbort, { once: true });
+      const shared = signal !== undefined && signal === this.#patience.signal;
+      if (shared) this.#interrupts.add(onAbort);
+      else signal?.addEventListener('abort', onAbort, { once: true });
       const timer =
         timeoutMs === undefined
           ? undefined
@@ -321,7 +330,8 @@ export class QmpClient implements AsyncDisposable {
       stopWaiting = () => {
         clearTimeout(timer);
         clearTimeout(silence);
-        signal?.removeEventListener('abort', onAbort);
+        if (shared) this.#interrupts.delete(onAbort);
+        else signal?.removeEventListener('abort', onAbort);
       };
     });
     try {
@@ -356,6 +366,7 @@ export class QmpClient implements AsyncDisposable {
   #end(error: MapramError | undefined): void {
     if (this.#ended) return;
     this.#ended = error ? { error } : {};
+    this.#patience.signal?.removeEventListener('abort', this.#interrupt);
     const pending = [...this.#pending.values()];
     this.#pending.clear();
     for (const { command, reject } of pending) reject(this.#lost(command));

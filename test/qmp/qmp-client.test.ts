@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { getEventListeners } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -169,4 +170,17 @@ test('no socket, and nobody behind it', async (t) => {
     code: 'MONITOR',
     message: /tcp:127.0.0.1:1: nobody listens/,
   });
+});
+
+test('many commands at once wait for one signal with one listener, which goes with the client', async (t) => {
+  const path = await serve(t, () => {});
+  const abort = new AbortController();
+  const client = await QmpClient.connect(path);
+  client.setPatience({ signal: abort.signal });
+  const waits = Array.from({ length: 100 }, (_, n) => client.execute(`c${n}`));
+  assert.equal(getEventListeners(abort.signal, 'abort').length, 1);
+  abort.abort(new Error('enough'));
+  for (const wait of waits) await assert.rejects(wait, /enough/);
+  await client.close();
+  assert.equal(getEventListeners(abort.signal, 'abort').length, 0);
 });
