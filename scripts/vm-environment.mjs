@@ -89,9 +89,11 @@ function findProgram(name) {
 
 /** Since when libvirt saves in QEMU's mapped-ram form. */
 const LIBVIRT_SINCE = [11, 2];
+const LIBVIRT_HELPER = '/usr/lib/libvirt/libvirt_iohelper';
 const libvirtPackages = [
   'libvirt-clients',
   'libvirt-common',
+  'libvirt-daemon-common',
   'libvirt-daemon-driver-qemu',
   'libvirt-daemon-log',
   'libvirt0',
@@ -150,7 +152,8 @@ function look() {
   const found = Object.keys(tools).filter((name) => findProgram(name));
   missing.push(...Object.keys(tools).filter((name) => !found.includes(name)));
   const libvirt = findProgram('virsh') && output('virsh', ['--version']);
-  if (libvirt && isLibvirt(libvirt)) found.push('virsh');
+  // Without its helper for saves in other forms than `sparse` libvirt is as good as none.
+  if (libvirt && isLibvirt(libvirt) && existsSync(LIBVIRT_HELPER)) found.push('virsh');
   else missing.push(`libvirt ${LIBVIRT_SINCE.join('.')} or later`);
   return {
     environment: {
