@@ -86,7 +86,9 @@ export async function saveInState(
   const left =
     then === 'stop' && result.method === 'native' && state !== 'running' ? 'postmigrate' : expected;
   assert.equal(result.runState, left, where);
-  assert.equal(await recordedState(file), state, where);
+  // To migrate a guest in S3, QEMU before 9.0 wakes it up.
+  const woken = qemu === '7.2' && state === 'suspended';
+  assert.equal(await recordedState(file), woken ? 'running' : state, where);
   assert.deepEqual((await verify({ file })).problems, [], where);
   if (then === 'quit') {
     await vm.exited;

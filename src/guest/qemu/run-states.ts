@@ -24,7 +24,8 @@
  * | `incremental` | as before; `suspended` by way of `save-vm` and `cont` | as before |
  * | `background` | as before | |
  *
- * From `postmigrate` QEMU saves no VM again, and a guest in S3 never runs again: 9.0 and later abort, earlier ones run it as if it were awake.
+ * From `postmigrate` QEMU saves no VM again, and from 9.0 on a guest in S3 never runs again: `cont` aborts. Earlier ones wake a guest in
+ * S3 in order to migrate it: 7.2.22 records it as running.
  */
 import type { QemuVm } from './qemu-vm.js';
 
