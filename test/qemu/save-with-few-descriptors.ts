@@ -1,5 +1,6 @@
 // Saves a VM several times while this process may have only a few descriptors more than it has; writes what became of each as JSON.
-import { spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { save } from '../../src/snapshot/save.js';
@@ -11,12 +12,27 @@ process.on('uncaughtException', (error) => {
   process.exit(3);
 });
 
-function limitDescriptors(limit: number | 'hard'): void {
-  const value = limit === 'hard' ? '4096' : String(limit);
-  const { status } = spawnSync('prlimit', ['--pid', String(process.pid), `--nofile=${value}:`], {
-    stdio: 'ignore',
-  });
-  if (status !== 0) throw new Error(`prlimit ended with ${status}`);
+/** Started before any limit: to start a process takes descriptors as well. */
+const limiter = spawn(
+  'sh',
+  ['-c', `while read n; do prlimit --pid ${process.pid} --nofile=$n:; echo; done`],
+  {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  },
+);
+
+async function limitDescriptors(limit: number): Promise<void> {
+  const done = once(limiter.stdout, 'data');
+  limiter.stdin.write(`${limit}\n`);
+  await done;
+}
+
+/** The numbers of descriptors that are open need not be the lowest. */
+function limitThatLeaves(free: number): number {
+  const open = new Set(readdirSync('/proc/self/fd').map(Number));
+  let limit = 0;
+  for (let left = free; left > 0; limit++) if (!open.has(limit)) left--;
+  return limit;
 }
 
 const attempt = (file: string) =>
@@ -28,10 +44,10 @@ const attempt = (file: string) =>
 // Everything is loaded then.
 outcomes.push(await attempt('first'));
 for (let more = 2; more <= 32; more += 3) {
-  const highest = Math.max(...readdirSync('/proc/self/fd').map(Number));
-  limitDescriptors(highest + more);
+  await limitDescriptors(limitThatLeaves(more));
   outcomes.push(await attempt(`with-${more}`));
-  limitDescriptors('hard');
+  await limitDescriptors(4096);
 }
+limiter.kill();
 console.log(JSON.stringify(outcomes));
 process.exit(0);
