@@ -14,6 +14,8 @@
  *             MAPRAM_DIFFERENTIAL_RUNS for another number)
  *     waiting 100 saves that are killed while two others wait at the monitor, for up to 8 s; `waiting:native` for one method
  *     states  saves from every run state, in every way, with each --then, of QEMU 10.0 and 7.2 (needs that too); `states:7.2` for one
+ *     leaks   10,000 times in one process each: saves by every method, cancelled ones, verify, load, a monitor; figures every 500
+ *             (needs that too); `leaks:shared` for one of them
  *     saves   200 saves by stream, each in another way, half of them of QEMU 7.2, and every file is run (needs that too)
  */
 import assert from 'node:assert/strict';
@@ -33,6 +35,7 @@ import { LOADABLE_STATES, OTHER_STATES } from '../support/run-state-vm.js';
 import { flipBits } from '../trust/bit-flips.js';
 import type { FaultChoice } from '../trust/fault-walk.js';
 import { killSaves, killWithWaitingClients } from '../trust/kill-save.js';
+import { assertNothingLeaked, operationsOn, repeated } from '../trust/leaks.js';
 import { Random } from '../trust/random.js';
 import { saveAgainAndAgain } from '../trust/repeated-saves.js';
 import { saveInState, THENS, WAYS } from '../trust/run-states.js';
@@ -47,6 +50,10 @@ const WAITING_KILLS = 100;
 const LONGEST_WAIT_MS = 8000;
 const SAVES = 200;
 const DIFFERENTIAL_RUNS = 20_000;
+const LEAK_OPERATIONS = 10_000;
+/** Operations between two lines of figures. */
+const LEAK_STEP = 500;
+const LEAK_WARM_UP = 20;
 
 interface Wanted {
   seed: number;
@@ -149,6 +156,23 @@ const soaks = {
           }
         }
         console.log(`states:${qemu}: ${state}, ${saves} saves`);
+      }
+    }
+  },
+  async leaks({ part, count = LEAK_OPERATIONS }: Wanted): Promise<void> {
+    using folder = new Folder();
+    await using vm = await startVm({ memory: 'shared-file', guest: 'tiny' });
+    const operations = partsOf(operationsOn(vm, folder.file('vm')), part);
+    // `verify` needs a file.
+    await operationsOn(vm, folder.file('vm')).shared?.(0);
+    for (const [name, operation] of operations) {
+      const { before } = await repeated(operation, LEAK_WARM_UP, 0);
+      for (let done = 0; done < count; ) {
+        const step = Math.min(LEAK_STEP, count - done);
+        const { after } = await repeated(operation, 0, step);
+        done += step;
+        console.log(`leaks:${name}: after ${done}: ${JSON.stringify({ before, after })}`);
+        assertNothingLeaked({ before, after }, done);
       }
     }
   },

@@ -1,0 +1,35 @@
+/** The short form of `npm run soak -- leaks`. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { needs } from '../support/environment.js';
+import { startVm, type TestVm } from '../support/qemu.js';
+import { assertNothingLeaked, operationsOn, repeated } from '../trust/leaks.js';
+
+const WARM_UP = 20;
+const COUNT = 60;
+
+describe('a process that does it again and again', needs({ qemu: '10.0', guest: 'tiny' }), () => {
+  let vm: TestVm;
+  let folder: string;
+  before(async () => {
+    folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-leaks-'));
+    vm = await startVm({ memory: 'shared-file' });
+    await operationsOn(vm, path.join(folder, 'vm')).shared?.(0);
+  });
+  after(async () => {
+    await vm[Symbol.asyncDispose]();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  for (const name of ['shared', 'shared-16', 'stream', 'native', 'verify', 'cancelled', 'load', 'monitor']) {
+    test(`holds no more mappings, descriptors, threads and memory afterwards: ${name} (F11)`, async (context) => {
+      const operation = operationsOn(vm, path.join(folder, 'vm'))[name];
+      if (operation === undefined) throw new Error(`there is no operation ${name}`);
+      const figures = await repeated(operation, WARM_UP, COUNT);
+      context.diagnostic(JSON.stringify(figures));
+      assertNothingLeaked(figures, COUNT);
+    });
+  }
+});
