@@ -12,7 +12,7 @@ import { MemoryMap } from '../io/memory-map.js';
 import { openDirect } from '../io/open-direct.js';
 import { descriptorPath, releaseFiles } from '../io/open-file.js';
 import { workerScript } from '../io/worker-script.js';
-import { openThread, type WorkerThread } from '../threads/thread-pool.js';
+import { openThread, prepareThreads, type WorkerThread } from '../threads/thread-pool.js';
 import type { ThreadFailedError, ThreadFailure } from '../threads/thread-protocol.js';
 import type {
   ChannelAccess,
@@ -102,12 +102,8 @@ const WORKER = workerScript('file-channel-worker', import.meta.url);
  * @param algorithm what they will hash with
  */
 export function prepareFileChannels(count: number, algorithm?: DigestAlgorithm): void {
-  const threads = Array.from({ length: count }, () => openThread<ChannelRequest>(WORKER));
-  for (const thread of threads) {
-    // What goes wrong here goes wrong again when they are used.
-    if (algorithm) thread.request({ kind: 'prepare', algorithm }).catch(() => {});
-    void thread.release();
-  }
+  const request: ChannelRequest | undefined = algorithm && { kind: 'prepare', algorithm };
+  prepareThreads(WORKER, count, request);
 }
 
 export class FileChannels implements AsyncDisposable {

@@ -75,6 +75,16 @@ export function openThread<Request, Result = void>(script: URL): WorkerThread<Re
   };
 }
 
+/**
+ * Has `count` idle threads load `script`, and carry `request` out, for users who come soon. Does not wait, and neither need they.
+ * What goes wrong here goes wrong again when they come.
+ */
+export function prepareThreads<Request>(script: URL, count: number, request?: Request): void {
+  retireUnsuited();
+  while (idle.length < count) idle.push(new PooledThread());
+  for (const thread of idle.slice(0, count)) thread.prepare(script.href, request);
+}
+
 /** Ends the threads that nobody uses. Resolves when they are gone; the next users start new ones. */
 export async function endIdleThreads(): Promise<void> {
   while (settling.size + idle.length > 0) {
@@ -85,9 +95,13 @@ export async function endIdleThreads(): Promise<void> {
 
 /** One that has loaded the script already, if there is one. */
 function takeIdle(script: string): PooledThread | undefined {
-  for (const unsuited of idle.filter((thread) => !thread.suits())) unsuited.retire();
+  retireUnsuited();
   const loaded = idle.findIndex(({ scripts }) => scripts.has(script));
   return idle.splice(Math.max(0, loaded), 1)[0];
+}
+
+function retireUnsuited(): void {
+  for (const unsuited of idle.filter((thread) => !thread.suits())) unsuited.retire();
 }
 
 class PooledThread {
@@ -123,6 +137,13 @@ class PooledThread {
     return this.#post({ kind: 'open', script });
   }
 
+  prepare(script: string, request: unknown): void {
+    if (this.scripts.has(script)) return;
+    void this.open(script);
+    if (request !== undefined) void this.call(request);
+    void this.#post({ kind: 'close' });
+  }
+
   call(request: unknown): Promise<unknown> {
     return this.#post({ kind: 'call', request });
   }
@@ -153,6 +174,9 @@ class PooledThread {
       this.#unfit ||= reply.failure.unexpected === true;
       waiting?.reject(new ThreadFailedError(reply.failure));
     }
+    if (!idle.includes(this)) return;
+    if (this.#unfit) this.retire();
+    else if (this.#waiting.length === 0) this.#worker.unref();
   }
 
   #rest(): void {

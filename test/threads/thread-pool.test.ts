@@ -4,7 +4,12 @@ import { readdirSync } from 'node:fs';
 import { afterEach, describe, test } from 'node:test';
 import { installFaults } from '../../src/io/faults.js';
 import { SharedWords } from '../../src/threads/shared-words.js';
-import { endIdleThreads, openThread, type WorkerThread } from '../../src/threads/thread-pool.js';
+import {
+  endIdleThreads,
+  openThread,
+  prepareThreads,
+  type WorkerThread,
+} from '../../src/threads/thread-pool.js';
 import { ThreadFailedError, type ThreadFailure } from '../../src/threads/thread-protocol.js';
 import { type ExampleRequest, type ExampleResult, WORDS } from './example-service.js';
 
@@ -146,6 +151,21 @@ test('users at the same time have threads of their own, which later users share 
     await Promise.all(examples.map((example) => example.release()));
   }
   assert.equal(seen.size, 4);
+});
+
+test('prepared threads are used even before they are ready, and no others are started', async () => {
+  await endIdleThreads();
+  prepareThreads<ExampleRequest>(SERVICE, 3, { kind: 'remember', value: 1 });
+  prepareThreads<ExampleRequest>(SERVICE, 3, { kind: 'remember', value: 1 });
+  const before = readdirSync('/proc/self/task').length;
+  const examples = Array.from({ length: 3 }, open);
+  const answers = await Promise.all(examples.map((example) => example.request({ kind: 'who' })));
+  assert.deepEqual(
+    answers.map(({ value }) => value),
+    [undefined, undefined, undefined],
+  );
+  assert.equal(readdirSync('/proc/self/task').length, before);
+  await Promise.all(examples.map((example) => example.release()));
 });
 
 test('requests are carried out in order', async () => {
