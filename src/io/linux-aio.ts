@@ -102,6 +102,11 @@ export class IoQueue {
     if (failure !== undefined) throw failure;
   }
 
+  /** Waits for what is under way from or to this memory, which may then be used again. */
+  release(memory: ArrayBufferLike): void {
+    while (this.#underWay.some((request) => request?.bytes.buffer === memory)) this.#finishOne();
+  }
+
   /** Waits for what is under way and gives the queue back. */
   close(): void {
     native().ioDestroy(this.#context);

@@ -2,6 +2,7 @@ import { MapramError } from '../errors.js';
 import { truncateFile } from './file-space.js';
 import { native } from './native.js';
 import { closeFile } from './open-file.js';
+import { hasErrno } from './system-error.js';
 
 const MFD_CLOEXEC = 1;
 
@@ -20,5 +21,18 @@ export function createMemfd(name: string, length: number): number {
     throw new MapramError('IO', `creating ${length} bytes of memory "${name}": ${(error as Error).message}`, {
       cause: error,
     });
+  }
+}
+
+const F_GET_SEALS = 1034;
+const F_SEAL_SHRINK = 2;
+
+/** Whether no one can make the file shorter. Only memfds, and huge pages in them, can be sealed so; QEMU's are by default. */
+export function isSealedAgainstShrinking(fd: number): boolean {
+  try {
+    return (native().fcntl(fd, F_GET_SEALS, 0) & F_SEAL_SHRINK) !== 0;
+  } catch (error) {
+    if (hasErrno(error, 'EINVAL')) return false;
+    throw error;
   }
 }

@@ -7,7 +7,8 @@
  *   addresses back only when the last window has been collected;
  * - one thread owns the mapping; others attach to its address and must have ended before it is closed (a worker's
  *   end would not unmap anything);
- * - pages beyond the end of the file fault with SIGBUS, so lengths are checked before mapping.
+ * - pages beyond the end of the file fault with SIGBUS, so lengths are checked before mapping; of a file that others may cut short
+ *   only the kernel touches pages, which gives EFAULT.
  */
 import { fstatSync } from 'node:fs';
 import { MapramError } from '../errors.js';

@@ -251,6 +251,10 @@ export class StreamOutput implements MigrationOutput {
 
   /** In QEMU's words where it is the system that refused. */
   #failure(error: unknown): MapramError {
+    if (error instanceof ThreadFailedError && error.failure.code === 'VM') {
+      const { code, message, path } = error.failure;
+      return new MapramError(code, message, path === undefined ? {} : { path });
+    }
     const { errno: code, message } =
       error instanceof ThreadFailedError
         ? error.failure

@@ -20,8 +20,9 @@ import type { ChannelSetup, PassRequest, WorkerRegion } from './channel-protocol
 import type { ChannelState } from './channel-state.js';
 import type { ChunkDigester } from './chunk-digester.js';
 import type { Chunk } from './chunk-grid.js';
+import type { ChunkMemory } from './chunk-memory.js';
 import { DropBehind } from './drop-behind.js';
-import { clearBits, findBit, setBits, testBit } from './page-bits.js';
+import { bitRuns, clearBits, findBit, setBits, testBit } from './page-bits.js';
 import type { RegionMemory } from './region-memory.js';
 import { releasingUnusedSlots, SlotAllocator } from './slot-allocation.js';
 import { isZeroPage, wordsOf } from './zero-page.js';
@@ -46,6 +47,7 @@ export class ChannelWriter {
   constructor(
     private readonly setup: ChannelSetup,
     private readonly memories: RegionMemory[],
+    private readonly contents: ChunkMemory,
     private readonly state: ChannelState,
     private readonly digester?: ChunkDigester,
     /** For what is written from mapped memory: the next pages are looked at and hashed meanwhile. */
@@ -62,6 +64,7 @@ export class ChannelWriter {
   write(chunk: Chunk, request: WriteRequest): number {
     const selected = request.selected?.[chunk.regionIndex];
     if (selected && findBit(selected, chunk.firstPage, chunk.endPage, true) === chunk.endPage) return 0;
+    this.contents.begin(chunk, this.#memoryOf(chunk));
     const found = request.found?.[chunk.regionIndex];
     const states = this.#states.subarray(0, chunk.endPage - chunk.firstPage);
     if (found !== undefined) this.#statesFromScan(chunk, states, new Uint8Array(found));
@@ -96,6 +99,7 @@ export class ChannelWriter {
     const found = request.found[chunk.regionIndex];
     if (found === undefined) return;
     const states = this.#states.subarray(0, chunk.endPage - chunk.firstPage);
+    this.contents.begin(chunk, this.#memoryOf(chunk));
     this.#statesByLooking(chunk, states, selected);
     const bits = new Uint8Array(found);
     for (const { value, start, end } of runs(states)) {
@@ -120,17 +124,17 @@ export class ChannelWriter {
   }
 
   #statesByLooking(chunk: Chunk, states: Uint8Array, selected: Uint8Array | undefined): void {
-    const memory = this.#memoryOf(chunk);
-    const { pageSize } = memory.region;
+    const { pageSize } = this.#memoryOf(chunk).region;
     states.fill(HOLE);
-    for (const { start, end } of memory.extents(chunk.start, chunk.end)) {
-      memory.prepare(start, end - start);
-      const bytes = memory.read(start, end - start);
-      const words = wordsOf(bytes);
-      let page = (start - chunk.start) / pageSize;
-      for (let offset = 0; offset < bytes.length; offset += pageSize, page++) {
-        if (selected !== undefined && !testBit(selected, chunk.firstPage + page)) continue;
-        states[page] = isZeroPage(bytes, words, offset, pageSize) ? ZERO : DATA;
+    const wanted = selected
+      ? bitRuns(selected, chunk.firstPage, chunk.endPage, true)
+      : [{ first: chunk.firstPage, end: chunk.endPage }];
+    for (const { first, end } of wanted) {
+      for (const { start, bytes } of this.contents.data(first * pageSize, end * pageSize)) {
+        const words = wordsOf(bytes);
+        let page = (start - chunk.start) / pageSize;
+        for (let offset = 0; offset < bytes.length; offset += pageSize, page++)
+          states[page] = isZeroPage(bytes, words, offset, pageSize) ? ZERO : DATA;
       }
     }
   }
@@ -154,7 +158,7 @@ export class ChannelWriter {
       const bytes =
         value === FILL
           ? this.#zeroBytes(length)
-          : this.#memoryOf(chunk).read(chunk.start + start * pageSize, length);
+          : this.contents.bytes(firstPage * pageSize, endPage * pageSize);
       this.#store(bytes, region, firstPage * pageSize);
       setBits(bitmap, firstPage, endPage);
       this.state.count(channel, 'normalPages', end - start);
@@ -165,12 +169,12 @@ export class ChannelWriter {
   }
 
   /** @param start in bytes from the start of the region */
-  #store(bytes: Buffer, { length, pagesOffset, allocated, map }: WorkerRegion, start: number): void {
+  #store(bytes: Buffer, { length, pagesOffset, allocated }: WorkerRegion, start: number): void {
     const { fd, direct } = this.setup;
     const slot = pagesOffset + start;
     try {
       this.#allocator.prepare({ usedLength: length, pagesOffset, allocated }, start, bytes.length);
-      if (this.queue && map) this.queue.write(fd, bytes, slot);
+      if (this.queue) this.queue.write(fd, bytes, slot);
       else writeFully(fd, bytes, slot);
     } catch (error) {
       throw FileIoError.at(slot, error);

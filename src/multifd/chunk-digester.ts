@@ -5,9 +5,9 @@ import type { ChannelSetup } from './channel-protocol.js';
 import type { ChannelState } from './channel-state.js';
 import type { Chunk } from './chunk-grid.js';
 import type { ChunkHasher } from './chunk-hash.js';
+import type { ChunkMemory } from './chunk-memory.js';
 import { CHUNK_STATE, DigestTable } from './digest-table.js';
 import { type BitRun, bitRuns, findBit } from './page-bits.js';
-import type { RegionMemory } from './region-memory.js';
 
 /** Read from the image at once. */
 const READ_BYTES = 4 * 1024 ** 2;
@@ -28,7 +28,7 @@ export class ChunkDigester {
 
   constructor(
     private readonly setup: ChannelSetup,
-    private readonly memories: RegionMemory[],
+    private readonly contents: ChunkMemory,
     private readonly state: ChannelState,
     private readonly hasher: ChunkHasher,
   ) {
@@ -44,15 +44,14 @@ export class ChunkDigester {
    */
   fromMemory(work: Chunk, selected: Uint8Array | undefined): void {
     const region = this.#regions[work.regionIndex];
-    const memory = this.memories[work.regionIndex];
-    if (region === undefined || memory === undefined) return;
+    if (region === undefined) return;
     const { table, bitmap, pageSize } = region;
     for (const chunk of digestChunks(work, table, pageSize)) {
       if (selected && findBit(selected, chunk.firstPage, chunk.endPage, true) === chunk.endPage) continue;
       let empty = true;
       for (const run of presentRuns(bitmap, chunk)) {
         empty = false;
-        this.#hashMemory(memory, run.first * pageSize, run.end * pageSize);
+        this.#hashMemory(run.first * pageSize, run.end * pageSize);
       }
       this.#finish(table, chunk.index, empty);
     }
@@ -93,12 +92,12 @@ export class ChunkDigester {
   }
 
   /** Pages can be present over a hole of the memory, where zeros were written without looking: so they are hashed. */
-  #hashMemory(memory: RegionMemory, start: number, end: number): void {
+  #hashMemory(start: number, end: number): void {
     let reached = start;
-    for (const extent of memory.extents(start, end)) {
-      this.#hashZeros(reached, extent.start - reached);
-      this.hasher.update(memory.read(extent.start, extent.end - extent.start), extent.start);
-      reached = extent.end;
+    for (const data of this.contents.data(start, end)) {
+      this.#hashZeros(reached, data.start - reached);
+      this.hasher.update(data.bytes, data.start);
+      reached = data.end;
     }
     this.#hashZeros(reached, end - reached);
   }

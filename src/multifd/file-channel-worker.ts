@@ -10,7 +10,8 @@ import { ChannelWriter } from './channel-writer.js';
 import { ChunkDigester } from './chunk-digester.js';
 import { ChunkGrid } from './chunk-grid.js';
 import { type ChunkHasher, createChunkHasher } from './chunk-hash.js';
-import { CopyBuffer, RegionMemory } from './region-memory.js';
+import { ChunkMemory } from './chunk-memory.js';
+import { assertWhole, CopyBuffer, RegionMemory } from './region-memory.js';
 
 /** The thread's own, for one channel after the other: the kernel needs time to forget one. */
 let queue: IoQueue | undefined;
@@ -42,10 +43,18 @@ class FileChannel {
     this.#state = new ChannelState(setup.channels, setup.state);
     this.#grid = new ChunkGrid(setup.regions, setup.chunkBytes);
     this.#memories = setup.regions.map((region) => new RegionMemory(region, copies));
-    this.#digester = hasher && new ChunkDigester(setup, this.#memories, this.#state, hasher);
     const queues = setup.access !== 'digest' && setup.direct && setup.ioDepth > 0;
     this.#queue = queues ? queueOf(setup.ioDepth) : undefined;
-    this.#writer = new ChannelWriter(setup, this.#memories, this.#state, this.#digester, this.#queue);
+    const contents = new ChunkMemory(setup.chunkBytes, this.#queue);
+    this.#digester = hasher && new ChunkDigester(setup, contents, this.#state, hasher);
+    this.#writer = new ChannelWriter(
+      setup,
+      this.#memories,
+      contents,
+      this.#state,
+      this.#digester,
+      this.#queue,
+    );
     this.#reader = new ChannelReader(setup, this.#memories, this.#state, this.#queue);
   }
 
@@ -66,6 +75,8 @@ class FileChannel {
     } catch (error) {
       this.#state.stopped = true;
       this.#abandon();
+      // The kernel says only that it could not move the pages.
+      this.#assertMemoryWhole();
       throw error;
     } finally {
       this.#state.count(channel, 'busy', -1);
@@ -86,6 +97,12 @@ class FileChannel {
     }
     this.#queue?.drain();
     if (request.kind === 'write') this.#writer.finish();
+    // Beyond the end of the memory there was nothing but holes to be seen.
+    this.#assertMemoryWhole();
+  }
+
+  #assertMemoryWhole(): void {
+    if (this.#setup.access !== 'digest') for (const region of this.#setup.regions) assertWhole(region);
   }
 
   /** The end of a pass that has failed: nothing is under way any more. */

@@ -464,7 +464,9 @@ function channelError(
   channel: number,
   failure: ThreadFailure,
 ): MapramError {
-  const { errno, offset, truncated } = failure;
+  const { code, errno, offset, truncated } = failure;
+  if (code !== undefined)
+    return new MapramError(code, failure.message, { path: failure.path ?? path, cause: failure });
   const message = truncated ? `${failure.message}, inside a page area` : failure.message;
   const doing = access === 'write' ? `writing pages to ${path}` : `reading pages of ${path}`;
   const noSpace = errno === 'ENOSPC' || errno === 'EDQUOT';

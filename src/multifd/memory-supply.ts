@@ -3,7 +3,7 @@ import { MULTIFD_PACKET_PAYLOAD_BYTES } from '../stream/multifd-packet.js';
 import type { WorkerMemory } from './channel-protocol.js';
 import { ChunkGrid } from './chunk-grid.js';
 import { testBit } from './page-bits.js';
-import { CopyBuffer, RegionMemory } from './region-memory.js';
+import { assertWhole, CopyBuffer, RegionMemory } from './region-memory.js';
 import { isZeroPage, wordsOf } from './zero-page.js';
 
 /** A RAM block whose memory is sent. */
@@ -27,6 +27,8 @@ export class MemorySupply {
   readonly chunks: number;
   readonly #memories: readonly RegionMemory<SuppliedMemory>[];
   readonly #grid: ChunkGrid;
+  /** What was read, and what of it goes out. */
+  readonly #read = Buffer.alloc(MULTIFD_PACKET_PAYLOAD_BYTES);
   readonly #copy = Buffer.alloc(MULTIFD_PACKET_PAYLOAD_BYTES);
 
   constructor(blocks: readonly SuppliedMemory[]) {
@@ -70,10 +72,10 @@ export class MemorySupply {
     };
     let reached = chunk.start;
     for (const { start, end } of memory.extents(chunk.start, chunk.end)) {
-      // A hole is not looked at: reading it through the mapping would allocate the guest's memory.
       addZeros(reached, start);
       reached = end;
-      const bytes = memory.read(start, end - start);
+      const bytes = this.#read.subarray(0, end - start);
+      memory.copy(start, bytes);
       for (let offset = start; offset < end; offset += pageSize) {
         if (!isWanted(offset)) continue;
         const page = this.#copy.subarray(filled, filled + pageSize);
@@ -86,7 +88,8 @@ export class MemorySupply {
       }
     }
     addZeros(reached, chunk.end);
-    memory.release(chunk.start, chunk.end);
+    // Beyond the end of memory that was cut short there are holes only.
+    assertWhole(memory.region);
     return { block: memory.region, offsets, data: this.#copy.subarray(0, filled), zeroOffsets };
   }
 }

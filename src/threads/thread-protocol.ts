@@ -35,6 +35,8 @@ export interface ThreadFailure {
   message: string;
   /** Of a `MapramError`. */
   code?: MapramErrorCode;
+  /** The file concerned. */
+  path?: string;
   /** Of a system call. */
   errno?: string;
   /** Byte of the file or stream that was concerned. */
@@ -54,8 +56,13 @@ export class ThreadFailedError extends Error {
 
 export function failureOf(error: unknown): ThreadFailure {
   if (error instanceof MapramError) {
-    const { code, message, offset } = error;
-    return { code, message, ...(offset === undefined ? {} : { offset }) };
+    const { code, message, offset, path } = error;
+    return {
+      code,
+      message,
+      ...(offset === undefined ? {} : { offset }),
+      ...(path === undefined ? {} : { path }),
+    };
   }
   const located = error instanceof FileIoError ? error : undefined;
   const { message, code: errno } = (isError(located?.cause) ? located.cause : error) as NodeJS.ErrnoException;
