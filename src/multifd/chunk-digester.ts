@@ -14,6 +14,9 @@ const READ_BYTES = 4 * 1024 ** 2;
 /** Slots without a page are read along where they are no more than these between two with one: a read costs as much as 64 KiB of one. */
 const BRIDGE_BYTES = 64 * 1024;
 
+/** Of this thread, for one digester after the other. */
+let readBuffer: Buffer | undefined;
+
 interface DigestedRegion {
   table: DigestTable;
   bitmap: Uint8Array;
@@ -24,7 +27,6 @@ interface DigestedRegion {
 export class ChunkDigester {
   readonly #regions: (DigestedRegion | undefined)[];
   #zeros: Buffer | undefined;
-  #buffer: Buffer | undefined;
 
   constructor(
     private readonly setup: ChannelSetup,
@@ -142,8 +144,8 @@ export class ChunkDigester {
 
   /** At most `READ_BYTES`; good until the next call. */
   #readImage(position: number, length: number): Buffer | ReadFailure {
-    this.#buffer ??= alignedBuffer(Math.min(READ_BYTES, this.setup.chunkBytes));
-    const target = this.#buffer.subarray(0, length);
+    readBuffer ??= alignedBuffer(READ_BYTES);
+    const target = readBuffer.subarray(0, length);
     try {
       return readFully(this.setup.fd, target, position) < length ? CHUNK_STATE.truncated : target;
     } catch {

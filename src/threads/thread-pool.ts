@@ -27,7 +27,7 @@ const MAXIMUM_IDLE = 64;
  */
 const CODE_RANGE_MB = 16;
 
-/** Longest unused first. */
+/** Last used last: that one is taken first, so that others need no memory of their own. */
 const idle: PooledThread[] = [];
 
 /** Threads that become idle or end. */
@@ -82,7 +82,7 @@ export function openThread<Request, Result = void>(script: URL): WorkerThread<Re
 export function prepareThreads<Request>(script: URL, count: number, request?: Request): void {
   retireUnsuited();
   while (idle.length < count) idle.push(new PooledThread());
-  for (const thread of idle.slice(0, count)) thread.prepare(script.href, request);
+  for (const thread of idle.slice(-count)) thread.prepare(script.href, request);
 }
 
 /** Ends the threads that nobody uses. Resolves when they are gone; the next users start new ones. */
@@ -96,8 +96,8 @@ export async function endIdleThreads(): Promise<void> {
 /** One that has loaded the script already, if there is one. */
 function takeIdle(script: string): PooledThread | undefined {
   retireUnsuited();
-  const loaded = idle.findIndex(({ scripts }) => scripts.has(script));
-  return idle.splice(Math.max(0, loaded), 1)[0];
+  const loaded = idle.findLastIndex(({ scripts }) => scripts.has(script));
+  return idle.splice(loaded, 1)[0];
 }
 
 function retireUnsuited(): void {

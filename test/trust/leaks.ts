@@ -77,8 +77,8 @@ export async function repeated(
 }
 
 /**
- * What V8 and the allocator map for each thread comes and goes by some dozens, whatever the number of operations. Three mappings for
- * each of sixty, which a thread that ends would leave, are more.
+ * What V8 and the allocator map for each thread comes and goes by some dozens, whatever the number of operations. A thread that
+ * ends would leave three for each operation.
  */
 export function assertNothingLeaked({ before, after }: { before: Held; after: Held }, count: number): void {
   const figures = JSON.stringify({ before, after, count });
