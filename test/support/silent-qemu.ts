@@ -10,6 +10,25 @@ const RAM_BLOCKS = [
   '                  pc.ram    4 KiB  0x0000000000000000 0x0000000004000000 0x0000000004000000 0x00007f0000000000  rw',
   '',
 ].join('\n');
+const RAM_FIGURES = {
+  total: MEMORY_BYTES,
+  transferred: 1,
+  remaining: 0,
+  duplicate: 5,
+  normal: 10,
+  'normal-bytes': 40960,
+  'page-size': 4096,
+  mbps: 1,
+  'dirty-sync-count': 1,
+  'dirty-pages-rate': 0,
+  'postcopy-requests': 0,
+  'multifd-bytes': 0,
+  'pages-per-second': 0,
+  'precopy-bytes': 0,
+  'downtime-bytes': 0,
+  'postcopy-bytes': 0,
+  'dirty-sync-missed-zero-copy': 0,
+};
 /** On while it migrates. */
 const CAPABILITIES = ['events', 'multifd', 'mapped-ram'];
 
@@ -108,7 +127,7 @@ export class SilentQemu implements AsyncDisposable {
         return {};
       case 'query-migrate':
         if (!this.#migrated) return {};
-        return { status: this.#slowDisk ? 'active' : 'completed', ram: { total: MEMORY_BYTES, normal: 10 } };
+        return { status: this.#slowDisk ? 'active' : 'completed', ram: RAM_FIGURES };
       case 'qom-get':
         return args.path === '/machine' ? 'pc-q35-10.0-machine' : 'x';
       case 'human-monitor-command':
