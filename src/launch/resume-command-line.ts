@@ -269,7 +269,7 @@ function refuseImpossible(given: readonly CommandLineOption[], file: string): vo
       value.includes('/dev/fdset/')
     ) {
       throw refuse(
-        `-${name} ${value} names a descriptor that was passed to the saved QEMU by the program that started it; give a command line without descriptors behind --`,
+        `-${name} ${value} names a descriptor that was passed to the saved QEMU by the program that started it; give a command line without descriptors behind --${name === 'netdev' ? ', with -netdev user,id=… or -netdev tap,ifname=… of the same id in its place' : ''}`,
       );
     }
   }

@@ -45,13 +45,13 @@ export async function assertFitsVm(
     const block = blocks.find((candidate) => candidate.idstr === idstr);
     if (!block)
       throw refuse(
-        `the file has a RAM block ${idstr}, which the VM lacks; start QEMU with the same memory and devices`,
+        `the file has a RAM block ${idstr}, which the VM lacks; start QEMU with the same memory and devices${idstr.endsWith('.rom') ? ', and with the ROM of that device (without romfile=, or with the same)' : ''}`,
       );
     // Blocks whose total is larger than what is used (ACPI tables) are resized by QEMU when they are loaded.
     const resizable = block.totalLength > block.usedLength;
     if (resizable ? usedLength > block.totalLength : usedLength !== block.usedLength) {
       throw refuse(
-        `RAM block ${idstr} has ${usedLength} bytes in the file and ${block.usedLength} in the VM; start QEMU with the same memory (-m) and firmware (-bios)`,
+        `RAM block ${idstr} has ${usedLength} bytes in the file and ${block.usedLength} in the VM; ${sameSize(idstr, usedLength)}`,
       );
     }
   }
@@ -77,4 +77,14 @@ async function presentCpu(
   const pid = vm.peerPid();
   const ofProcess = pid === undefined ? undefined : cpuArgumentOf(pid);
   return await cpuIdentity(vm, commandLine === undefined ? ofProcess : cpuArgument(commandLine), saved);
+}
+
+/** What makes a block as large as it was. */
+function sameSize(idstr: string, bytes: number): string {
+  if (idstr.endsWith('.rom') && idstr.includes('/')) {
+    return `give that device romsize=0x${bytes.toString(16)}, or the ROM of the saved VM with romfile=`;
+  }
+  if (/\.flash\d+$/.test(idstr)) return 'start QEMU with UEFI images of the same size';
+  if (/\b(bios|rom)$/.test(idstr)) return 'start QEMU with the same firmware (-bios)';
+  return 'start QEMU with the same memory (-m, and size= of its objects)';
 }

@@ -10,6 +10,7 @@ import { isMigrationRunning, type MigrationStatus } from '../../options/migratio
 import { QmpClient, type QmpPatience } from '../../qmp/qmp-client.js';
 import type { MigrationInfo, QemuVersion } from '../../qmp/qmp-commands.js';
 import { QmpError } from '../../qmp/qmp-error.js';
+import { describeBlockedReasons } from './blocked-reasons.js';
 import { parseFlatView } from './flat-view.js';
 import { hasFeature, type QemuFeatureName } from './qemu-features.js';
 import { isQemuProcess } from './qemu-process.js';
@@ -146,7 +147,8 @@ export class QemuVm implements AsyncDisposable {
    * @throws MapramError `BUSY` or `VM`
    */
   async assertCanMigrate(): Promise<string> {
-    const { status } = await this.migrationInfo();
+    const { status, 'blocked-reasons': blocked = [] } = await this.migrationInfo();
+    if (blocked.length > 0) throw this.#isBlocked(blocked);
     const runState = await this.runState();
     // A finished incoming migration leaves its status behind; only one that is under way counts.
     if (isMigrationRunning(status)) {
@@ -163,6 +165,14 @@ export class QemuVm implements AsyncDisposable {
       throw new MapramError('VM', `saving the VM at ${this.address}: ${problem}`, { path: this.address });
     }
     return runState;
+  }
+
+  #isBlocked(reasons: readonly string[]): MapramError {
+    return new MapramError(
+      'VM',
+      `saving the VM at ${this.address}: QEMU cannot migrate it: ${describeBlockedReasons(reasons)}`,
+      { path: this.address },
+    );
   }
 
   /** Has a QEMU that waits load from `uri`. By default a failed load does not end its process, and with it the reason. */

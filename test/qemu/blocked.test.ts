@@ -1,0 +1,42 @@
+/** VMs with devices that QEMU does not migrate. */
+import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { describe, test } from 'node:test';
+import { save } from '../../src/snapshot/save.js';
+import { needs, type QemuName } from '../support/environment.js';
+import { failsWith } from '../support/fails-with.js';
+import { startVm } from '../support/qemu.js';
+
+for (const qemu of ['10.0', '7.2'] satisfies QemuName[]) {
+  describe(`a VM of QEMU ${qemu} that cannot be migrated`, needs({ qemu, guest: 'tiny' }), () => {
+    test('is refused with all reasons and what helps, and is not stopped for it (R13)', async () => {
+      const folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-blocked-'));
+      try {
+        await using vm = await startVm({
+          qemu,
+          extraArgs: [
+            ...['-drive', 'if=none,id=n,driver=null-co,size=1M', '-device', 'nvme,serial=1,drive=n'],
+            ...['-drive', `file=fat:rw:${folder},format=raw,if=none,id=v`, '-device', 'virtio-blk,drive=v'],
+          ],
+        });
+        const file = path.join(vm.folder, 'vm.mapram');
+        for (const method of ['auto', 'stream'] as const) {
+          await assert.rejects(
+            save({ vm: vm.qmpPath, file, method }),
+            failsWith('VM', /cannot migrate it: (?=.*nvme.*virtio-blk)(?=.*vvfat \(rw\).*without rw)/),
+          );
+        }
+        assert.equal(existsSync(file), false);
+        assert.deepEqual(
+          vm.qmp.events.filter(({ event }) => event === 'STOP'),
+          [],
+        );
+        await vm.console.waitForCounterAbove(vm.console.counter);
+      } finally {
+        rmSync(folder, { recursive: true });
+      }
+    });
+  });
+}
