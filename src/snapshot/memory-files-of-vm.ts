@@ -15,10 +15,10 @@ interface BlockInfo {
 }
 
 async function flashOf(vm: QemuVm): Promise<MemoryFile[]> {
-  const blocks = await ask<BlockInfo[]>(vm, 'query-block');
-  return (blocks ?? []).flatMap(({ qdev = '', inserted }) => {
-    const unit = /\.flash(\d+)$/.exec(qdev)?.[1];
-    if (unit === undefined || inserted?.file === undefined) return [];
+  const blocks = await askList<BlockInfo>(vm, 'query-block');
+  return blocks.flatMap(({ qdev, inserted }) => {
+    const unit = /\.flash(\d+)$/.exec(String(qdev))?.[1];
+    if (unit === undefined || typeof inserted?.file !== 'string') return [];
     const { file, drv, ro = false } = inserted;
     return [
       {
@@ -27,7 +27,7 @@ async function flashOf(vm: QemuVm): Promise<MemoryFile[]> {
         offset: 0,
         readOnly: ro,
         isBlock: isFlashBlock(Number(unit)),
-        ...(drv === undefined ? {} : { format: drv }),
+        ...(typeof drv === 'string' ? { format: drv } : {}),
       },
     ];
   });
@@ -38,8 +38,8 @@ interface MemoryDevice {
 }
 
 async function memoryOf(vm: QemuVm): Promise<MemoryFile[]> {
-  const plugged = await ask<MemoryDevice[]>(vm, 'query-memory-devices');
-  const backends = (plugged ?? []).flatMap(({ data }) => data?.memdev ?? []);
+  const plugged = await askList<MemoryDevice>(vm, 'query-memory-devices');
+  const backends = plugged.flatMap(({ data }) => (typeof data?.memdev === 'string' ? [data.memdev] : []));
   const files = await Promise.all(
     [...backends, ...(await sharedMemoryDevices(vm))].map((backend) => fileOf(vm, backend)),
   );
@@ -50,12 +50,12 @@ async function memoryOf(vm: QemuVm): Promise<MemoryFile[]> {
 async function sharedMemoryDevices(vm: QemuVm): Promise<string[]> {
   const found: string[] = [];
   for (const folder of ['/machine/peripheral', '/machine/peripheral-anon']) {
-    const children = await ask<{ name: string; type: string }[]>(vm, 'qom-list', { path: folder });
-    for (const { name, type } of children ?? []) {
+    const children = await askList<{ name: string; type: string }>(vm, 'qom-list', { path: folder });
+    for (const { name, type } of children) {
       if (type !== 'child<ivshmem-plain>') continue;
       const property = { path: `${folder}/${name}`, property: 'memdev' };
       const backend = await ask<string>(vm, 'qom-get', property);
-      if (backend) found.push(backend);
+      if (typeof backend === 'string' && backend !== '') found.push(backend);
     }
   }
   return found;
@@ -70,11 +70,11 @@ async function fileOf(vm: QemuVm, backend: string): Promise<MemoryFile | undefin
     get<boolean>('readonly'),
     get<number>('offset'),
   ]);
-  if (file === undefined || share !== true) return undefined;
+  if (typeof file !== 'string' || share !== true) return undefined;
   return {
     kind: 'memory',
     path: file,
-    offset: offset ?? 0,
+    offset: Number.isSafeInteger(offset) ? Number(offset) : 0,
     format: 'raw',
     readOnly: readOnly === true,
     isBlock: isMemoryBlock(path.basename(backend)),
@@ -87,4 +87,10 @@ async function ask<T>(vm: QemuVm, command: string, args?: object): Promise<T | u
   } catch {
     return undefined;
   }
+}
+
+/** The objects of an answer that should be a list of such; whoever answers may be anyone. */
+async function askList<T extends object>(vm: QemuVm, command: string, args?: object): Promise<T[]> {
+  const answer = await ask<unknown>(vm, command, args);
+  return Array.isArray(answer) ? answer.filter((one) => typeof one === 'object' && one !== null) : [];
 }
