@@ -8,6 +8,7 @@
  */
 import { fstatSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { errorReason, MapramError } from '../errors.js';
+import { MemoryMap } from './memory-map.js';
 import { openAfterLook } from './open-file.js';
 
 export interface ProcessMapping {
@@ -76,6 +77,30 @@ function joinNeighbours(mappings: ProcessMapping[]): ProcessMapping[] {
     }
   }
   return joined;
+}
+
+/** How the kernel tells a file in lists of mappings: not on every file system (Btrfs, overlayfs) as fstat does. */
+export type MappedFile = Pick<ProcessMapping, 'device' | 'inode'>;
+
+/**
+ * How an open file would be shown where it is mapped.
+ *
+ * @throws MapramError `IO` for a file that cannot be mapped, an empty one among others
+ */
+export function mappedFile(fd: number): MappedFile {
+  using map = MemoryMap.open({ fd, offset: 0, length: 1 });
+  const { address } = map.address;
+  const found = readProcessMaps(process.pid).find(
+    ({ start, length }) => start <= address && address < start + BigInt(length),
+  );
+  if (found === undefined)
+    throw new MapramError('IO', 'looking for a mapping of this process: it is not shown');
+  const { device, inode } = found;
+  return { device, inode };
+}
+
+export function isMappingOf({ device, inode }: ProcessMapping, file: MappedFile): boolean {
+  return device === file.device && inode === file.inode;
 }
 
 /** @throws MapramError `IO` when the process is gone or belongs to somebody else. */

@@ -6,6 +6,7 @@ import { type BigIntStats, constants, fstatSync, statSync } from 'node:fs';
 import { MapramError } from '../errors.js';
 import { O_DIRECT } from '../io/direct-io-support.js';
 import { releaseFiles, reopenFile } from '../io/open-file.js';
+import { type MappedFile, mappedFile } from '../io/process-maps.js';
 import { describeUser } from '../io/process-user.js';
 import { currentUser } from '../launch/user-configuration.js';
 import type { MappedRamImage } from '../mapped-ram/image.js';
@@ -16,6 +17,8 @@ const WRITABLE_BY_OTHERS = 0o022n;
 const KEPT = ['size', 'mtimeNs', 'ctimeNs'] as const;
 
 export class CheckedFile {
+  #mapped: MappedFile | undefined;
+
   private constructor(
     readonly path: string,
     /** The image's own descriptor, which stays its to close. */
@@ -45,6 +48,12 @@ export class CheckedFile {
   get identity(): string {
     const { dev, ino, size, mtimeNs, ctimeNs } = this.status;
     return [dev, ino, size, mtimeNs, ctimeNs].join(':');
+  }
+
+  /** How this file is shown in the memory of processes that have mapped it. */
+  get mapped(): MappedFile {
+    this.#mapped ??= mappedFile(this.fd);
+    return this.#mapped;
   }
 
   /**

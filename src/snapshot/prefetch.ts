@@ -12,7 +12,9 @@ import { open } from 'node:fs/promises';
 import * as v from 'valibot';
 import { errorReason, MapramError } from '../errors.js';
 import { copiedRanges } from '../guest/qemu/copied-memory.js';
+import { openFile, releaseFiles } from '../io/open-file.js';
 import { PageOrigin, readPageMap } from '../io/page-map.js';
+import { type MappedFile, mappedFile } from '../io/process-maps.js';
 import { readRegularFile } from '../io/regular-file.js';
 import type { MappedRamImage } from '../mapped-ram/image.js';
 
@@ -105,7 +107,7 @@ export async function prefetch(
  */
 export function recordPrefetch(file: string, pid: number): number {
   const touched: FileRange[] = [];
-  for (const { start, offset, length } of copiedRanges(pid, file)) {
+  for (const { start, offset, length } of copiedRanges(pid, mappedFileAt(file))) {
     const origins = readPageMap(pid, start, length);
     for (let page = 0; page < origins.length; page++) {
       if (origins[page] !== PageOrigin.NONE) touched.push({ offset: offset + page * PAGE, length: PAGE });
@@ -116,6 +118,15 @@ export function recordPrefetch(file: string, pid: number): number {
   const record = { format: 1, size, mtimeMs, ranges: ranges.map(({ offset, length }) => [offset, length]) };
   writeRecord(prefetchRecordPath(file), JSON.stringify(record));
   return ranges.reduce((total, { length }) => total + length, 0);
+}
+
+function mappedFileAt(file: string): MappedFile {
+  const fd = openFile(file, constants.O_RDONLY);
+  try {
+    return mappedFile(fd);
+  } finally {
+    releaseFiles([fd]);
+  }
 }
 
 /** The record beside `file`; undefined where there is none, or one that does not belong to it. */

@@ -164,7 +164,7 @@ export class ResumeSource implements AsyncDisposable {
       return {
         ...stream,
         openFor: async (pid, patches = []) => {
-          const written = await writtenBeforeLoad(this.image, this.file, pid, mapped);
+          const written = await writtenBeforeLoad(this.image, this.checked, pid, mapped);
           const pages = await pageRecords(this.image, written);
           return patches.length === 0 && pages.byteLength === 0
             ? reopenFile(memfd, constants.O_RDONLY)

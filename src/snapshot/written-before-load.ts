@@ -10,6 +10,7 @@ import { ProcessMemory } from '../io/process-memory.js';
 import { processTree } from '../io/process-tree.js';
 import type { PageRun } from '../mapped-ram/bitmap.js';
 import type { ImageBlock, MappedRamImage } from '../mapped-ram/image.js';
+import type { CheckedFile } from './checked-file.js';
 
 export interface WrittenPages {
   block: ImageBlock;
@@ -22,26 +23,27 @@ const COMPARED_PAGES = 1024;
 /**
  * The pages of mapped blocks that are not what the image says, since QEMU has written to them.
  *
- * @param file absolute path of the image, as QEMU has mapped it
+ * @param checked the file behind the image; what QEMU has mapped must be this very file, whatever its path led to when QEMU opened it
  * @param pid QEMU, or a program that has started it
  * @param mapped names of the blocks that QEMU has mapped from the image
- * @throws MapramError `UNSUPPORTED` when QEMU's memory cannot be looked at, so that nobody knows
+ * @throws MapramError `UNSUPPORTED` when QEMU's memory cannot be looked at, so that nobody knows, or is not that of the file
  */
 export async function writtenBeforeLoad(
   image: MappedRamImage,
-  file: string,
+  checked: CheckedFile,
   pid: number,
   mapped: readonly string[],
 ): Promise<WrittenPages[]> {
   if (mapped.length === 0) return [];
-  const { qemu, written } = look(file, pid);
+  const blocks = image.blocks.filter(({ idstr }) => mapped.includes(idstr));
+  const { qemu, written } = look(checked, pid, blocks);
   if (written.length === 0) return [];
   using memory = openMemory(qemu);
   const unit = pageMapUnit();
   const found: WrittenPages[] = [];
   for (const { range, run } of written) {
     const from = range.offset + run.first * unit;
-    for (const block of image.blocks.filter(({ idstr }) => mapped.includes(idstr))) {
+    for (const block of blocks) {
       const pages = pagesOf(block, from, from + run.count * unit);
       if (pages === undefined) continue;
       if (memory === undefined) found.push({ block, run: pages });
@@ -64,7 +66,8 @@ function pagesOf(
   return { first, count: Math.ceil(end / pageSize) - first };
 }
 
-function look(file: string, pid: number) {
+function look(checked: CheckedFile, pid: number, blocks: readonly ImageBlock[]) {
+  const { path: file } = checked;
   const refuse = (problem: string, cause?: unknown) =>
     new MapramError(
       'UNSUPPORTED',
@@ -73,14 +76,21 @@ function look(file: string, pid: number) {
     );
   try {
     for (const qemu of processTree(pid)) {
-      const ranges = copiedRanges(qemu, file);
-      if (ranges.length > 0) return { qemu, written: [...writtenPages(qemu, ranges)] };
+      const ranges = copiedRanges(qemu, checked.mapped);
+      if (blocks.every((block) => isIn(block, ranges)))
+        return { qemu, written: [...writtenPages(qemu, ranges)] };
     }
   } catch (error) {
     if (error instanceof MapramError) throw refuse(error.message, error);
     throw error;
   }
   throw refuse(`neither process ${pid} nor one that it has started has the file mapped`);
+}
+
+function isIn({ pagesOffset, usedLength }: ImageBlock, ranges: readonly CopiedRange[]): boolean {
+  return ranges.some(
+    ({ offset, length }) => offset <= pagesOffset && pagesOffset + usedLength <= offset + length,
+  );
 }
 
 /** Undefined without the right to read it: then every page that was written to counts as different. */

@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, realpathSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, realpathSync, renameSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { MapramError } from '../../src/errors.js';
+import { MemoryMap } from '../../src/io/memory-map.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
+import { CheckedFile } from '../../src/snapshot/checked-file.js';
 import { writtenBeforeLoad } from '../../src/snapshot/written-before-load.js';
+import { failsWith } from '../support/fails-with.js';
 import { writeBuiltinImage } from './builtin-image.js';
 
 describe('writtenBeforeLoad', () => {
@@ -22,7 +25,7 @@ describe('writtenBeforeLoad', () => {
     await using image = await MappedRamImage.open(file);
     const names = image.blocks.map(({ idstr }) => idstr);
     await assert.rejects(
-      writtenBeforeLoad(image, file, process.pid, names),
+      writtenBeforeLoad(image, CheckedFile.of(image), process.pid, names),
       (error) =>
         error instanceof MapramError &&
         error.code === 'UNSUPPORTED' &&
@@ -30,8 +33,31 @@ describe('writtenBeforeLoad', () => {
     );
   });
 
+  for (const own of [true, false]) {
+    const whose = own ? 'takes memory that is the open file' : 'refuses memory that is another file';
+    test(`${whose}, though the path leads to the other one by now (F2)`, async () => {
+      const opened = path.join(folder, `opened-${own}`);
+      const other = path.join(folder, `other-${own}`);
+      for (const name of [opened, other]) await writeBuiltinImage(name);
+      await using image = await MappedRamImage.open(opened);
+      const checked = CheckedFile.of(image);
+      const fd = openSync(own ? opened : other, 'r');
+      const {
+        pagesOffset: offset,
+        usedLength: length,
+        idstr,
+      } = image.blocks[0] as (typeof image.blocks)[number];
+      using _mapped = MemoryMap.open({ fd, offset, length, writable: true, copyOnWrite: true });
+      closeSync(fd);
+      renameSync(other, opened);
+      const looked = writtenBeforeLoad(image, checked, process.pid, [idstr]);
+      if (own) assert.deepEqual(await looked, []);
+      else await assert.rejects(looked, failsWith('UNSUPPORTED', /has the file mapped/));
+    });
+  }
+
   test('looks at no process where nothing is mapped', async () => {
     await using image = await MappedRamImage.open(file);
-    assert.deepEqual(await writtenBeforeLoad(image, file, 2 ** 22 + 1, []), []);
+    assert.deepEqual(await writtenBeforeLoad(image, CheckedFile.of(image), 2 ** 22 + 1, []), []);
   });
 });

@@ -1,9 +1,8 @@
 /** The memory of a QEMU that was resumed: its blocks are private mappings of the page areas of a mapped-ram file. */
-import { statSync } from 'node:fs';
 import { PageOrigin, privateMemory, readPageMap } from '../../io/page-map.js';
-import { type ProcessMapping, readProcessMaps } from '../../io/process-maps.js';
+import { isMappingOf, type MappedFile, readProcessMaps } from '../../io/process-maps.js';
 
-/** A part of `file` in the memory of a process. */
+/** A part of a file in the memory of a process. */
 export interface CopiedRange {
   /** Address in the process. */
   start: bigint;
@@ -12,16 +11,11 @@ export interface CopiedRange {
   length: number;
 }
 
-/** The private, writable mappings that process `pid` has of `file`. */
-export function copiedRanges(pid: number, file: string): CopiedRange[] {
-  const { ino } = statSync(file);
+/** The private, writable mappings that process `pid` has of a file, whatever the file is called by now. */
+export function copiedRanges(pid: number, file: MappedFile): CopiedRange[] {
   return readProcessMaps(pid)
-    .filter((mapping) => isCopyOf(mapping, file, ino))
+    .filter((mapping) => !mapping.shared && mapping.writable && isMappingOf(mapping, file))
     .map(({ start, offset, length }) => ({ start, offset, length }));
-}
-
-function isCopyOf({ shared, writable, path, inode }: ProcessMapping, file: string, ino: number): boolean {
-  return !shared && writable && inode === ino && path === file;
 }
 
 /** Pages, of the size in which this host maps memory, from the start of a range. */
