@@ -6,8 +6,11 @@ import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { MapramError } from '../../src/errors.js';
+import { userName } from '../../src/io/process-user.js';
 import { recordLaunch } from '../../src/launch/launch-record.js';
 import { ownMonitor } from '../../src/launch/own-monitor.js';
+
+const asRoot = { skip: process.geteuid?.() === 0 ? false : 'needs root, to start processes of other users' };
 
 describe('recordLaunch', () => {
   let folder: string;
@@ -55,6 +58,19 @@ describe('recordLaunch', () => {
     assert.equal(disk?.format, 'raw');
     assert.equal(disk?.readOnly, false);
     assert.deepEqual(record.omitted, []);
+  });
+
+  test('tells whose process it is', async () => {
+    const { uid, user } = recordLaunch(await start([]));
+    assert.deepEqual([uid, user], [process.geteuid?.(), userName(uid ?? -1)]);
+  });
+
+  test("tells that it is another user's process (F3)", asRoot, async () => {
+    const child = spawn('sleep', ['1000'], { stdio: 'ignore', uid: 65_534 });
+    children.push(child);
+    await once(child, 'spawn');
+    const { uid, user } = recordLaunch(child.pid as number);
+    assert.deepEqual([uid, user], [65_534, userName(65_534)]);
   });
 
   test('leaves secrets out', async () => {
