@@ -56,6 +56,7 @@ async function lyingQemu(
       if (execute === 'query-status') return { status: 'inmigrate', running: false };
       if (execute === 'human-monitor-command')
         return ` Block Name PSize Offset Used Total\n${table.join('')}`;
+      if (/^(query-(block|memory-devices)|qom-list(-properties)?)$/.test(execute)) return [];
       if (execute !== 'qom-get') return undefined;
       if (args.path === '/machine') return `${configuration.machine}-machine`;
       return args.path === `/objects/${memory.idstr}` ? properties[String(args.property)] : ERROR;
