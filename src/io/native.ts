@@ -92,8 +92,12 @@ const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
 /** sizeof(struct msghdr) and the offsets of its members on 64-bit Linux. */
 const MSGHDR = { bytes: 56, iov: 16, iovlen: 24, control: 32, controllen: 40, flags: 48 } as const;
 
-/** The streaming half of libzstd. */
+/** What is used of libzstd: streams, and blocks whose length is known. */
 export interface NativeZstd {
+  /** @returns bytes written into `output` */
+  compressBlock(input: Uint8Array, output: Uint8Array, level: number): number;
+  /** @returns bytes written into `output`; more than it can hold is an error */
+  decompressBlock(input: Uint8Array, output: Uint8Array): number;
   createDecoder(): bigint;
   /** One step: as much of `input` as fits into `output`. */
   decode(decoder: bigint, input: Uint8Array, output: Uint8Array): { consumed: number; produced: number };
@@ -303,6 +307,10 @@ function loadZstd(): NativeZstd | undefined {
   const setParameter = library.func('ZSTD_CCtx_setParameter', 'size_t', ['void *', 'int', 'int']);
   const compress = library.func('ZSTD_compressStream2', 'size_t', ['void *', 'void *', 'void *', 'int']);
   const freeEncoder = library.func('ZSTD_freeCCtx', 'size_t', ['void *']);
+  const createBlockDecoder = library.func('ZSTD_createDCtx', 'void *', []) as () => bigint;
+  const blockParameters = ['void *', 'void *', 'size_t', 'void *', 'size_t'];
+  const compressBlock = library.func('ZSTD_compressCCtx', 'size_t', [...blockParameters, 'int']);
+  const decompressBlock = library.func('ZSTD_decompressDCtx', 'size_t', blockParameters);
   const isError = library.func('ZSTD_isError', 'uint', ['size_t']);
   const errorName = library.func('ZSTD_getErrorName', 'str', ['size_t']);
   /** ZSTD_inBuffer and ZSTD_outBuffer: address, size, position. */
@@ -317,7 +325,18 @@ function loadZstd(): NativeZstd | undefined {
     if (isError(result) !== 0) throw new Error(String(errorName(result)));
     return result;
   };
+  /** One of each a thread: a context is a few hundred KiB, and as long to make as a small block takes. */
+  let blockEncoder: bigint | undefined;
+  let blockDecoder: bigint | undefined;
   return {
+    compressBlock(input, output, level) {
+      blockEncoder ??= createEncoder();
+      return Number(checked(compressBlock(blockEncoder, output, output.length, input, input.length, level)));
+    },
+    decompressBlock(input, output) {
+      blockDecoder ??= createBlockDecoder();
+      return Number(checked(decompressBlock(blockDecoder, output, output.length, input, input.length)));
+    },
     createDecoder: () => create(),
     decode(decoder, input, output) {
       const from = bufferOf(input);
