@@ -1,5 +1,5 @@
 /** The command line as plain values, read from commander: what completion and the manual page are written from. */
-import type { Command, Option } from 'commander';
+import type { Command, Help, Option } from 'commander';
 
 export interface CommandTree {
   readonly name: string;
@@ -10,6 +10,7 @@ export interface CommandTree {
 }
 
 export interface CommandNode {
+  /** With the name of its group before it, if it has one. */
   readonly name: string;
   readonly summary: string;
   readonly description: string;
@@ -53,20 +54,30 @@ export function commandTree(program: Command): CommandTree {
     version: program.version() ?? '',
     description: program.description(),
     options: help.visibleOptions(program).map(optionNode),
-    commands: help.visibleCommands(program).map((command) => ({
-      name: command.name(),
-      summary: command.summary() || command.description(),
-      description: command.description(),
-      usage: command.usage(),
-      arguments: command.registeredArguments.map((argument) => ({
-        name: argument.name(),
-        description: argument.description,
-        choices: argument.argChoices ?? [],
-        variadic: argument.variadic,
-      })),
-      options: help.visibleOptions(command).map(optionNode),
-      notes: helpNotes(command),
+    commands: help
+      .visibleCommands(program)
+      .flatMap((command) =>
+        command.commands.length === 0
+          ? [commandNode(help, command, command.name())]
+          : command.commands.map((one) => commandNode(help, one, `${command.name()} ${one.name()}`)),
+      ),
+  };
+}
+
+function commandNode(help: Help, command: Command, name: string): CommandNode {
+  return {
+    name,
+    summary: command.summary() || command.description(),
+    description: command.description(),
+    usage: command.usage(),
+    arguments: command.registeredArguments.map((argument) => ({
+      name: argument.name(),
+      description: argument.description,
+      choices: argument.argChoices ?? [],
+      variadic: argument.variadic,
     })),
+    options: help.visibleOptions(command).map(optionNode),
+    notes: helpNotes(command),
   };
 }
 

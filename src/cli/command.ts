@@ -8,7 +8,7 @@ import type { Verbatim } from './verbatim.js';
  * output, signals and exit codes are the frame's.
  */
 export interface CommandDescription {
-  /** What the user types after `mapram`. */
+  /** What the user types after `mapram`: one word, or two for a command of a group, `store push`. */
   readonly name: string;
   /** One line, for `mapram --help`. */
   readonly summary: string;
@@ -22,6 +22,9 @@ export interface CommandDescription {
    */
   run(args: readonly unknown[], options: Options, context: CommandContext): Promise<CommandResult>;
 }
+
+/** What a command is called where that is one word: in its JSON lines, its schema and its log. */
+export const jsonName = (name: string): string => name.replace(' ', '-');
 
 // biome-ignore lint/suspicious/noExplicitAny: each command declares its options and knows their types
 export type Options = Readonly<Record<string, any>>;

@@ -24,6 +24,8 @@ export function manPage(tree: CommandTree): string {
     '.SH ENVIRONMENT',
     '.TP\n.B NO_COLOR\nWhere it is set and not empty, output has no colours.',
     `.TP\n.B MAPRAM_DEBUG\nWhere it is set, a failure shows where in ${text(tree.name)} it came from.`,
+    '.TP\n.B MAPRAM_STORE_IDENTITY\nThe file of age identities that opens encrypted stores.',
+    '.TP\n.B MAPRAM_STORE_PASSPHRASE_FILE\nThe file whose first line is the passphrase that opens encrypted stores.',
     `.TP\n.B DEBUG\nWith\n.B ${text(`${tree.name}:syscalls`)}\nin it, every system call is shown on standard error.`,
     '',
   ].join('\n');

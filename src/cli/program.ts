@@ -4,7 +4,7 @@ import { errorReason, isError, MapramError } from '../errors.js';
 import { packageVersion } from '../package-version.js';
 import { visible, visibleLine } from '../visible.js';
 import { Cancellation } from './cancellation.js';
-import type { CommandDescription, Options } from './command.js';
+import { type CommandDescription, jsonName, type Options } from './command.js';
 import { createLog, LOG_FORMATS, LOG_LEVELS, type Log, scalarsOf } from './log.js';
 import { barOnTerminal, type Failure, Output, oneLine } from './output.js';
 
@@ -65,7 +65,7 @@ export function createProgram(
     // Usage errors are worded below, once, in the same form as every other failure.
     .configureOutput({ outputError: () => {} });
   for (const description of commands) {
-    const command = program.command(description.name).summary(description.summary);
+    const command = declared(program, description.name).summary(description.summary);
     command.description(`${description.summary[0]?.toUpperCase()}${description.summary.slice(1)}.`);
     description.declare(command);
     command.option('--json', 'machine-readable: progress and result as JSON lines on stdout');
@@ -83,6 +83,27 @@ export function createProgram(
     command.action(() => run(description, command));
   }
   return program;
+}
+
+/** What groups of commands are about. */
+const GROUPS: Readonly<Record<string, string>> = {
+  store:
+    'keep snapshots in a directory, S3 or a registry: compressed, encrypted, each at the cost of what changed',
+};
+
+/** The command of this name, below its group if it has one. */
+function declared(program: Command, name: string): Command {
+  const [first = '', second] = name.split(' ');
+  if (second === undefined) return program.command(first);
+  const summary = GROUPS[first] ?? first;
+  const group =
+    program.commands.find((command) => command.name() === first) ??
+    program
+      .command(first)
+      .summary(summary)
+      .description(`${summary[0]?.toUpperCase()}${summary.slice(1)}.`)
+      .helpCommand(false);
+  return group.command(second);
 }
 
 /** Waits until a pipe has taken what was written: the process ends right after this. */
@@ -104,7 +125,7 @@ async function runCommand(description: CommandDescription, command: Command): Pr
   const json = options.json === true;
   const log = logOf(description.name, options);
   const bar = json || log !== undefined ? undefined : await barOnTerminal();
-  const output = new Output(description.name, { json, bar, ...(log === undefined ? {} : { log }) });
+  const output = new Output(jsonName(description.name), { json, bar, ...(log === undefined ? {} : { log }) });
   const startedAt = performance.now();
   using cancellation = new Cancellation(description.name);
   log?.('info', 'started');
@@ -168,7 +189,9 @@ function usageFailure(
   argv: readonly string[],
   error: CommanderError,
 ): ExitCode {
-  const name = commands.find((command) => command.name === argv[0])?.name;
+  const name = commands.find((command) =>
+    command.name.split(' ').every((word, index) => word === argv[index]),
+  )?.name;
   // Without any command commander has shown the help already.
   if (error.code === 'commander.help') return EXIT.usage;
   const what = oneLine(error.message)
@@ -178,6 +201,6 @@ function usageFailure(
   const message = `${name === undefined ? '' : `${name}: `}${what}; see mapram${subject} --help`;
   const dashes = argv.indexOf('--');
   const json = (dashes < 0 ? argv : argv.slice(0, dashes)).includes('--json');
-  new Output(name ?? 'mapram', { json }).failure({ code: 'USAGE', message });
+  new Output(jsonName(name ?? 'mapram'), { json }).failure({ code: 'USAGE', message });
   return EXIT.usage;
 }
