@@ -43,18 +43,24 @@ const modules = virtioNet.map((file) => path.join(kernel, 'modules', path.basena
 /** Programs and the Debian packages that hold them. */
 const tools = {
   as: 'binutils',
+  'ceph-mon': 'ceph-mon',
+  'ceph-osd': 'ceph-osd',
   ld: 'binutils',
   chromium: 'chromium',
   cpio: 'cpio',
+  curl: 'curl',
+  'docker-registry': 'docker-registry',
   fincore: 'util-linux-extra',
   fio: 'fio',
   fish: 'fish',
   gdb: 'gdb',
   gzip: 'gzip',
+  htpasswd: 'apache2-utils',
   jq: 'jq',
   'mkfs.xfs': 'xfsprogs',
   openssl: 'openssl',
   'qemu-img': 'qemu-utils',
+  radosgw: 'radosgw',
   setpriv: 'util-linux',
   socat: 'socat',
   strace: 'strace',
@@ -192,7 +198,8 @@ async function apt(args, cwd = root) {
     const { status, stderr, error } = spawnSync('apt-get', [...aptOptions, ...args], {
       cwd,
       encoding: 'utf8',
-      env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C.UTF-8' },
+      // With this run level no package starts its service.
+      env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1', LC_ALL: 'C.UTF-8' },
     });
     if (status === 0) return;
     if (attempt === 3) {

@@ -20,6 +20,8 @@ export type MapramErrorCode =
   | 'NO_SPACE'
   /** The target exists and overwriting was not asked for. */
   | 'EXISTS'
+  /** Something is encrypted, and the key is missing or another one. */
+  | 'KEY'
   /** Another process holds the file or the VM. */
   | 'BUSY'
   /** The monitor could not be reached, is not a QMP server, or went away. */

@@ -74,6 +74,28 @@ export { planResume, type ResumeOptions, type ResumePlan, resume } from './snaps
 export { ResumedVm, type ResumedVmFacts } from './snapshot/resumed-vm.js';
 export { type SaveOptions, type SaveResult, save } from './snapshot/save.js';
 export type { SaveMethod } from './snapshot/save-method.js';
+export { type ListedSnapshot, listSnapshots, type StoreListing } from './snapshot/store/list-snapshots.js';
+export {
+  type InitializedStore,
+  type InitStoreOptions,
+  initStore,
+  type PruneStoreOptions,
+  pruneStore,
+  type RemoveStoredOptions,
+  removeStored,
+  type VerifyStoredOptions,
+  type VerifyStoredResult,
+  verifyStored,
+} from './snapshot/store/manage-store.js';
+export { openSaved } from './snapshot/store/open-saved.js';
+export {
+  type PulledFile,
+  type PullResult,
+  type PullSnapshotOptions,
+  pullSnapshot,
+} from './snapshot/store/pull-snapshot.js';
+export { type PushResult, type PushSnapshotOptions, pushSnapshot } from './snapshot/store/push-snapshot.js';
+export { unlockFromEnvironment } from './snapshot/store/unlock.js';
 export {
   type VerifiedFile,
   type VerifyOptions,
@@ -81,6 +103,11 @@ export {
   type VerifyResult,
   verify,
 } from './snapshot/verify.js';
+export type { PruneOptions, PruneResult } from './store/prune.js';
+export type { PushedSnapshot } from './store/push.js';
+export type { Retention } from './store/retention.js';
+export type { StoreEncryption, StoreUnlock } from './store/store-keys.js';
+export type { VerifiedSnapshot, VerifySnapshotOptions } from './store/verify-snapshot.js';
 export type { StreamConfiguration } from './stream/configuration.js';
 export {
   type DecodedDevice,

@@ -44,6 +44,11 @@ function parseChannels(text: string): number {
   return channels;
 }
 
+/** An option that may be given several times: the values in order. */
+export function parseAnother(text: string, before: readonly string[] = []): readonly string[] {
+  return [...before, text];
+}
+
 /** A positive whole number of anything. */
 export function parseCount(text: string): number {
   const count = /^\d{1,9}$/.test(text) ? Number(text) : 0;

@@ -4,7 +4,7 @@ import type { CommandDescription } from './command.js';
  * Every command, in the order of `mapram --help`. A command line loads the one that it names and nothing of the others:
  * a save should not wait for the user interface to be read from disk.
  */
-const LOADERS: Readonly<Record<string, () => Promise<CommandDescription>>> = {
+const LOADERS: Readonly<Record<string, () => Promise<CommandDescription | readonly CommandDescription[]>>> = {
   save: async () => (await import('./commands/save.js')).save,
   restore: async () => (await import('./commands/restore.js')).restore,
   resume: async () => (await import('./commands/resume.js')).resume,
@@ -14,6 +14,7 @@ const LOADERS: Readonly<Record<string, () => Promise<CommandDescription>>> = {
   trust: async () => (await import('./commands/trust.js')).trust,
   diff: async () => (await import('./commands/diff.js')).diff,
   convert: async () => (await import('./commands/convert.js')).convert,
+  store: async () => (await import('./commands/store.js')).store,
   ui: async () => (await import('./commands/ui.js')).ui,
   demo: async () => (await import('./commands/demo.js')).demo,
   monitor: async () => (await import('./commands/monitor.js')).monitor,
@@ -25,12 +26,12 @@ const LOADERS: Readonly<Record<string, () => Promise<CommandDescription>>> = {
 /** These describe the whole command line. */
 const ABOUT_ALL = new Set(['completion']);
 
-export function allCommands(): Promise<CommandDescription[]> {
-  return Promise.all(Object.values(LOADERS).map((load) => load()));
+export async function allCommands(): Promise<CommandDescription[]> {
+  return (await Promise.all(Object.values(LOADERS).map((load) => load()))).flat();
 }
 
 /** The command that a command line names, or all of them where it names none: for the help, or to say which there are. */
 export async function commandsFor([name = '']: readonly string[]): Promise<CommandDescription[]> {
   const load = Object.hasOwn(LOADERS, name) && !ABOUT_ALL.has(name) ? LOADERS[name] : undefined;
-  return load === undefined ? allCommands() : [await load()];
+  return load === undefined ? allCommands() : [await load()].flat();
 }

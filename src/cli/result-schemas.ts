@@ -22,7 +22,12 @@ import type { ResumePlan } from '../snapshot/resume.js';
 import type { ResumedVmFacts } from '../snapshot/resumed-vm.js';
 import type { SaveResult } from '../snapshot/save.js';
 import { SAVE_METHODS } from '../snapshot/save-method.js';
+import type { ListedSnapshot, StoreListing } from '../snapshot/store/list-snapshots.js';
+import type { InitializedStore, VerifyStoredResult } from '../snapshot/store/manage-store.js';
+import type { PulledFile, PullResult } from '../snapshot/store/pull-snapshot.js';
+import type { PushResult } from '../snapshot/store/push-snapshot.js';
 import type { VerifiedFile, VerifyProblem, VerifyResult } from '../snapshot/verify.js';
+import type { PruneResult } from '../store/prune.js';
 
 /** An object with a member for each of `T`, no more and no less. */
 type EntriesOf<T> = { [Key in keyof T]-?: v.GenericSchema<unknown, Exclude<T[Key], undefined>> };
@@ -315,6 +320,74 @@ const forked = { ...resumed, directory: text };
 /** Where a monitor serves. */
 const monitored = { qmp: v.exactOptional(text), hmp: v.exactOptional(text), metrics: v.exactOptional(text) };
 
+const pushed = shape<PushResult>()({
+  address: v.pipe(text, v.description('what pulls exactly this snapshot')),
+  name: text,
+  id: text,
+  parent: v.exactOptional(text),
+  fileBytes: bytes,
+  dataBytes: v.pipe(bytes, v.description('what of the files is not zero')),
+  sharedBytes: v.pipe(bytes, v.description('what of that was in the store already')),
+  unreadBytes: v.pipe(bytes, v.description('what of that was not even read')),
+  storedBytes: v.pipe(bytes, v.description('what was written to the store')),
+  reusedBytes: v.pipe(bytes, v.description('what an earlier push, which was broken off, had written')),
+  totalTimeMs: ms,
+});
+
+const role = v.picklist(['state', 'disk']);
+
+const pulled = shape<PullResult>()({
+  address: text,
+  name: text,
+  id: text,
+  files: v.array(shape<PulledFile>()({ file: text, role, fileBytes: bytes, allocatedBytes: bytes })),
+  fetchedBytes: bytes,
+  totalTimeMs: ms,
+});
+
+const listing = shape<StoreListing>()({
+  place: text,
+  store: text,
+  encrypted: flag,
+  snapshots: v.array(
+    shape<ListedSnapshot>()({
+      name: text,
+      id: text,
+      pushedAt: text,
+      fileBytes: bytes,
+      dataBytes: bytes,
+      packBytes: v.pipe(bytes, v.description('of its packs, which it may share with others')),
+      parent: v.exactOptional(text),
+      files: v.exactOptional(v.array(v.strictObject({ role: text, name: text, bytes }))),
+      machine: v.exactOptional(text),
+      savedAt: v.exactOptional(text),
+    }),
+  ),
+  problems: texts,
+});
+
+const pruned = shape<PruneResult>()({
+  dryRun: flag,
+  removed: texts,
+  kept: count,
+  removedPacks: count,
+  freedBytes: bytes,
+  byPlace: v.pipe(flag, v.description('whether the place frees packs by itself')),
+  keptPacks: count,
+  keptBytes: bytes,
+});
+
+const verifiedSnapshot = shape<VerifyStoredResult>()({
+  address: text,
+  name: text,
+  id: text,
+  ok: flag,
+  problems: texts,
+  checkedBytes: bytes,
+  packs: count,
+  totalTimeMs: ms,
+});
+
 /** The members of a command's last line, beside `result`. Several where options ask for different things. */
 const RESULTS = {
   save: [saveResult],
@@ -343,6 +416,13 @@ const RESULTS = {
   verify: [verifyResult],
   diff: [comparison],
   convert: [conversion],
+  'store-init': [shape<InitializedStore>()({ place: text, store: text, encrypted: flag })],
+  'store-push': [pushed],
+  'store-pull': [pulled],
+  'store-list': [listing],
+  'store-verify': [verifiedSnapshot],
+  'store-remove': [v.strictObject({ removed: text })],
+  'store-prune': [pruned],
   demo: [demonstration],
   ui: [v.strictObject({})],
   monitor: [v.strictObject(monitored)],

@@ -1,6 +1,5 @@
 import { constants } from 'node:fs';
 import { errorReason, MapramError } from '../errors.js';
-import { openSavedVm } from '../inside/open-saved-vm.js';
 import type { SavedBlock, SavedVm } from '../inside/saved-vm.js';
 import { countStalePages } from '../inside/stale-pages.js';
 import { allocatedBytes, fileSize } from '../io/file-space.js';
@@ -9,8 +8,11 @@ import { FileSource } from '../mapped-ram/byte-source.js';
 import type { GuestRegion } from '../mapped-ram/guest-map.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import type { ProgressEvent } from '../progress.js';
+import { isStoreAddress } from '../store/open-place.js';
+import { StoreSource } from '../store/store-source.js';
 import { type DecodedDevice, decodeDevice } from '../stream/device-decoder.js';
 import type { DeviceSection } from '../stream/device-sections.js';
+import { openSaved } from './store/open-saved.js';
 
 export interface InspectOptions {
   /** Path of a mapped-ram file or a plain migration stream, bare or in a libvirt image, compressed or not. */
@@ -93,7 +95,7 @@ export interface InspectedDevice {
 export async function inspect(options: InspectOptions): Promise<Inspection> {
   const { file, signal } = options;
   signal?.throwIfAborted();
-  await using saved = await openSavedVm(file, options);
+  await using saved = await openSaved(file, options);
   return await inspectSaved(saved, options);
 }
 
@@ -103,7 +105,6 @@ export async function inspectSaved(
   options: Pick<InspectOptions, 'signal' | 'onProgress' | 'deviceState'> = {},
 ): Promise<Inspection> {
   const { path: file, container, configuration, guestMap } = saved;
-  const fd = openFile(file, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
     const blocks = await inspectBlocks(saved, options);
     const xml = container.libvirt?.xml;
@@ -118,8 +119,7 @@ export async function inspectSaved(
       capabilities: configuration.capabilities,
       pageSize: saved.pageSize,
       complete: saved.complete,
-      fileBytes: fileSize(fd),
-      allocatedBytes: allocatedBytes(fd),
+      ...sizesOf(saved),
       ramBytes: blocks.reduce((sum, block) => sum + block.usedLength, 0),
       guestRegions: guestMap.regions,
       unplaced: guestMap.unplaced,
@@ -133,6 +133,18 @@ export async function inspectSaved(
   } catch (error) {
     if (error instanceof MapramError || options.signal?.aborted) throw error;
     throw new MapramError('IO', `reading ${file}: ${errorReason(error)}`, { path: file, cause: error });
+  }
+}
+
+/** Of a snapshot in a store, what is not zero counts as allocated. */
+function sizesOf({ path, source }: SavedVm): Pick<Inspection, 'fileBytes' | 'allocatedBytes'> {
+  if (source instanceof StoreSource)
+    return { fileBytes: source.byteLength, allocatedBytes: source.file.dataBytes };
+  // What was decompressed has the size of its copy, wherever it came from.
+  if (isStoreAddress(path)) return { fileBytes: source.byteLength, allocatedBytes: source.byteLength };
+  const fd = openFile(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    return { fileBytes: fileSize(fd), allocatedBytes: allocatedBytes(fd) };
   } finally {
     closeFile(fd);
   }

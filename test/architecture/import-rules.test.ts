@@ -15,7 +15,7 @@ const LEVELS: readonly (readonly string[])[] = [
   ['ui'],
   ['snapshot', 'doctor', 'metrics'],
   ['monitor'],
-  ['migration'],
+  ['migration', 'store'],
   ['guest', 'manifest', 'inside', 'launch'],
   ['qmp'],
   ['multifd'],

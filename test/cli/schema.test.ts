@@ -4,6 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
 import { Ajv2020 } from 'ajv/dist/2020.js';
+import { jsonName } from '../../src/cli/command.js';
 import { jsonSchema } from '../../src/cli/commands/schema.js';
 import { allCommands } from '../../src/cli/registry.js';
 import { DESCRIBED_COMMANDS, type DescribedCommand } from '../../src/cli/result-schemas.js';
@@ -29,10 +30,11 @@ async function assertFits(
 ): Promise<CliRun> {
   const run = await runCli([...args, '--json'], { ...options, env: { PATH: root } });
   assert.equal(run.code, expectedCode, run.stderr);
-  const validate = await validatorOf(args[0] as string);
+  const name = args[0] === 'store' ? `store-${args[1]}` : args[0];
+  const validate = await validatorOf(name as string);
   for (const line of run.lines)
     assert.ok(validate(line), `${JSON.stringify(line).slice(0, 2000)}\n${JSON.stringify(validate.errors)}`);
-  assert.equal(run.result.result, args[0]);
+  assert.equal(run.result.result, name);
   return run;
 }
 
@@ -48,7 +50,7 @@ function untilReady(): RunOptions {
 }
 
 test('every command has a schema', async () => {
-  const names = (await allCommands()).map(({ name }) => name);
+  const names = (await allCommands()).map(({ name }) => jsonName(name));
   assert.deepEqual(names.sort(), [...DESCRIBED_COMMANDS].sort());
 });
 
@@ -63,6 +65,28 @@ test('real output fits: save, restore, inspect, verify, diff, convert', async ()
   const { result } = await assertFits(['diff', file, second]);
   assert.ok((result.devices as unknown[]).length > 0, 'the guest has gone on');
   await assertFits(['convert', file, path.join(root, 'raw'), '--to', 'raw']);
+});
+
+test('real output fits: all of store', async () => {
+  const place = `dir:${path.join(root, 'store')}`;
+  await assertFits(['store', 'init', place]);
+  await assertFits(['save', guest, file, '--force']);
+  const { result } = await assertFits(['store', 'push', file, `${place}/vm`, '--disk', second]);
+  await assertFits(['store', 'list', place]);
+  await assertFits(['store', 'verify', `${place}/vm`, '--sample', '50%']);
+  await assertFits([
+    'store',
+    'pull',
+    `${place}/vm`,
+    path.join(root, 'pulled'),
+    '--disks',
+    path.join(root, 'disks'),
+  ]);
+  await assertFits(['inspect', `${place}/vm`]);
+  await assertFits(['store', 'remove', String(result.address)]);
+  await assertFits(['store', 'prune', place, '--keep-last', '2']);
+  await assertFits(['store', 'pull', `${place}/vm`, path.join(root, 'gone')], 1);
+  await assertFits(['store', 'remove', `${place}/vm`], 2);
 });
 
 test('real output fits: demo, and what serves until it is told to end', async () => {

@@ -3,10 +3,10 @@ import type { DeviceComparison, FieldChange, LeafValue } from '../../inside/comp
 import type { BlockComparison, DifferentRange } from '../../inside/compare-memory.js';
 import { equalChunksOf } from '../../inside/equal-chunks.js';
 import { formatValue } from '../../inside/format-value.js';
-import { openSavedVm } from '../../inside/open-saved-vm.js';
 import type { SavedVm } from '../../inside/saved-vm.js';
 import { formatSize } from '../../size.js';
 import { writeComparisonReport } from '../../snapshot/report.js';
+import { openSaved } from '../../snapshot/store/open-saved.js';
 import { visibleLine } from '../../visible.js';
 import { parseOffset } from '../arguments.js';
 import type { CommandDescription } from '../command.js';
@@ -39,7 +39,7 @@ Examples:
   },
   async run([beforePath, afterPath], options, { signal, progress }) {
     const open = (path: unknown, offset: number | undefined): Promise<SavedVm> =>
-      openSavedVm(String(path), {
+      openSaved(String(path), {
         ...(offset === undefined ? {} : { offset }),
         signal,
         onProgress: progress,

@@ -2,7 +2,6 @@ import { InvalidArgumentError } from 'commander';
 import { MapramError } from '../../errors.js';
 import { deviceValues } from '../../inside/device-values.js';
 import { pictureOf } from '../../inside/memory-picture.js';
-import { openSavedVm } from '../../inside/open-saved-vm.js';
 import { machineSupport } from '../../launch/machine-type.js';
 import type { GuestRegion } from '../../mapped-ram/guest-map.js';
 import { formatSize } from '../../size.js';
@@ -13,6 +12,7 @@ import {
   inspectSaved,
 } from '../../snapshot/inspect.js';
 import { writeInspectionReport } from '../../snapshot/report.js';
+import { openSaved } from '../../snapshot/store/open-saved.js';
 import { parseOffset } from '../arguments.js';
 import type { CommandDescription } from '../command.js';
 import { deviceTree } from '../device-tree.js';
@@ -24,7 +24,10 @@ export const inspect: CommandDescription = {
   summary: 'what is inside a saved VM: machine, RAM blocks, pages, device state',
   declare(command) {
     command
-      .argument('<file>', 'a mapped-ram file or a migration stream, of mapram, QEMU or libvirt')
+      .argument(
+        '<file>',
+        'a mapped-ram file or a migration stream, of mapram, QEMU or libvirt, or PLACE/NAME in a store',
+      )
       .option('--devices', 'show every field of the device state')
       .option('--device <name>', 'show the fields of one device, by its name or the end of it', parseName)
       .option('--map', 'show a picture of memory: what is zero, text, code, dense, stale')
@@ -42,7 +45,7 @@ Examples:
   },
   async run([file], { devices, device, map, html, force, offset }, { signal, progress }) {
     const options = { signal, onProgress: progress };
-    await using saved = await openSavedVm(String(file), {
+    await using saved = await openSaved(String(file), {
       ...(offset === undefined ? {} : { offset }),
       ...options,
     });

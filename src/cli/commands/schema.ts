@@ -25,6 +25,6 @@ Examples:
 export function jsonSchema(name: DescribedCommand): object {
   return {
     ...toJsonSchema(lineSchema(name), { target: 'draft-2020-12' }),
-    title: `a line of mapram ${name} --json`,
+    title: `a line of mapram ${name.replace('store-', 'store ')} --json`,
   };
 }
