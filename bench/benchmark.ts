@@ -37,6 +37,11 @@ export type Goal = { group: string } & (
   | { against: string /** As a part of the other's time. */; timeAtMost: number }
   | { against: string /** Seconds more than the other. */; addsAtMost: number }
   | { against: string /** As a part of the other's processor time. */; cpuAtMost: number }
+  | {
+      against: string /** Of `Sample.figures`, as a part of the other's. */;
+      figure: string;
+      figureAtMost: number;
+    }
   | { /** Seconds. */ secondsAtMost: number }
   | { /** Bytes. */ memoryAtMost: number }
   | { /** Part of the file, 0 to 1. */ cachedAtMost: number }

@@ -18,6 +18,7 @@ import { resumeBenchmark } from './benchmarks/resume.js';
 import { saveMethods } from './benchmarks/save-methods.js';
 import { saveStopped } from './benchmarks/save-stopped.js';
 import { saveStream } from './benchmarks/save-stream.js';
+import { storeBenchmark } from './benchmarks/store.js';
 import { verifyBenchmark } from './benchmarks/verify.js';
 import { describeMachine } from './machine.js';
 import { markdown } from './report.js';
@@ -32,6 +33,7 @@ const benchmarks: readonly Benchmark[] = [
   verifyBenchmark,
   inspectBenchmark,
   incrementalBenchmark,
+  storeBenchmark,
   channelDesign,
 ];
 

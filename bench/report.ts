@@ -130,6 +130,12 @@ function judge(result: BenchmarkResult, goal: Goal): Judged {
     const value = ratio(figure(group, 'cpuSeconds'), figure(goal.against, 'cpuSeconds'));
     return { what: `the processor time of ${goal.against}`, value, atMost: goal.cpuAtMost, text: asRatio };
   }
+  if ('figureAtMost' in goal) {
+    const typicalFigure = (of: string) =>
+      median((fastest(result, of)?.samples ?? []).flatMap((sample) => sample.figures?.[goal.figure] ?? []));
+    const value = ratio(typicalFigure(group), typicalFigure(goal.against));
+    return { what: `the ${goal.figure} of ${goal.against}`, value, atMost: goal.figureAtMost, text: asRatio };
+  }
   if ('secondsAtMost' in goal) return { what: 'in all', value: own, atMost: goal.secondsAtMost, text: asMs };
   if ('memoryAtMost' in goal) {
     const value = figure(group, 'peakMemoryBytes');
