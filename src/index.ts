@@ -95,6 +95,11 @@ export {
   pullSnapshot,
 } from './snapshot/store/pull-snapshot.js';
 export { type PushResult, type PushSnapshotOptions, pushSnapshot } from './snapshot/store/push-snapshot.js';
+export {
+  type SaveToStoreOptions,
+  type SaveToStoreResult,
+  saveToStore,
+} from './snapshot/store/save-to-store.js';
 export { unlockFromEnvironment } from './snapshot/store/unlock.js';
 export {
   type VerifiedFile,

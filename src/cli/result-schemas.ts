@@ -390,7 +390,7 @@ const verifiedSnapshot = shape<VerifyStoredResult>()({
 
 /** The members of a command's last line, beside `result`. Several where options ask for different things. */
 const RESULTS = {
-  save: [saveResult],
+  save: [saveResult, v.strictObject({ ...saveResult.entries, pushed })],
   restore: [restoreResult],
   resume: [
     v.strictObject({

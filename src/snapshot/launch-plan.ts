@@ -9,6 +9,7 @@ import type { LaunchDisk, LaunchRecord } from '../launch/launch-record.js';
 import { withoutOwnMonitor } from '../launch/own-monitor.js';
 import { resumeCommandLine } from '../launch/resume-command-line.js';
 import { insertSecrets } from '../launch/secrets.js';
+import type { ProgressEvent } from '../progress.js';
 import { checkDisks } from './disk-checks.js';
 import type { PrefetchMode } from './prefetch.js';
 import { assertMayRun, hostChange, type LaunchTrust, recordedLaunch } from './recorded-launch.js';
@@ -30,7 +31,7 @@ export interface LaunchAllowances {
 
 /** What resuming and forking have in common. */
 export interface LaunchOptions extends LaunchAllowances {
-  /** A mapped-ram file of mapram, QEMU or libvirt. */
+  /** A mapped-ram file of mapram, QEMU or libvirt; or `PLACE/NAME[@ID]` in a store, which is pulled into the cache first. */
   file: string;
   /** Where in the file the stream starts; found by itself at the start and behind libvirt's header. */
   offset?: number;
@@ -53,6 +54,8 @@ export interface LaunchOptions extends LaunchAllowances {
   /** What to read into the page cache meanwhile; `recorded` by default, which is nothing where there is no record. */
   prefetch?: PrefetchMode;
   signal?: AbortSignal;
+  /** Of a pull. */
+  onProgress?: (event: ProgressEvent) => void;
   /** Also called later, when the file is changed although VMs run from it that are not detached. */
   onWarning?: (message: string) => void;
 }

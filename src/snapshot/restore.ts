@@ -35,6 +35,7 @@ import { missingPlugged } from './plugged.js';
 import { recordedLaunch } from './recorded-launch.js';
 import { loadIntoSharedRam } from './shared-load.js';
 import { staleBlock } from './stale-memory.js';
+import { localFile } from './store/local-file.js';
 import { inOneSentence } from './system-failure.js';
 import { unreadablePlace } from './unreadable-place.js';
 import { assertVerified } from './verify.js';
@@ -110,8 +111,9 @@ export async function restore(options: RestoreOptions): Promise<RestoreResult> {
 
 async function restoreChecked(options: RestoreOptions): Promise<RestoreResult> {
   const startedAt = performance.now();
-  const { file, vm: vmOption, directIo = 'auto', signal = new AbortController().signal } = options;
+  const { vm: vmOption, directIo = 'auto', signal = new AbortController().signal } = options;
   signal.throwIfAborted();
+  const file = await localFile(options.file, { signal, onProgress: options.onProgress });
   const requiredKey =
     options.requireSignature === undefined ? undefined : readPublicKey(options.requireSignature);
   await using image = await MappedRamImage.open(

@@ -21,6 +21,8 @@ import { chooseDirectIo } from './direct-io-choice.js';
 import { type PrefetchMode, prefetch, prefetchRanges } from './prefetch.js';
 import { type LaunchTrust, recordedLaunch, trustIn } from './recorded-launch.js';
 import { pageRecords, type StatePatch, type StateStream, writeStateStream } from './state-stream.js';
+import type { LocalCopyOptions } from './store/local-copy.js';
+import { localFile } from './store/local-file.js';
 import type { VerifiedFile } from './verify.js';
 import { writtenBeforeLoad } from './written-before-load.js';
 
@@ -49,9 +51,15 @@ export class ResumeSource implements AsyncDisposable {
   ) {}
 
   /**
-   * @throws MapramError `FORMAT` for a file that is damaged, unfinished or something else, `VM` for one that is replaced meanwhile
+   * @param from the path of a file, or `PLACE/NAME[@ID]`: then a copy of it in the cache
+   * @throws MapramError `FORMAT` for a file that is damaged, unfinished or something else, `VM` for one that is replaced meanwhile;
+   *   whatever a pull throws
    */
-  static async open(file: string, options: { offset?: number } = {}): Promise<ResumeSource> {
+  static async open(
+    from: string,
+    options: { offset?: number } & LocalCopyOptions = {},
+  ): Promise<ResumeSource> {
+    const file = await localFile(from, options);
     const image = await MappedRamImage.open(file, options);
     try {
       assertSound(image);

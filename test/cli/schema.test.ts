@@ -28,7 +28,7 @@ async function assertFits(
   expectedCode = 0,
   options: RunOptions = {},
 ): Promise<CliRun> {
-  const run = await runCli([...args, '--json'], { ...options, env: { PATH: root } });
+  const run = await runCli([...args, '--json'], { ...options, env: { PATH: root, XDG_CACHE_HOME: root } });
   assert.equal(run.code, expectedCode, run.stderr);
   const name = args[0] === 'store' ? `store-${args[1]}` : args[0];
   const validate = await validatorOf(name as string);
@@ -83,9 +83,10 @@ test('real output fits: all of store', async () => {
     path.join(root, 'disks'),
   ]);
   await assertFits(['inspect', `${place}/vm`]);
+  await assertFits(['save', guest, `${place}/vm`]);
   await assertFits(['store', 'remove', String(result.address)]);
   await assertFits(['store', 'prune', place, '--keep-last', '2']);
-  await assertFits(['store', 'pull', `${place}/vm`, path.join(root, 'gone')], 1);
+  await assertFits(['store', 'pull', `${place}/other`, path.join(root, 'gone')], 1);
   await assertFits(['store', 'remove', `${place}/vm`], 2);
 });
 

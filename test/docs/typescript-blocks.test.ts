@@ -49,6 +49,7 @@ for (const block of blocks) {
         {
           cwd: folder,
           encoding: 'utf8',
+          env: { ...process.env, XDG_CACHE_HOME: folder },
         },
       );
       assert.equal(status, 0, stderr);

@@ -18,7 +18,7 @@ export const convert: CommandDescription = {
   summary: 'turns a saved VM into another form',
   declare(command) {
     command
-      .argument('<in>', 'a saved VM of any form')
+      .argument('<in>', 'a saved VM of any form, or PLACE/NAME in a store')
       .argument('<out>', 'the new file')
       .addOption(
         new Option('--to <form>', 'the form to write, see below')

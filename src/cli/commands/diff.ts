@@ -20,7 +20,7 @@ export const diff: CommandDescription = {
   summary: 'what differs between two saved VMs: pages and device fields',
   declare(command) {
     command
-      .argument('<before>', 'a saved VM of any form')
+      .argument('<before>', 'a saved VM of any form, or PLACE/NAME in a store')
       .argument('<after>', 'another one, of any form')
       .option('--all', 'print every range and field, not only the first of each')
       .option('--read-all', 'read all pages, also those that the checksums in both files call equal')

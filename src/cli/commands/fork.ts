@@ -21,7 +21,10 @@ export const fork: CommandDescription = {
   summary: 'start many VMs from one saved file at once, sharing its memory copy-on-write',
   declare(command) {
     command
-      .argument('<file>', 'a mapped-ram file of mapram, QEMU or libvirt; it is never written to')
+      .argument(
+        '<file>',
+        'a mapped-ram file of mapram, QEMU or libvirt, which is never written to, or PLACE/NAME in a store',
+      )
       .argument('[qemu...]', "behind --: the VM's command line; by default the one recorded in the file")
       .requiredOption('--count <n>', 'how many clones', parseCount)
       .option('--dir <dir>', "for the clones' sockets, logs and disks (default: a new temporary folder)")
@@ -63,6 +66,7 @@ Examples:
       prefetch: options.prefetch,
       ...checkOptions(options),
       signal: context.signal,
+      onProgress: context.progress,
       onWarning: context.warn,
     };
     const clones = await startTrusted(request, context, forkVm);

@@ -19,7 +19,7 @@ export const restore: CommandDescription = {
   summary: 'load a saved file into a VM that waits with -incoming defer',
   declare(command) {
     command
-      .argument('<file>', 'a mapped-ram file of mapram, QEMU or libvirt')
+      .argument('<file>', 'a mapped-ram file of mapram, QEMU or libvirt, or PLACE/NAME in a store')
       .argument('<vm>', VM_HELP, parseVmAddress)
       .addOption(directIoOption())
       .addOption(channelsOption())

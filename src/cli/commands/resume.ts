@@ -20,7 +20,10 @@ export const resume: CommandDescription = {
   summary: 'start a VM with a saved file as its memory, copy-on-write, in milliseconds',
   declare(command) {
     command
-      .argument('<file>', 'a mapped-ram file of mapram, QEMU or libvirt; it is never written to')
+      .argument(
+        '<file>',
+        'a mapped-ram file of mapram, QEMU or libvirt, which is never written to, or PLACE/NAME in a store',
+      )
       .argument('[qemu...]', "behind --: the VM's command line; by default the one recorded in the file")
       .option('--qmp <socket>', 'where the monitor is to listen (default: where it did)')
       .option('--paused', 'leave the guest stopped')
@@ -65,6 +68,7 @@ Examples:
       ...checkOptions(options),
       terminal: detach || context.json ? 'detached' : 'inherit',
       signal: context.signal,
+      onProgress: context.progress,
       onWarning: context.warn,
     };
     if (options.print === true) return await print(request, context);

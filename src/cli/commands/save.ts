@@ -3,8 +3,10 @@ import { MapramError } from '../../errors.js';
 import type { LiveLimits } from '../../migration/live-limits.js';
 import { STREAM_COMPRESSIONS } from '../../multifd/payload-decoder.js';
 import { formatSize } from '../../size.js';
-import { type SaveResult, save as saveVm } from '../../snapshot/save.js';
+import { type SaveOptions, type SaveResult, save as saveVm } from '../../snapshot/save.js';
 import { SAVE_METHODS } from '../../snapshot/save-method.js';
+import { unlockFromEnvironment } from '../../snapshot/store/unlock.js';
+import { isStoreAddress } from '../../store/open-place.js';
 import {
   directIoOption,
   parseDuration,
@@ -14,7 +16,7 @@ import {
   VM_HELP,
   type VmAddress,
 } from '../arguments.js';
-import type { CommandDescription, Options } from '../command.js';
+import type { CommandDescription, CommandResult, Options } from '../command.js';
 import { formatDuration, plural, properties } from '../format.js';
 import { openVm } from '../vm-argument.js';
 
@@ -24,7 +26,10 @@ export const save: CommandDescription = {
   declare(command) {
     command
       .argument('<vm>', VM_HELP, parseVmAddress)
-      .argument('<file>', 'the file to write; it appears when it is complete and on disk')
+      .argument(
+        '<file>',
+        'the file to write, which appears when it is complete and on disk; or PLACE/NAME in a store',
+      )
       .addOption(directIoOption())
       .addOption(tunedChannelsOption())
       .addOption(
@@ -76,6 +81,7 @@ Examples:
   mapram save /run/vm.qmp /var/lib/vm/vm.mapram
   mapram save --direct-io on --channels 4 --then stop /run/vm.qmp vm.mapram
   mapram save --live --max-time 60s --on-timeout cancel /run/vm.qmp vm.mapram
+  mapram save /run/vm.qmp dir:/srv/snapshots/web
   mapram save builtin:size=256M demo.mapram`,
       );
   },
@@ -84,9 +90,8 @@ Examples:
     const { checksums, sign } = options;
     await using opened = await openVm(address as VmAddress, 'running');
     using _ = reportsWait(signal, warn);
-    const result = await saveVm({
+    const request: Omit<SaveOptions, 'file' | 'force'> = {
       vm: opened.vm,
-      file: String(file),
       directIo,
       ...(channels === undefined ? {} : { channels }),
       method,
@@ -94,7 +99,6 @@ Examples:
       background: background === true,
       ...(multifd ? {} : { multifd }),
       compression,
-      force: force === true,
       checksums,
       ...(sign === undefined ? {} : { signingKey: sign }),
       ...(then === undefined ? {} : { afterwards: then }),
@@ -102,7 +106,9 @@ Examples:
       signal,
       onProgress: progress,
       onWarning: warn,
-    });
+    };
+    if (isStoreAddress(String(file))) return await toStore(String(file), request, force);
+    const result = await saveVm({ ...request, file: String(file), force: force === true });
     return { fields: result, text: describe(result) };
   },
 };
@@ -123,6 +129,23 @@ function reportsWait(signal: AbortSignal, warn: (message: string) => void): Disp
       clearTimeout(timer);
     },
   };
+}
+
+/** A snapshot in a store is never replaced: what is saved becomes the newest of its name. */
+async function toStore(
+  to: string,
+  request: Omit<SaveOptions, 'file' | 'force'>,
+  force: unknown,
+): Promise<CommandResult> {
+  if (force !== undefined) {
+    throw new MapramError('USAGE', 'save: --force is for files; in a store nothing is replaced');
+  }
+  const [{ saveToStore }, { describePush }] = await Promise.all([
+    import('../../snapshot/store/save-to-store.js'),
+    import('./store-push.js'),
+  ]);
+  const result = await saveToStore({ ...request, to, unlock: unlockFromEnvironment() });
+  return { fields: result, text: `${describe(result)}\n\n${describePush(result.pushed)}` };
 }
 
 /** Limits without `--live` would be ignored: they are refused. */
