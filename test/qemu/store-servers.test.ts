@@ -2,7 +2,12 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
+import { generateX25519Identity, identityToRecipient } from 'age-encryption';
+import { resume } from '../../src/snapshot/resume.js';
+import { initStore } from '../../src/snapshot/store/manage-store.js';
 import { pushSnapshot } from '../../src/snapshot/store/push-snapshot.js';
+import { saveToStore } from '../../src/snapshot/store/save-to-store.js';
+import { unlockFromEnvironment } from '../../src/snapshot/store/unlock.js';
 import { packKey } from '../../src/store/format.js';
 import { openPlace } from '../../src/store/open-place.js';
 import { removeSnapshot } from '../../src/store/prune.js';
@@ -20,6 +25,8 @@ import {
   startRegistry,
   startS3,
 } from '../support/object-servers.js';
+import { startVm } from '../support/qemu.js';
+import { commandIn, consoleIn } from '../support/resumed-guest.js';
 
 /** Sets variables of the environment until it is disposed of. */
 function withVariables(variables: Record<string, string>): Disposable {
@@ -121,3 +128,44 @@ describe('a registry that wants a login', needs({ tools: REGISTRY_TOOLS }), () =
     assert.deepEqual(await store.snapshots(), []);
   });
 });
+
+describe(
+  'a VM in each of them',
+  needs({ qemu: '10.0', guest: 'tiny', tools: [...REGISTRY_TOOLS, ...S3_TOOLS] }),
+  () => {
+    test('goes on on a host that has nothing of it, encrypted on the way', async () => {
+      using files = new TemporaryStore();
+      using registry = startRegistry();
+      using s3 = startS3();
+      using _ = withVariables({
+        AWS_ENDPOINT_URL_S3: s3.endpoint,
+        AWS_REGION: s3.region,
+        AWS_ACCESS_KEY_ID: s3.accessKey,
+        AWS_SECRET_ACCESS_KEY: s3.secretKey,
+        MAPRAM_STORE_IDENTITY: files.path('identity'),
+        XDG_CACHE_HOME: files.subfolder('cache'),
+      });
+      const identity = await generateX25519Identity();
+      writeFileSync(files.path('identity'), `# created by a test\n${identity}\n`);
+      const encryption = { recipients: [await identityToRecipient(identity)] };
+      await using vm = await startVm({});
+      for (const place of [`s3://${s3.bucket}/vms`, `oci://${registry.host}/vms`]) {
+        await initStore({ place, encryption });
+        const unlock = unlockFromEnvironment();
+        await saveToStore({ vm: vm.qmpPath, to: `${place}/vm`, unlock, onWarning() {} });
+        const { counter } = vm.console;
+        const host = files.subfolder(`host-${place.slice(0, 2)}`);
+        await using resumed = await resume({
+          file: `${place}/vm`,
+          command: commandIn(vm, host),
+          onWarning() {},
+        });
+        const console = await consoleIn(host);
+        await console.waitForCounterAbove(counter - 1);
+        assert.deepEqual(console.torn, []);
+        console.close();
+        assert.equal(resumed.facts.runState, 'running');
+      }
+    });
+  },
+);
