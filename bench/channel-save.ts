@@ -1,12 +1,17 @@
 /** A save by file channels alone, without a VM: what the disk and the channels can do. */
 import { closeSync, constants, fdatasyncSync, ftruncateSync, openSync, rmSync } from 'node:fs';
 import path from 'node:path';
-import { regionBitmapBytes } from '../src/multifd/channel-region.js';
-import type { DigestAlgorithm } from '../src/multifd/chunk-hash.js';
-import { digestChunkBytes } from '../src/multifd/digest-chunk-bytes.js';
-import { DigestTable } from '../src/multifd/digest-table.js';
-import { FileChannels, type FileChannelsOptions } from '../src/multifd/file-channels.js';
-import { coverSlots, noPieces, releaseUnusedSlots, reserveSlots } from '../src/multifd/slot-allocation.js';
+import { regionBitmapBytes } from '../src/channels/file/channel-region.js';
+import { digestChunkBytes } from '../src/channels/file/digest-chunk-bytes.js';
+import { FileChannels, type FileChannelsOptions } from '../src/channels/file/file-channels.js';
+import {
+  coverSlots,
+  noPieces,
+  releaseUnusedSlots,
+  reserveSlots,
+} from '../src/channels/file/slot-allocation.js';
+import type { DigestAlgorithm } from '../src/checksums/chunk-hash.js';
+import { DigestTable } from '../src/checksums/digest-table.js';
 import { MIB, type StripedMemory } from './striped-memory.js';
 
 const PAGE = 4096;

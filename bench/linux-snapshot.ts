@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import path from 'node:path';
-import { save } from '../src/snapshot/save.js';
+import { save } from '../src/snapshot/save/save.js';
 import { startBootedVm } from '../test/support/booted-vm.js';
 
 const FILL_MIB = 64;

@@ -1,8 +1,8 @@
 /** Brings a saved file into the page cache, or out of it, before a measured run. */
 import { closeSync, constants, fdatasyncSync, openSync } from 'node:fs';
-import { dropCache } from '../src/io/page-cache.js';
+import { dropCache } from '../src/io/file/page-cache.js';
 import { MappedRamImage } from '../src/mapped-ram/image.js';
-import { prefetch, prefetchRanges } from '../src/snapshot/prefetch.js';
+import { prefetch, prefetchRanges } from '../src/snapshot/resume/prefetch.js';
 
 export type CacheState = 'warm' | 'cold';
 

@@ -1,7 +1,7 @@
 import { randomFillSync } from 'node:crypto';
 import { closeSync } from 'node:fs';
-import { createMemfd } from '../src/io/memfd.js';
-import { MemoryMap } from '../src/io/memory-map.js';
+import { createMemfd } from '../src/io/memory/memfd.js';
+import { MemoryMap } from '../src/io/memory/memory-map.js';
 
 export const MIB = 2 ** 20;
 

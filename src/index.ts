@@ -1,16 +1,17 @@
 /** mapram: save, load and inspect QEMU virtual machines through mapped-ram files with direct I/O. */
 
+export { type CompareOptions, type Comparison, compareSavedVms } from './analysis/compare.js';
+export { type DeviceValue, deviceValues } from './analysis/device-values.js';
+export { equalChunksOf } from './analysis/equal-chunks.js';
+export { type MemoryPicture, pictureOf } from './analysis/memory-picture.js';
+export { type OpenOptions, openSavedVm } from './analysis/open-saved-vm.js';
+export type { SavedBlock, SavedVm } from './analysis/saved-vm.js';
+export type { StreamCompression } from './channels/socket/payload-decoder.js';
 export { MapramError, type MapramErrorCode, type MapramErrorDetails } from './errors.js';
 export { BuiltinGuest } from './guest/builtin/builtin-guest.js';
 export type { BuiltinGuestOptions } from './guest/builtin/options.js';
-export { type CompareOptions, type Comparison, compareSavedVms } from './inside/compare.js';
-export { type DeviceValue, deviceValues } from './inside/device-values.js';
-export { equalChunksOf } from './inside/equal-chunks.js';
-export { type MemoryPicture, pictureOf } from './inside/memory-picture.js';
-export { type OpenOptions, openSavedVm } from './inside/open-saved-vm.js';
-export type { SavedBlock, SavedVm } from './inside/saved-vm.js';
-export { type DirectIoProbe, probeDirectIo } from './io/direct-io-probe.js';
-export type { DirectIoMode } from './io/open-direct.js';
+export { type DirectIoProbe, probeDirectIo } from './io/file/direct-io-probe.js';
+export type { DirectIoMode } from './io/file/open-direct.js';
 export type { Manifest } from './manifest/manifest.js';
 export { distrustKey, type TrustedKey, trustedKeys, trustKey } from './manifest/trusted-keys.js';
 export { PageBitmap, type PageRun } from './mapped-ram/bitmap.js';
@@ -26,7 +27,6 @@ export type { MigrationBackend } from './monitor/backend.js';
 export { BuiltinBackend, type BuiltinBackendOptions } from './monitor/builtin-backend.js';
 export { Monitor, type MonitorEvent, type MonitorSetup } from './monitor/monitor.js';
 export { type FrontOptions, monitorInFrontOf } from './monitor/open-monitor.js';
-export type { StreamCompression } from './multifd/payload-decoder.js';
 export { effectiveDirectIo } from './options/direct-io.js';
 export {
   type CapabilityName,
@@ -51,29 +51,33 @@ export {
   type QmpPatience,
 } from './qmp/qmp-client.js';
 export { QmpError, type QmpErrorClass } from './qmp/qmp-error.js';
-export type { BackgroundCheckOptions } from './snapshot/background-check.js';
-export type { CloneOptions } from './snapshot/clone-factory.js';
-export { ClonePool, type ClonePoolHealth, type ClonePoolOptions } from './snapshot/clone-pool.js';
-export { convertToElf } from './snapshot/convert-elf.js';
-export { convertToMappedRam } from './snapshot/convert-mapped-ram.js';
-export { convertToRaw } from './snapshot/convert-raw.js';
-export { convertToStream } from './snapshot/convert-stream.js';
-export type { Conversion, ConvertedFile, ConvertOptions, ConvertTarget } from './snapshot/convert-target.js';
-export { ForkedVms, type ForkOptions, fork } from './snapshot/fork.js';
+export { convertToElf } from './snapshot/convert/convert-elf.js';
+export { convertToMappedRam } from './snapshot/convert/convert-mapped-ram.js';
+export { convertToRaw } from './snapshot/convert/convert-raw.js';
+export { convertToStream } from './snapshot/convert/convert-stream.js';
+export type {
+  Conversion,
+  ConvertedFile,
+  ConvertOptions,
+  ConvertTarget,
+} from './snapshot/convert/convert-target.js';
 export {
   type InspectedBlock,
   type InspectedDevice,
   type Inspection,
   type InspectOptions,
   inspect,
-} from './snapshot/inspect.js';
-export type { LaunchOptions } from './snapshot/launch-plan.js';
-export type { LaunchOrigin, LaunchTrust } from './snapshot/recorded-launch.js';
-export { type RestoreOptions, type RestoreResult, restore } from './snapshot/restore.js';
-export { planResume, type ResumeOptions, type ResumePlan, resume } from './snapshot/resume.js';
-export { ResumedVm, type ResumedVmFacts } from './snapshot/resumed-vm.js';
-export { type SaveOptions, type SaveResult, save } from './snapshot/save.js';
-export type { SaveMethod } from './snapshot/save-method.js';
+} from './snapshot/inspect/inspect.js';
+export { type RestoreOptions, type RestoreResult, restore } from './snapshot/restore/restore.js';
+export type { CloneOptions } from './snapshot/resume/clone-factory.js';
+export { ClonePool, type ClonePoolHealth, type ClonePoolOptions } from './snapshot/resume/clone-pool.js';
+export { ForkedVms, type ForkOptions, fork } from './snapshot/resume/fork.js';
+export type { LaunchOptions } from './snapshot/resume/launch-plan.js';
+export type { LaunchOrigin, LaunchTrust } from './snapshot/resume/recorded-launch.js';
+export { planResume, type ResumeOptions, type ResumePlan, resume } from './snapshot/resume/resume.js';
+export { ResumedVm, type ResumedVmFacts } from './snapshot/resume/resumed-vm.js';
+export { type SaveOptions, type SaveResult, save } from './snapshot/save/save.js';
+export type { SaveMethod } from './snapshot/save/save-method.js';
 export { type ListedSnapshot, listSnapshots, type StoreListing } from './snapshot/store/list-snapshots.js';
 export {
   type InitializedStore,
@@ -101,13 +105,14 @@ export {
   saveToStore,
 } from './snapshot/store/save-to-store.js';
 export { unlockFromEnvironment } from './snapshot/store/unlock.js';
+export type { BackgroundCheckOptions } from './snapshot/verify/background-check.js';
 export {
   type VerifiedFile,
   type VerifyOptions,
   type VerifyProblem,
   type VerifyResult,
   verify,
-} from './snapshot/verify.js';
+} from './snapshot/verify/verify.js';
 export type { PruneOptions, PruneResult } from './store/prune.js';
 export type { PushedSnapshot } from './store/push.js';
 export type { Retention } from './store/retention.js';

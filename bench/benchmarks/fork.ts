@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import os from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fork } from '../../src/snapshot/fork.js';
+import { fork } from '../../src/snapshot/resume/fork.js';
 import type { Benchmark, Sample } from '../benchmark.js';
 import { LinuxSnapshot } from '../linux-snapshot.js';
 import { setCache } from '../page-cache.js';

@@ -13,9 +13,9 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { QemuVm } from '../../src/guest/qemu/qemu-vm.js';
-import { allocateRange } from '../../src/io/file-space.js';
-import { resume } from '../../src/snapshot/resume.js';
-import type { ResumedVm } from '../../src/snapshot/resumed-vm.js';
+import { allocateRange } from '../../src/io/file/file-space.js';
+import { resume } from '../../src/snapshot/resume/resume.js';
+import type { ResumedVm } from '../../src/snapshot/resume/resumed-vm.js';
 import { repositoryRoot } from '../../test/support/environment.js';
 import type { TestVm } from '../../test/support/qemu.js';
 import type { Benchmark, Sample } from '../benchmark.js';

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { save } from '../../src/snapshot/save.js';
+import { save } from '../../src/snapshot/save/save.js';
 import { startBootedVm } from '../../test/support/booted-vm.js';
 import { repositoryRoot } from '../../test/support/environment.js';
 import { saveStream } from '../../test/support/native-migration.js';

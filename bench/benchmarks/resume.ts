@@ -1,4 +1,4 @@
-import { resume } from '../../src/snapshot/resume.js';
+import { resume } from '../../src/snapshot/resume/resume.js';
 import type { Benchmark, Contender, Goal, Sample } from '../benchmark.js';
 import { LinuxSnapshot } from '../linux-snapshot.js';
 import { type CacheState, setCache } from '../page-cache.js';

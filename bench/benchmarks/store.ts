@@ -1,7 +1,7 @@
 import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { save } from '../../src/snapshot/save.js';
+import { save } from '../../src/snapshot/save/save.js';
 import { startBootedVm } from '../../test/support/booted-vm.js';
 import { programPath, repositoryRoot } from '../../test/support/environment.js';
 import type { Benchmark, Contender, Sample } from '../benchmark.js';

@@ -1,7 +1,7 @@
 /** Options that each switch off one check of `resume` and `fork`; in the library they have the same names. */
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import type { LaunchAllowances } from '../snapshot/launch-plan.js';
+import type { LaunchAllowances } from '../snapshot/resume/launch-plan.js';
 import type { Options } from './command.js';
 
 export const CPU_OPTION = [

@@ -1,5 +1,7 @@
 /** The command line as plain values, read from commander: what completion and the manual page are written from. */
+
 import type { Command, Help, Option } from 'commander';
+import { defined } from '../defined.js';
 
 export interface CommandTree {
   readonly name: string;
@@ -86,10 +88,10 @@ function optionNode(option: Option): OptionNode {
   const shown = option.defaultValue !== undefined && typeof option.defaultValue !== 'boolean';
   return {
     flags: option.flags,
-    ...(option.short === undefined ? {} : { short: option.short }),
+    ...defined({ short: option.short }),
     long: option.long ?? option.flags,
     description: option.description,
-    ...(value === undefined ? {} : { value }),
+    ...defined({ value }),
     choices: option.argChoices ?? [],
     takesPath: PATH_VALUES.test(value ?? ''),
     ...(shown ? { defaultValue: option.defaultValueDescription ?? String(option.defaultValue) } : {}),

@@ -1,5 +1,5 @@
-import { formatBytes, formatUndecoded, formatValue } from '../inside/format-value.js';
-import type { InspectedDevice } from '../snapshot/inspect.js';
+import { formatBytes, formatUndecoded, formatValue } from '../analysis/format-value.js';
+import type { InspectedDevice } from '../snapshot/inspect/inspect.js';
 import type { DecodedField, DecodedStruct, DecodedValue } from '../stream/device-decoder.js';
 import { visibleLine } from '../visible.js';
 

@@ -1,6 +1,6 @@
-import { KIND_LOOKS } from '../inside/kind-looks.js';
-import type { MemoryPicture, PictureRegion } from '../inside/memory-picture.js';
-import { PAGE_KINDS, type PageKind } from '../inside/page-kind.js';
+import { KIND_LOOKS } from '../analysis/kind-looks.js';
+import type { MemoryPicture, PictureRegion } from '../analysis/memory-picture.js';
+import { PAGE_KINDS, type PageKind } from '../analysis/page-kind.js';
 import { formatSize } from '../size.js';
 import { visibleLine } from '../visible.js';
 import { Verbatim } from './verbatim.js';

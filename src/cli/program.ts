@@ -1,5 +1,6 @@
 import { finished } from 'node:stream/promises';
 import { Command, CommanderError, Option } from 'commander';
+import { defined } from '../defined.js';
 import { errorReason, isError, MapramError } from '../errors.js';
 import { packageVersion } from '../package-version.js';
 import { visible, visibleLine } from '../visible.js';
@@ -125,7 +126,7 @@ async function runCommand(description: CommandDescription, command: Command): Pr
   const json = options.json === true;
   const log = logOf(description.name, options);
   const bar = json || log !== undefined ? undefined : await barOnTerminal();
-  const output = new Output(jsonName(description.name), { json, bar, ...(log === undefined ? {} : { log }) });
+  const output = new Output(jsonName(description.name), { json, bar, ...defined({ log }) });
   const startedAt = performance.now();
   using cancellation = new Cancellation(description.name);
   log?.('info', 'started');
@@ -173,8 +174,7 @@ function describeFailure(command: string, error: unknown): Failure {
     return {
       code: error.code,
       message: oneLine(error.message),
-      ...(error.path === undefined ? {} : { path: error.path }),
-      ...(error.offset === undefined ? {} : { offset: error.offset }),
+      ...defined({ path: error.path, offset: error.offset }),
     };
   }
   return {

@@ -3,30 +3,30 @@
  * compiler holds each against the type of the command's result; tests hold them against real output.
  */
 import * as v from 'valibot';
+import type { Comparison } from '../analysis/compare.js';
+import type { BlockComparison, DifferentRange } from '../analysis/compare-memory.js';
 import type { DirectoryCheck, SpeedTrial } from '../doctor/directory-check.js';
 import type { Finding } from '../doctor/finding.js';
 import type { HostCheck } from '../doctor/host-check.js';
 import type { Mount } from '../doctor/mounts.js';
 import type { QemuInstallation } from '../doctor/qemu-installations.js';
-import type { Comparison } from '../inside/compare.js';
-import type { BlockComparison, DifferentRange } from '../inside/compare-memory.js';
-import type { DirectIoProbe } from '../io/direct-io-probe.js';
+import type { DirectIoProbe } from '../io/file/direct-io-probe.js';
 import type { TrustedKey } from '../manifest/trusted-keys.js';
 import type { GuestRegion } from '../mapped-ram/guest-map.js';
 import type { ChannelProgress, ProgressEvent } from '../progress.js';
-import type { ConvertedFile } from '../snapshot/convert-target.js';
-import type { InspectedBlock, InspectedDevice, Inspection } from '../snapshot/inspect.js';
-import type { LaunchTrust } from '../snapshot/recorded-launch.js';
-import { LOAD_METHODS, type RestoreResult } from '../snapshot/restore.js';
-import type { ResumePlan } from '../snapshot/resume.js';
-import type { ResumedVmFacts } from '../snapshot/resumed-vm.js';
-import type { SaveResult } from '../snapshot/save.js';
-import { SAVE_METHODS } from '../snapshot/save-method.js';
+import type { ConvertedFile } from '../snapshot/convert/convert-target.js';
+import type { InspectedBlock, InspectedDevice, Inspection } from '../snapshot/inspect/inspect.js';
+import { LOAD_METHODS, type RestoreResult } from '../snapshot/restore/restore.js';
+import type { LaunchTrust } from '../snapshot/resume/recorded-launch.js';
+import type { ResumePlan } from '../snapshot/resume/resume.js';
+import type { ResumedVmFacts } from '../snapshot/resume/resumed-vm.js';
+import type { SaveResult } from '../snapshot/save/save.js';
+import { SAVE_METHODS } from '../snapshot/save/save-method.js';
 import type { ListedSnapshot, StoreListing } from '../snapshot/store/list-snapshots.js';
 import type { InitializedStore, VerifyStoredResult } from '../snapshot/store/manage-store.js';
 import type { PulledFile, PullResult } from '../snapshot/store/pull-snapshot.js';
 import type { PushResult } from '../snapshot/store/push-snapshot.js';
-import type { VerifiedFile, VerifyProblem, VerifyResult } from '../snapshot/verify.js';
+import type { VerifiedFile, VerifyProblem, VerifyResult } from '../snapshot/verify/verify.js';
 import type { PruneResult } from '../store/prune.js';
 
 /** An object with a member for each of `T`, no more and no less. */

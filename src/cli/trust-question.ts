@@ -2,8 +2,8 @@
 import { createInterface } from 'node:readline/promises';
 import { MapramError } from '../errors.js';
 import { quoteForShell } from '../launch/command-line.js';
-import type { LaunchOptions } from '../snapshot/launch-plan.js';
-import { planResume, type ResumePlan } from '../snapshot/resume.js';
+import type { LaunchOptions } from '../snapshot/resume/launch-plan.js';
+import { planResume, type ResumePlan } from '../snapshot/resume/resume.js';
 import { visibleLine } from '../visible.js';
 import type { CommandContext } from './command.js';
 

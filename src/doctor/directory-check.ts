@@ -2,14 +2,15 @@ import { randomFillSync, randomUUID } from 'node:crypto';
 import { constants, read, realpathSync, statSync, unlinkSync, write } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
+import { defined } from '../defined.js';
 import { errorReason, MapramError } from '../errors.js';
-import { alignedBuffer } from '../io/aligned-buffer.js';
-import { type DirectIoProbe, probeDirectIo } from '../io/direct-io-probe.js';
-import { O_DIRECT } from '../io/direct-io-support.js';
-import { allocateRange, freeSpace } from '../io/file-space.js';
-import { syncFileData } from '../io/file-sync.js';
-import { closeFile, openFile, reopenFile } from '../io/open-file.js';
-import { dropCache } from '../io/page-cache.js';
+import { type DirectIoProbe, probeDirectIo } from '../io/file/direct-io-probe.js';
+import { O_DIRECT } from '../io/file/direct-io-support.js';
+import { allocateRange, freeSpace } from '../io/file/file-space.js';
+import { syncFileData } from '../io/file/file-sync.js';
+import { closeFile, openFile, reopenFile } from '../io/file/open-file.js';
+import { dropCache } from '../io/file/page-cache.js';
+import { alignedBuffer } from '../io/memory/aligned-buffer.js';
 import { hasErrno } from '../io/system-error.js';
 import { formatSize } from '../size.js';
 import type { Finding } from './finding.js';
@@ -85,7 +86,7 @@ export async function checkDirectory(directory: string, signal: AbortSignal): Pr
     const bytes = Math.floor(Math.min(TRIAL.max, freeBytes * TRIAL.shareOfFree) / CHUNK) * CHUNK;
     return {
       path: directory,
-      ...(mount === undefined ? {} : { mount }),
+      ...defined({ mount }),
       freeBytes,
       directIo,
       preallocation,

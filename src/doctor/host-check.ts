@@ -1,5 +1,6 @@
 import { closeSync, openSync, readFileSync, statfsSync } from 'node:fs';
 import os from 'node:os';
+import { defined } from '../defined.js';
 import { errorReason } from '../errors.js';
 import { native } from '../io/native.js';
 import { hasErrno } from '../io/system-error.js';
@@ -34,7 +35,7 @@ export function checkHost(): HostCheck {
     cpus: os.availableParallelism(),
     memoryTotal: os.totalmem(),
     memoryAvailable: availableMemory(),
-    ...(sharedMemoryFree === undefined ? {} : { sharedMemoryFree }),
+    ...defined({ sharedMemoryFree }),
     node: process.versions.node,
     native: checkNative(),
     kvm: checkKvm(),

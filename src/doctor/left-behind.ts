@@ -2,10 +2,15 @@
 import path from 'node:path';
 import { errorReason } from '../errors.js';
 import { formatSize } from '../size.js';
+import {
+  findLeftOvers,
+  type LeftOverPart,
+  leftOverAt,
+  removeLeftOver,
+} from '../snapshot/files/left-over-parts.js';
 import { rescue as rescueHeld } from '../snapshot/guard/rescue-vm.js';
 import { takeAbandonedRecords } from '../snapshot/guard/save-record.js';
 import { takeAbandonedVms } from '../snapshot/guard/vm-record.js';
-import { findLeftOvers, type LeftOverPart, leftOverAt, removeLeftOver } from '../snapshot/left-over-parts.js';
 import type { Finding } from './finding.js';
 
 export interface LeftBehind {

@@ -1,4 +1,5 @@
 /** The disk images that a QEMU command line names. */
+import { defined } from '../defined.js';
 import type { CommandLineOption } from './command-line.js';
 import { OptionList } from './option-list.js';
 
@@ -60,7 +61,7 @@ function described(
   format: string | undefined,
   readOnly: boolean,
 ): Omit<DiskArgument, 'option'> {
-  return { path, ...(format === undefined ? {} : { format }), readOnly };
+  return { path, ...defined({ format }), readOnly };
 }
 
 function isOn(value: string | undefined): boolean {

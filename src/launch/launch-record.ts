@@ -1,11 +1,13 @@
 /**
  * How a running QEMU was started: enough to start another one like it. Kept in the manifest of a snapshot, so it holds no secrets.
  */
+
 import { createHash } from 'node:crypto';
 import { readFileSync, readlinkSync, statSync } from 'node:fs';
 import path from 'node:path';
+import { defined } from '../defined.js';
 import { errorReason, MapramError } from '../errors.js';
-import { processUsers, userName } from '../io/process-user.js';
+import { processUsers, userName } from '../io/process/process-user.js';
 import { formatCommandLine, parseCommandLine } from './command-line.js';
 import { diskArguments } from './disks.js';
 import { persistentMemory } from './memory-files.js';
@@ -74,12 +76,11 @@ export function recordLaunch(pid: number): LaunchRecord {
     disks: [...diskArguments(given), ...persistentMemory(given)].flatMap(
       ({ path: name, format, readOnly }) => {
         const disk = lookAtDisk(path.resolve(workingDirectory, name));
-        return disk === undefined ? [] : [{ ...disk, ...(format === undefined ? {} : { format }), readOnly }];
+        return disk === undefined ? [] : [{ ...disk, ...defined({ format }), readOnly }];
       },
     ),
     uid,
-    ...(user === undefined ? {} : { user }),
-    ...(hostId === undefined ? {} : { hostId }),
+    ...defined({ user, hostId }),
   };
 }
 

@@ -1,8 +1,8 @@
 /** Logs of processes that outlive this one, and that their guests can make write without end. */
 import { spawn } from 'node:child_process';
 import { constants } from 'node:fs';
-import { closeFile, openFile, releaseFiles } from '../io/open-file.js';
-import { openPipe } from '../io/pipe.js';
+import { closeFile, openFile, releaseFiles } from '../io/file/open-file.js';
+import { openPipe } from '../io/socket/pipe.js';
 
 export const LOG_FLAGS = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW;
 

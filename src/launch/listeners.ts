@@ -1,7 +1,7 @@
 /** What is at the paths of the sockets that a command line wants to create. */
 import path from 'node:path';
 import { errorReason, MapramError } from '../errors.js';
-import { type SocketPlace, socketPlace } from '../io/listening.js';
+import { type SocketPlace, socketPlace } from '../io/socket/listening.js';
 import type { CommandLineOption } from './command-line.js';
 import { endpointsOf } from './endpoints.js';
 

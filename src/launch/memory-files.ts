@@ -4,6 +4,7 @@
  *     -drive if=pflash,unit=1,file=VARS, -pflash VARS, -machine pflash1=NODE     block system.flash1
  *     -object memory-backend-file,id=nv0,share=on,mem-path=FILE                  block nv0, of -device nvdimm, ivshmem-plain, …
  */
+import { defined } from '../defined.js';
 import type { CommandLineOption } from './command-line.js';
 import { OptionList } from './option-list.js';
 
@@ -125,7 +126,7 @@ function flashDrive(value: string, units: Set<number>): MemoryFile[] {
   if (file === undefined) return [];
   const format = drive.get('format') ?? drive.get('driver');
   const readOnly = isOn(drive.get('readonly')) || isOn(drive.get('read-only'));
-  return [flash(unit, { path: file, readOnly, ...(format === undefined ? {} : { format }) })];
+  return [flash(unit, { path: file, readOnly, ...defined({ format }) })];
 }
 
 function flashNodes(value: string, options: readonly CommandLineOption[]): MemoryFile[] {
@@ -153,7 +154,7 @@ function imageOfNode(name: string, options: readonly CommandLineOption[]) {
   if (file === undefined || node.has('offset')) return undefined;
   const format = own === undefined ? node.get('driver') : 'raw';
   const readOnly = isOn(node.get('read-only')) || isOn(below?.get('read-only'));
-  return { path: file, readOnly, ...(format === undefined ? {} : { format }) };
+  return { path: file, readOnly, ...defined({ format }) };
 }
 
 function isOn(value: string | undefined): boolean {

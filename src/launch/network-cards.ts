@@ -1,4 +1,5 @@
 /** The network cards that a QEMU command line names, and their MAC addresses. */
+import { defined } from '../defined.js';
 import type { CommandLineOption } from './command-line.js';
 import { OptionList } from './option-list.js';
 
@@ -30,7 +31,7 @@ export function networkCards(options: readonly CommandLineOption[]): NetworkCard
     return [
       {
         option: index,
-        ...(model === undefined ? {} : { model }),
+        ...defined({ model }),
         ...(mac === undefined || !MAC.test(mac) ? {} : { mac: mac.toLowerCase().replaceAll('-', ':') }),
       },
     ];

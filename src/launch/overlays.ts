@@ -1,8 +1,10 @@
 /** Copies of disks that cost nothing until they are written to: qcow2 images with the disk as backing file. */
+
 import { execFile } from 'node:child_process';
 import { constants, copyFile as copy } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
+import { defined } from '../defined.js';
 import { errorReason, MapramError } from '../errors.js';
 import type { CommandLineOption } from './command-line.js';
 import { diskArguments } from './disks.js';
@@ -29,7 +31,7 @@ export function writableDisks(options: readonly CommandLineOption[], workingDire
       return {
         path: path.resolve(workingDirectory, name),
         option,
-        ...(found === undefined ? {} : { format: found }),
+        ...defined({ format: found }),
       };
     });
 }

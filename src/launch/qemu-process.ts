@@ -1,10 +1,12 @@
 /** A QEMU that mapram has started, with mapram's own monitor connected. */
+
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
+import { defined } from '../defined.js';
 import { errorReason } from '../errors.js';
-import { closeFile, openFile } from '../io/open-file.js';
+import { closeFile, openFile } from '../io/file/open-file.js';
 import { visible } from '../visible.js';
 import { type CommandLineOption, formatCommandLine } from './command-line.js';
 import { type LimitedLog, LOG_FLAGS, openLimitedLog } from './limited-log.js';
@@ -96,7 +98,7 @@ export class QemuProcess implements AsyncDisposable {
         stdio,
         detached: terminal === 'detached',
         ...(guarded === undefined ? {} : { env: { ...process.env, ...guarded.environment } }),
-        ...(workingDirectory === undefined ? {} : { cwd: workingDirectory }),
+        ...defined({ cwd: workingDirectory }),
       });
       return new QemuProcess(child, launch, log?.complete);
     } finally {

@@ -20,11 +20,11 @@ import {
 import os from 'node:os';
 import path from 'node:path';
 import { errorReason, MapramError } from '../errors.js';
-import { linkFile, renameFile, unlinkFile } from '../io/file-names.js';
-import { syncDirectoryOf, syncFileData } from '../io/file-sync.js';
-import { closeFile, openFile } from '../io/open-file.js';
-import { writeFully } from '../io/positional-io.js';
-import { describeUser } from '../io/process-user.js';
+import { linkFile, renameFile, unlinkFile } from '../io/file/file-names.js';
+import { syncDirectoryOf, syncFileData } from '../io/file/file-sync.js';
+import { closeFile, openFile } from '../io/file/open-file.js';
+import { writeFully } from '../io/file/positional-io.js';
+import { describeUser } from '../io/process/process-user.js';
 import { hasErrno } from '../io/system-error.js';
 
 const WRITABLE_BY_OTHERS = 0o022;

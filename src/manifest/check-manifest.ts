@@ -1,6 +1,7 @@
 /** Whether a file's manifest is whole and belongs to the file. Reads everything that the root covers, no pages. */
+
+import { DIGEST_BYTES } from '../checksums/chunk-hash.js';
 import type { MappedRamImage } from '../mapped-ram/image.js';
-import { DIGEST_BYTES } from '../multifd/chunk-hash.js';
 import { coveredByRoot, findManifest } from './description-text.js';
 import { type Manifest, type ManifestBlock, parseManifest } from './manifest.js';
 import { computeRoot, rootRanges } from './root.js';

@@ -1,13 +1,15 @@
 /** Digests of what is in an image: its pages are read once, by all channels, past the page cache where possible. */
+
 import { constants } from 'node:fs';
-import { O_DIRECT } from '../io/direct-io-support.js';
-import { releaseFiles, reopenFile } from '../io/open-file.js';
+import { regionOfImage } from '../channels/file/channel-region.js';
+import { FileChannels } from '../channels/file/file-channels.js';
+import { transferWithProgress } from '../channels/file/transfer-with-progress.js';
+import { findBit } from '../channels/page-bits.js';
+import { CHUNK_STATE, DigestTable } from '../checksums/digest-table.js';
+import { defined } from '../defined.js';
+import { O_DIRECT } from '../io/file/direct-io-support.js';
+import { releaseFiles, reopenFile } from '../io/file/open-file.js';
 import type { ImageBlock } from '../mapped-ram/image.js';
-import { regionOfImage } from '../multifd/channel-region.js';
-import { CHUNK_STATE, DigestTable } from '../multifd/digest-table.js';
-import { FileChannels } from '../multifd/file-channels.js';
-import { findBit } from '../multifd/page-bits.js';
-import { transferWithProgress } from '../multifd/transfer-with-progress.js';
 import type { ProgressEvent } from '../progress.js';
 import type { ManifestChecksums } from './manifest.js';
 
@@ -67,7 +69,7 @@ export async function digestMissing(
     direct,
     ...(descriptors.fds.length > 0 ? { fds: descriptors.fds } : {}),
     regions: blocks.map((block, index) => regionOfImage(block, { digests: tables[index] as DigestTable })),
-    ...(signal ? { signal } : {}),
+    ...defined({ signal }),
   });
   await transferWithProgress(channels, {
     phase: 'checksums',

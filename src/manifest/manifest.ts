@@ -11,8 +11,8 @@
  * `root` comes last but for the signature: it covers every byte before it, see root.ts.
  */
 import * as v from 'valibot';
-import { MAXIMUM_CHUNK } from '../multifd/channel-region.js';
-import { DIGEST_BYTES } from '../multifd/chunk-hash.js';
+import { MAXIMUM_CHUNK } from '../channels/file/channel-region.js';
+import { DIGEST_BYTES } from '../checksums/chunk-hash.js';
 import { CpuSchema } from './cpu-schema.js';
 import { LaunchSchema } from './launch-schema.js';
 

@@ -1,13 +1,14 @@
 /** Puts the manifest into a file that is otherwise complete, whoever wrote it. */
 
 import { type KeyObject, randomUUID } from 'node:crypto';
+import { CHUNK_STATE, DigestTable } from '../checksums/digest-table.js';
+import { defined } from '../defined.js';
 import { errorReason, MapramError } from '../errors.js';
-import { truncateFile } from '../io/file-space.js';
+import { truncateFile } from '../io/file/file-space.js';
 import { withMac } from '../launch/launch-mac.js';
 import type { LaunchRecord } from '../launch/launch-record.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import { writeFully } from '../mapped-ram/positional-write.js';
-import { CHUNK_STATE, DigestTable } from '../multifd/digest-table.js';
 import { packageVersion } from '../package-version.js';
 import type { ProgressEvent } from '../progress.js';
 import { coveredByRoot, describeWithManifest, withoutManifest } from './description-text.js';
@@ -90,14 +91,13 @@ async function compose(image: MappedRamImage, options: SealOptions): Promise<Omi
     id: randomUUID(),
     createdAt: new Date().toISOString(),
     mapram: packageVersion(),
-    ...(facts.qemu === undefined ? {} : { qemu: facts.qemu }),
+    ...defined({ qemu: facts.qemu }),
     machine: image.configuration.machine,
     runState: facts.runState,
-    ...(facts.cpu === undefined ? {} : { cpu: facts.cpu }),
-    ...(facts.defaultRamId === undefined ? {} : { defaultRamId: facts.defaultRamId }),
+    ...defined({ cpu: facts.cpu, defaultRamId: facts.defaultRamId }),
     ...(facts.launch === undefined ? {} : { launch: await proven(facts.launch, options) }),
     pageSize: image.pageSize,
-    ...(facts.guestRegions === undefined ? {} : { guestRegions: facts.guestRegions }),
+    ...defined({ guestRegions: facts.guestRegions }),
     blocks: image.blocks.map(({ idstr, usedLength, bitmapOffset, pagesOffset }) => {
       const table = digests?.get(idstr);
       return {
@@ -139,8 +139,7 @@ async function allDigests(
     ...checksums,
     channels,
     direct,
-    ...(signal ? { signal } : {}),
-    ...(onProgress ? { onProgress } : {}),
+    ...defined({ signal, onProgress }),
   });
   for (const [index, table] of tables.entries()) {
     const { idstr } = image.blocks[index] as (typeof image.blocks)[number];

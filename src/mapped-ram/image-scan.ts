@@ -1,3 +1,4 @@
+import { defined } from '../defined.js';
 import { MapramError } from '../errors.js';
 import type { StreamConfiguration } from '../stream/configuration.js';
 import {
@@ -180,6 +181,6 @@ export function describedSection(
     position,
     data,
     delimitedBy: fits ? 'description' : 'footer',
-    ...(description === undefined ? {} : { description }),
+    ...defined({ description }),
   };
 }

@@ -1,5 +1,6 @@
+import { defined } from '../defined.js';
 import { errorReason, MapramError } from '../errors.js';
-import { truncateFile } from '../io/file-space.js';
+import { truncateFile } from '../io/file/file-space.js';
 import type { StreamConfiguration } from '../stream/configuration.js';
 import { MAPPED_RAM_VERSION } from '../stream/mapped-ram-header.js';
 import { StreamWriter } from '../stream/stream-writer.js';
@@ -116,7 +117,7 @@ export class ImageWriter {
         new StreamWriter().ramBlock({
           idstr: block.idstr,
           usedLength: block.usedLength,
-          ...(guestAddress === undefined ? {} : { guestAddress }),
+          ...defined({ guestAddress }),
           mappedRam: {
             version: MAPPED_RAM_VERSION,
             pageSize: this.pageSize,

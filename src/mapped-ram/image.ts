@@ -1,7 +1,8 @@
 import { type BigIntStats, constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
+import { defined } from '../defined.js';
 import { MapramError } from '../errors.js';
-import { descriptorPath } from '../io/open-file.js';
+import { descriptorPath } from '../io/file/open-file.js';
 import type { StreamConfiguration } from '../stream/configuration.js';
 import type { DeviceSection, StreamTail } from '../stream/device-sections.js';
 import { malformed } from '../stream/malformed.js';
@@ -310,7 +311,7 @@ async function readBlock(source: ByteSource, block: RamBlock, limit: number): Pr
     usedLength,
     pageSize,
     pageCount,
-    ...(guestAddress === undefined ? {} : { guestAddress }),
+    ...defined({ guestAddress }),
     recordOffset,
     headerOffset,
     headerVersion: version,

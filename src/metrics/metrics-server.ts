@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { errorReason, MapramError } from '../errors.js';
-import { ConnectionLimit } from '../io/connection-limit.js';
+import { ConnectionLimit } from '../io/socket/connection-limit.js';
 import { formatSocketAddress } from '../qmp/socket-address.js';
 import { EXPOSITION_TYPE, formatMetrics, type Metric } from './exposition.js';
 

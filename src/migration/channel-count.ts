@@ -1,4 +1,4 @@
-import { MAXIMUM_FILE_CHANNELS } from '../multifd/file-channels.js';
+import { MAXIMUM_FILE_CHANNELS } from '../channels/file/file-channels.js';
 import type { MigrationCapabilities } from '../options/migration-capabilities.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';
 

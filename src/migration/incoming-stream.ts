@@ -2,14 +2,15 @@
  * A migration that comes in as a stream, plain or with multifd channels, into a guest of this process: the threads that
  * receive it put the pages straight into the guest's memory.
  */
+
+import type { PagePlace } from '../channels/page-placer.js';
 import { MapramError } from '../errors.js';
 import type { DirtyTrackingGuest, GuestRamBlock } from '../guest/guest.js';
-import { descriptorPath } from '../io/open-file.js';
+import { descriptorPath } from '../io/file/open-file.js';
 import { PageBitmap } from '../mapped-ram/bitmap.js';
-import type { PagePlace } from '../multifd/page-placer.js';
 import { assertFitsGuest } from './incoming.js';
 import { soundTail } from './qemu-stream.js';
-import { StreamReceiver } from './stream-receiver.js';
+import { StreamReceiver } from './receiver/stream-receiver.js';
 
 export interface IncomingStreamOptions {
   guest: DirtyTrackingGuest;

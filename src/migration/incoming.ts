@@ -5,13 +5,15 @@
  *     active      pages through the channels straight into RAM, then the device state
  *     completed   the guest is there, stopped
  */
+
 import { EventEmitter } from 'node:events';
+import { regionOfImage } from '../channels/file/channel-region.js';
+import { FileChannels } from '../channels/file/file-channels.js';
+import { transferWithProgress } from '../channels/file/transfer-with-progress.js';
+import { defined } from '../defined.js';
 import { errorReason, MapramError } from '../errors.js';
 import type { DirtyTrackingGuest } from '../guest/guest.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
-import { regionOfImage } from '../multifd/channel-region.js';
-import { FileChannels } from '../multifd/file-channels.js';
-import { transferWithProgress } from '../multifd/transfer-with-progress.js';
 import type { MigrationCapabilities } from '../options/migration-capabilities.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';
 import { isMigrationRunning, type MigrationStatus } from '../options/migration-status.js';
@@ -121,7 +123,7 @@ export class IncomingMigration extends EventEmitter<{
     });
     const runState = guest.loadDevices(image.tail.sectionBytes);
     return {
-      ...(runState === undefined ? {} : { runState }),
+      ...defined({ runState }),
       normalPages: pages,
       channels: channels.count,
       direct: file.direct,

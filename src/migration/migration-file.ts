@@ -11,12 +11,12 @@
  * channels are then opened with.
  */
 import { constants } from 'node:fs';
+import type { FileChannelsOptions } from '../channels/file/file-channels.js';
 import { MapramError } from '../errors.js';
-import { O_DIRECT } from '../io/direct-io-support.js';
-import { truncateFile } from '../io/file-space.js';
-import { closeFile, openFile, reopenFile } from '../io/open-file.js';
+import { O_DIRECT } from '../io/file/direct-io-support.js';
+import { truncateFile } from '../io/file/file-space.js';
+import { closeFile, openFile, reopenFile } from '../io/file/open-file.js';
 import { hasErrno } from '../io/system-error.js';
-import type { FileChannelsOptions } from '../multifd/file-channels.js';
 import { effectiveDirectIo } from '../options/direct-io.js';
 import type { MigrationCapabilities } from '../options/migration-capabilities.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';

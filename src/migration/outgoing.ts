@@ -10,8 +10,10 @@
  *
  * A background snapshot goes from active to completed: the guest is stopped once, for the picture that is then saved.
  */
+
 import { EventEmitter } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
+import { defined } from '../defined.js';
 import { errorReason, MapramError } from '../errors.js';
 import { PageBitmap } from '../mapped-ram/bitmap.js';
 import type { MigrationCapabilities } from '../options/migration-capabilities.js';
@@ -19,10 +21,10 @@ import type { MigrationParameters } from '../options/migration-parameters.js';
 import { isMigrationRunning, type MigrationStatus } from '../options/migration-status.js';
 import type { ProgressEvent } from '../progress.js';
 import { ProgressMeter } from '../progress-meter.js';
-import { FileOutput, type FileOutputOptions, type WrittenChecksums } from './file-output.js';
-import type { MigrationOutput, OutputBlock } from './migration-output.js';
 import { MigrationState } from './migration-state.js';
-import type { OutgoingSource, SourceDevices } from './source.js';
+import { FileOutput, type FileOutputOptions, type WrittenChecksums } from './outputs/file-output.js';
+import type { MigrationOutput, OutputBlock } from './outputs/migration-output.js';
+import type { OutgoingSource, SourceDevices } from './sources/migration-source.js';
 
 interface EngineOptions {
   source: OutgoingSource;
@@ -203,7 +205,7 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
       normalPages,
       duplicatePages: sent.duplicatePages + (placed?.duplicatePages ?? 0),
       normalBytes: normalPages * pageSize,
-      ...(packetBytes === undefined ? {} : { packetBytes }),
+      ...defined({ packetBytes }),
       remainingBytes: this.#remainingBytes,
       pageSize,
       passes: this.#passes,
@@ -290,7 +292,7 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
       setupTimeMs: this.#setupTimeMs,
       totalTimeMs: Math.round(performance.now() - this.#startedAt),
       downtimeMs: this.#downtimeMs,
-      ...(checksums ? { checksums } : {}),
+      ...defined({ checksums }),
     };
   }
 

@@ -4,13 +4,13 @@
  */
 import { MigrationSettings } from '../guest/qemu/migration-settings.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
-import { releaseFiles } from '../io/open-file.js';
+import { releaseFiles } from '../io/file/open-file.js';
 import type { MappedRamImage } from '../mapped-ram/image.js';
 import type { ProgressEvent } from '../progress.js';
 import { ProgressMeter } from '../progress-meter.js';
-import type { SyncMarks } from './stream-of-image.js';
-import { openRouteTo } from './stream-route.js';
-import { type SentPages, StreamSender } from './stream-sender.js';
+import type { SyncMarks } from './outputs/stream-of-image.js';
+import { type SentPages, StreamSender } from './outputs/stream-sender.js';
+import { openRouteTo } from './receiver/stream-route.js';
 
 export interface StreamLoadOptions {
   /** Of a file. */

@@ -6,24 +6,26 @@
  *     place                                                     pages go to their slots
  *     devices                                                   device state; QEMU has completed
  */
+
+import type { PagePlace } from '../channels/page-placer.js';
+import { defined } from '../defined.js';
 import { MapramError } from '../errors.js';
 import { MigrationSettings } from '../guest/qemu/migration-settings.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { returnsToState } from '../guest/qemu/run-states.js';
-import { releaseFiles } from '../io/open-file.js';
-import type { PagePlace } from '../multifd/page-placer.js';
+import { releaseFiles } from '../io/file/open-file.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';
 import { type StreamTail, splitTail } from '../stream/device-sections.js';
 import { encodeGlobalState, GLOBAL_STATE_BYTES, GLOBAL_STATE_SECTION } from '../stream/global-state.js';
 import { isToldToFail } from '../stream/return-path.js';
-import type { PlacedPages, SourceDevices, SourceSetup } from './source.js';
 import {
   type ReceivedPages,
   type StreamTail as ReceivedTail,
   StreamReceiver,
   type StreamStart,
-} from './stream-receiver.js';
-import { openRouteFrom, type StreamRoute } from './stream-route.js';
+} from './receiver/stream-receiver.js';
+import { openRouteFrom, type StreamRoute } from './receiver/stream-route.js';
+import type { PlacedPages, SourceDevices, SourceSetup } from './sources/migration-source.js';
 
 export interface QemuStreamOptions {
   /** Beside `events`, and `multifd` where there are channels. */
@@ -90,7 +92,7 @@ export class QemuStream {
     this.#receiver ??= new StreamReceiver({
       connections: channels + 1,
       name: this.#name,
-      ...(silenceMs === undefined ? {} : { silenceMs }),
+      ...defined({ silenceMs }),
     });
   }
 
@@ -172,7 +174,7 @@ export class QemuStream {
       amongRam,
       sections: sectionBytes,
       switchoverStart,
-      ...(descriptionText === undefined ? {} : { vmdescription: descriptionText }),
+      ...defined({ vmdescription: descriptionText }),
     };
   }
 
@@ -327,8 +329,7 @@ export function streamSetup(start: StreamStart): SourceSetup {
     ramSectionId,
     earlySections,
     blocks,
-    ...(targetPageBits === undefined ? {} : { targetPageBits }),
-    ...(uuid === undefined ? {} : { uuid }),
+    ...defined({ targetPageBits, uuid }),
   };
 }
 

@@ -1,4 +1,5 @@
 /** What a manifest tells of the VM that was saved. */
+import { defined } from '../defined.js';
 import type { GuestRamBlock } from '../guest/guest.js';
 import { cpuIdentity } from '../guest/qemu/cpu-identity.js';
 import { pluggedDevices } from '../guest/qemu/plugged-devices.js';
@@ -26,8 +27,7 @@ export async function factsOfQemu(vm: QemuVm, runState: string): Promise<Facts> 
     runState,
     qemu: vm.versionText,
     guestRegions,
-    ...(cpu === undefined ? {} : { cpu }),
-    ...(defaultRamId === undefined ? {} : { defaultRamId }),
+    ...defined({ cpu, defaultRamId }),
     ...launchOf(vm, plugged),
   };
 }

@@ -1,8 +1,8 @@
+import type { JsonObject } from '../json/json-value.js';
+import type { PlainJson } from '../json/plain-json.js';
 import type { FileAddress, MigrationAddress } from '../options/migration-address.js';
 import type { MigrationCapabilities } from '../options/migration-capabilities.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';
-import type { JsonObject } from '../options/qapi.js';
-import type { PlainJson } from '../qmp/plain-json.js';
 import type { MigrationInfo, QmpVersion, VmStatus } from '../qmp/qmp-commands.js';
 import type { FdSets } from './fdset.js';
 

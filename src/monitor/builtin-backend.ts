@@ -3,22 +3,23 @@
  */
 
 import { setTimeout as delay } from 'node:timers/promises';
+import type { StreamCompression } from '../channels/socket/payload-decoder.js';
+import { MAXIMUM_SOCKET_CHANNELS } from '../channels/socket/socket-channel-receiver.js';
+import { defined } from '../defined.js';
 import { errorReason, type MapramError } from '../errors.js';
 import type { BuiltinGuest } from '../guest/builtin/builtin-guest.js';
-import { BackgroundSource, GuestSource } from '../migration/guest-source.js';
+import type { JsonObject } from '../json/json-value.js';
 import { IncomingMigration } from '../migration/incoming.js';
 import { IncomingStream } from '../migration/incoming-stream.js';
 import { OutgoingMigration } from '../migration/outgoing.js';
+import { StreamOutput } from '../migration/outputs/stream-output.js';
+import type { ZeroPageWay } from '../migration/outputs/stream-output-protocol.js';
+import type { StreamConnections } from '../migration/receiver/stream-connections.js';
 import { factsOfGuest } from '../migration/saved-facts.js';
-import type { OutgoingSource } from '../migration/source.js';
-import type { StreamConnections } from '../migration/stream-connections.js';
-import { StreamOutput } from '../migration/stream-output.js';
-import type { ZeroPageWay } from '../migration/stream-output-protocol.js';
-import type { StreamCompression } from '../multifd/payload-decoder.js';
-import { MAXIMUM_SOCKET_CHANNELS } from '../multifd/socket-channel-receiver.js';
+import { BackgroundSource, GuestSource } from '../migration/sources/guest-source.js';
+import type { OutgoingSource } from '../migration/sources/migration-source.js';
 import type { MigrationCapabilities } from '../options/migration-capabilities.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';
-import type { JsonObject } from '../options/qapi.js';
 import type { QemuProfile } from '../options/qemu-profile.js';
 import { isAtLeast } from '../options/qemu-profile.js';
 import { packageVersion } from '../package-version.js';
@@ -173,7 +174,7 @@ export class BuiltinBackend implements MigrationBackend {
 
   refuseMigration(reason: string | undefined): void {
     this.#setInfo({ status: 'setup' });
-    this.#setInfo({ status: 'failed', ...(reason === undefined ? {} : { 'error-desc': reason }) });
+    this.#setInfo({ status: 'failed', ...defined({ 'error-desc': reason }) });
   }
 
   async migrateIncoming(request: IncomingRequest): Promise<void> {

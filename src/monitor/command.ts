@@ -1,4 +1,5 @@
-import type { JsonObject, QapiStruct, QapiType, QapiValue } from '../options/qapi.js';
+import type { JsonObject } from '../json/json-value.js';
+import type { QapiStruct, QapiType, QapiValue } from '../options/qapi.js';
 import type { Lifetime } from '../options/qemu-profile.js';
 import type { Monitor } from './monitor.js';
 

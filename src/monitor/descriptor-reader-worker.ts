@@ -3,9 +3,9 @@
  * read by recvmsg, when poll says that something is there.
  */
 import { readSync } from 'node:fs';
-import { pollReadable } from '../io/poll.js';
+import { pollReadable } from '../io/socket/poll.js';
+import { receiveDescriptors } from '../io/socket/unix-socket.js';
 import { hasErrno } from '../io/system-error.js';
-import { receiveDescriptors } from '../io/unix-socket.js';
 import type { ThreadService } from '../threads/thread-protocol.js';
 
 /** Waits until one of the sockets has input, or a byte on the wake descriptor says that there is something else to do. */

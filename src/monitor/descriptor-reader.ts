@@ -1,7 +1,7 @@
 import { closeSync, writeSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { duplicateDescriptor } from '../io/descriptor.js';
-import { descriptorOf, socketPair } from '../io/unix-socket.js';
+import { descriptorOf, socketPair } from '../io/socket/unix-socket.js';
 import { workerScript } from '../io/worker-script.js';
 import { openThread, type WorkerThread } from '../threads/thread-pool.js';
 import type { ClientInput } from './client-channel.js';

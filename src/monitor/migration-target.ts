@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { closeFile, releaseFiles } from '../io/open-file.js';
+import { closeFile, releaseFiles } from '../io/file/open-file.js';
 import { systemErrorText } from '../io/system-error-text.js';
 import { MigrationFile } from '../migration/migration-file.js';
 import { effectiveDirectIo } from '../options/direct-io.js';

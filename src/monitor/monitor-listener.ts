@@ -6,7 +6,7 @@
  */
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { errorReason, MapramError } from '../errors.js';
-import { listenPrivately, removeStaleSocket } from '../io/listening.js';
+import { listenPrivately, removeStaleSocket } from '../io/socket/listening.js';
 import { formatSocketAddress, parseSocketAddress, type SocketAddress } from '../qmp/socket-address.js';
 import { type ClientChannel, StreamChannel } from './client-channel.js';
 import { DescriptorChannel } from './descriptor-channel.js';

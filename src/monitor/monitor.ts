@@ -1,7 +1,9 @@
 /**
  * A monitor in front of a VM: its migration options, its commands, and the clients that talk to it over QMP and HMP.
  */
+
 import { closeSync, fstatSync } from 'node:fs';
+import type { JsonObject, JsonValue } from '../json/json-value.js';
 import {
   checkMappedRamTarget,
   checkTransport,
@@ -10,7 +12,7 @@ import {
 } from '../options/migration-address.js';
 import { MigrationOptions } from '../options/migration-options.js';
 import { isMigrationRunning } from '../options/migration-status.js';
-import { checkQapi, type JsonObject, type JsonValue } from '../options/qapi.js';
+import { checkQapi } from '../options/qapi.js';
 import { existsIn, isAtLeast, type QemuProfile } from '../options/qemu-profile.js';
 import type { FdsetInfo } from '../qmp/qmp-commands.js';
 import type { BackendEvent, MigrationBackend } from './backend.js';

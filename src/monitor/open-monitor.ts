@@ -1,3 +1,4 @@
+import { defined } from '../defined.js';
 import { MigrationOptions } from '../options/migration-options.js';
 import { profileForVersion, qemuProfile } from '../options/qemu-profile.js';
 import { QmpClient } from '../qmp/qmp-client.js';
@@ -33,7 +34,7 @@ export async function monitorInFrontOf(
     const options = new MigrationOptions({ profile, hasDirtyRing: true });
     const upstream = new Upstream(client);
     const backend = await QemuBackend.open(upstream, options);
-    return new Monitor({ backend, profile, options, upstream, ...(warn ? { warn } : {}) });
+    return new Monitor({ backend, profile, options, upstream, ...defined({ warn }) });
   } catch (error) {
     await client.close();
     throw error;

@@ -5,27 +5,27 @@
  * lacks, or what would end it, mapram's engine does: mapped-ram files of a QEMU before 9.0, direct-io before 9.1.
  */
 
+import { MAXIMUM_FILE_CHANNELS } from '../channels/file/file-channels.js';
+import { MAXIMUM_SOCKET_CHANNELS } from '../channels/socket/socket-channel-receiver.js';
 import { errorReason } from '../errors.js';
 import { hasFeature } from '../guest/qemu/qemu-features.js';
 import { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { blockNotShared } from '../guest/qemu/shared-ram.js';
-import { reopenDescriptorOf } from '../io/process-descriptor.js';
+import { reopenDescriptorOf } from '../io/process/process-descriptor.js';
+import type { JsonObject } from '../json/json-value.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import { assertComplete } from '../migration/incoming.js';
 import { OutgoingMigration } from '../migration/outgoing.js';
-import { QemuSharedSource } from '../migration/qemu-shared-source.js';
 import { loadByStream } from '../migration/qemu-stream-load.js';
-import { QemuStreamSource } from '../migration/qemu-stream-source.js';
 import { atStateTaken, factsOfQemu } from '../migration/saved-facts.js';
-import type { OutgoingSource } from '../migration/source.js';
-import { MAXIMUM_FILE_CHANNELS } from '../multifd/file-channels.js';
-import { MAXIMUM_SOCKET_CHANNELS } from '../multifd/socket-channel-receiver.js';
+import type { OutgoingSource } from '../migration/sources/migration-source.js';
+import { QemuSharedSource } from '../migration/sources/qemu-shared-source.js';
+import { QemuStreamSource } from '../migration/sources/qemu-stream-source.js';
 import { effectiveDirectIo } from '../options/direct-io.js';
 import type { MigrationCapabilities } from '../options/migration-capabilities.js';
 import type { MigrationOptions } from '../options/migration-options.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';
 import { isMigrationRunning } from '../options/migration-status.js';
-import type { JsonObject } from '../options/qapi.js';
 import { isAtLeast, type QemuRelease } from '../options/qemu-profile.js';
 import type { FdsetInfo, MigrationInfo, QmpVersion, VmStatus } from '../qmp/qmp-commands.js';
 import type {

@@ -1,7 +1,8 @@
 /** The answer to `query-qmp-schema`, made from the descriptions of commands and events. */
 
+import type { JsonObject } from '../json/json-value.js';
 import { migrationStatuses } from '../options/migration-status.js';
-import type { JsonObject, QapiFeature, QapiStruct, QapiType, QapiUnion } from '../options/qapi.js';
+import type { QapiFeature, QapiStruct, QapiType, QapiUnion } from '../options/qapi.js';
 import type { QemuProfile } from '../options/qemu-profile.js';
 import type { Command } from './command.js';
 

@@ -4,13 +4,15 @@
  * Invariants: every request gets exactly one reply, in the order of the requests (out-of-band ones aside); events come
  * between replies, never inside; a client that does not read is not read from, and is dropped once too much waits.
  */
+
 import { closeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { errorReason, MapramError } from '../errors.js';
+import { type JsonLimits, type JsonMessage, JsonReader } from '../json/json-reader.js';
+import type { JsonObject, JsonValue } from '../json/json-value.js';
+import { writeJson } from '../json/json-writer.js';
 import { OptionError } from '../options/option-error.js';
-import { checkQapi, isJsonObject, type JsonObject, type JsonValue } from '../options/qapi.js';
-import { type JsonLimits, type JsonMessage, JsonReader } from '../qmp/json-reader.js';
-import { writeJson } from '../qmp/json-writer.js';
+import { checkQapi, isJsonObject } from '../options/qapi.js';
 import { QmpError } from '../qmp/qmp-error.js';
 import type { ClientChannel } from './client-channel.js';
 import { CommandError } from './command-error.js';

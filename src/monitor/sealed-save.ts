@@ -1,10 +1,10 @@
 /** The manifest of files that are saved through a monitor. */
 import { constants } from 'node:fs';
-import { closeFile, reopenFile } from '../io/open-file.js';
+import { closeFile, reopenFile } from '../io/file/open-file.js';
 import { type SealOptions, sealImage } from '../manifest/seal.js';
-import type { FileOutputOptions } from '../migration/file-output.js';
 import type { MigrationFile } from '../migration/migration-file.js';
 import type { OutgoingOptions } from '../migration/outgoing.js';
+import type { FileOutputOptions } from '../migration/outputs/file-output.js';
 
 /**
  * Options that give the file of a migration its manifest before the migration completes: with checksums where mapram

@@ -1,11 +1,13 @@
 /** Where migrations of the builtin guest go to and come from when they are streams: all of QEMU's addresses but VSOCK and RDMA. */
+
 import { MapramError } from '../errors.js';
 import { duplicateDescriptor } from '../io/descriptor.js';
-import { DescriptorListener } from '../io/descriptor-listener.js';
-import { seekFile } from '../io/file-position.js';
-import { truncateFile } from '../io/file-space.js';
-import { releaseFiles } from '../io/open-file.js';
+import { seekFile } from '../io/file/file-position.js';
+import { truncateFile } from '../io/file/file-space.js';
+import { releaseFiles } from '../io/file/open-file.js';
+import { DescriptorListener } from '../io/socket/descriptor-listener.js';
 import { systemErrorText } from '../io/system-error-text.js';
+import type { JsonObject } from '../json/json-value.js';
 import {
   CommandConnection,
   connectAll,
@@ -14,9 +16,8 @@ import {
   SocketConnections,
   type StreamConnections,
   type StreamEndpoint,
-} from '../migration/stream-connections.js';
+} from '../migration/receiver/stream-connections.js';
 import type { FileAddress, MigrationSocket } from '../options/migration-address.js';
-import type { JsonObject } from '../options/qapi.js';
 import type { FileMigrationRequest, MigrationRequest } from './backend.js';
 import { CommandError } from './command-error.js';
 import { openIncoming, openOutgoing, truncating } from './migration-target.js';

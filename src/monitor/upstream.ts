@@ -1,4 +1,4 @@
-import type { JsonObject, JsonValue } from '../options/qapi.js';
+import type { JsonObject, JsonValue } from '../json/json-value.js';
 import type { QmpClient } from '../qmp/qmp-client.js';
 import type { QmpErrorClass } from '../qmp/qmp-error.js';
 import { CommandError } from './command-error.js';

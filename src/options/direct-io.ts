@@ -1,4 +1,3 @@
-import { constants } from 'node:fs';
 import type { MigrationCapabilities } from './migration-capabilities.js';
 import type { MigrationParameters } from './migration-parameters.js';
 
@@ -14,11 +13,4 @@ export function effectiveDirectIo(
   capabilities: Pick<MigrationCapabilities, 'mapped-ram' | 'multifd'>,
 ): boolean {
   return parameters['direct-io'] && capabilities['mapped-ram'] && capabilities.multifd;
-}
-
-/**
- * Whether this platform has O_DIRECT at all (macOS and Windows do not). Says nothing about a file system. `flags` is for tests.
- */
-export function platformHasDirectIo(flags: { readonly O_DIRECT?: number | undefined } = constants): boolean {
-  return flags.O_DIRECT !== undefined && flags.O_DIRECT !== 0;
 }

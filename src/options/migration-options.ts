@@ -1,5 +1,6 @@
+import type { JsonObject, JsonValue } from '../json/json-value.js';
+import { platformHasDirectIo } from '../platform.js';
 import { checkCapabilities } from './capability-check.js';
-import { platformHasDirectIo } from './direct-io.js';
 import {
   type CapabilityName,
   capabilitiesType,
@@ -17,7 +18,7 @@ import {
   servedParameters,
 } from './migration-parameters.js';
 import { checkParameters } from './parameter-check.js';
-import { checkQapi, type JsonObject, type JsonValue } from './qapi.js';
+import { checkQapi } from './qapi.js';
 import { isAtLeast, type QemuProfile } from './qemu-profile.js';
 
 export interface MigrationOptionsSetup {

@@ -5,7 +5,8 @@
  * `query-qmp-schema` entry, the line of `info migrate_parameters` and the table in docs/options.md. Rows stand in the
  * order of QEMU's schema, which is the order in which types are checked.
  */
-import type { JsonValue, QapiStruct, QapiType, QapiValue } from './qapi.js';
+import type { JsonValue } from '../json/json-value.js';
+import type { QapiStruct, QapiType, QapiValue } from './qapi.js';
 import { isAtLeast, isServed, type Lifetime, type QemuProfile, type QemuRelease } from './qemu-profile.js';
 
 export interface ParameterRow extends Lifetime {

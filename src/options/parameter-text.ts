@@ -1,4 +1,5 @@
 /** Migration parameters as the human monitor reads and prints them. */
+import { type JsonObject, type JsonValue, toJsonInteger } from '../json/json-value.js';
 import {
   type BitmapMapping,
   type MigrationParameters,
@@ -9,7 +10,6 @@ import {
   servedParameters,
 } from './migration-parameters.js';
 import { OptionError } from './option-error.js';
-import { type JsonObject, type JsonValue, toJsonInteger } from './qapi.js';
 import { isAtLeast, type QemuProfile } from './qemu-profile.js';
 import { parseIntegerText, parseSizeText } from './size-text.js';
 

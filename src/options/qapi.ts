@@ -6,22 +6,8 @@
  * Names in errors: the full path (`channels[0].addr.offset`) for missing members and wrong types, the last name alone
  * for enumeration values and integers that are too wide.
  */
+import { JsonDouble, type JsonObject, type JsonValue, toJsonInteger } from '../json/json-value.js';
 import { OptionError } from './option-error.js';
-
-/** What a JSON text holds. Integers beyond 2^53-1 are `bigint`. */
-export type JsonValue = null | boolean | number | bigint | string | JsonDouble | JsonValue[] | JsonObject;
-export interface JsonObject {
-  [key: string]: JsonValue;
-}
-
-/** A JSON number written with a fraction or an exponent, or too big for 64 bits: never an integer to QEMU. */
-export class JsonDouble {
-  constructor(
-    readonly value: number,
-    /** As it was written, so that it can be passed on unchanged. */
-    readonly text: string,
-  ) {}
-}
 
 export type IntegerWidth = 'uint8' | 'uint16' | 'uint32' | 'uint64' | 'int' | 'size';
 
@@ -92,13 +78,6 @@ const WIDTH_LIMIT: Record<IntegerWidth, { max: bigint; word: string }> = {
   size: { max: 2n ** 64n - 1n, word: 'uint64' },
   int: { max: 2n ** 63n - 1n, word: 'integer' },
 };
-
-/** Narrows an integer to `number` where it fits exactly. */
-export function toJsonInteger(value: bigint): number | bigint {
-  return value >= BigInt(Number.MIN_SAFE_INTEGER) && value <= BigInt(Number.MAX_SAFE_INTEGER)
-    ? Number(value)
-    : value;
-}
 
 /**
  * Checks `value` against `type` and gives it back in normal form: unsigned integers in their unsigned reading

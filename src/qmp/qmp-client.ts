@@ -5,18 +5,21 @@
  * commands go out in the order of the calls; an event iterator ends when the client is closed and fails when the
  * connection is lost.
  */
+
 import { once } from 'node:events';
 import { createConnection, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
+import { defined } from '../defined.js';
 import { errorReason, MapramError } from '../errors.js';
+import { type PeerCredentials, peerCredentials, sendDescriptors } from '../io/socket/unix-socket.js';
 import { hasErrno } from '../io/system-error.js';
-import { type PeerCredentials, peerCredentials, sendDescriptors } from '../io/unix-socket.js';
-import { isJsonObject, type JsonObject, type JsonValue } from '../options/qapi.js';
+import { JsonReader } from '../json/json-reader.js';
+import type { JsonObject, JsonValue } from '../json/json-value.js';
+import { writeJson } from '../json/json-writer.js';
+import { type PlainJson, toPlainJson } from '../json/plain-json.js';
+import { isJsonObject } from '../options/qapi.js';
 import { EventQueue } from './event-queue.js';
-import { JsonReader } from './json-reader.js';
-import { writeJson } from './json-writer.js';
-import { type PlainJson, toPlainJson } from './plain-json.js';
 import type { QmpCommandName, QmpCommands, QmpEvent, QmpVersion } from './qmp-commands.js';
 import { QmpError, type QmpErrorClass } from './qmp-error.js';
 import { whyNotReply } from './reply-schemas.js';
@@ -198,8 +201,7 @@ export class QmpClient implements AsyncDisposable {
 
   #limits(command: string, { signal, timeoutMs }: QmpExecuteOptions): QmpExecuteOptions {
     const { signal: patience } = this.#patience;
-    if (patience === undefined || timeoutMs !== undefined)
-      return { ...(signal ? { signal } : {}), ...(timeoutMs === undefined ? {} : { timeoutMs }) };
+    if (patience === undefined || timeoutMs !== undefined) return { ...defined({ signal, timeoutMs }) };
     if (signal !== undefined || !patience.aborted) return { signal: signal ?? patience };
     if (this.#silent) throw this.#noReply(command, AFTER_ABORT_MS);
     return { timeoutMs: AFTER_ABORT_MS };

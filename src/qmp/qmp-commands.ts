@@ -1,7 +1,8 @@
 /** Arguments and results of the QMP commands that mapram itself uses; every other command is sent untyped. */
+
+import type { PlainJson } from '../json/plain-json.js';
 import type { MigrationCapabilities } from '../options/migration-capabilities.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';
-import type { PlainJson } from './plain-json.js';
 
 export interface QemuVersion {
   major: number;

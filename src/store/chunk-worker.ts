@@ -1,7 +1,9 @@
 /** Entry point of a thread that encodes and decodes chunks: one job after the other until it is told to close. */
+
 import { parentPort, workerData } from 'node:worker_threads';
-import { FileIoError } from '../io/file-io-error.js';
-import { readWhole, writeFully } from '../io/positional-io.js';
+import { defined } from '../defined.js';
+import { FileIoError } from '../io/file/file-io-error.js';
+import { readWhole, writeFully } from '../io/file/positional-io.js';
 import {
   CHUNK_STATE,
   type ChunkReply,
@@ -104,7 +106,7 @@ function failure(error: unknown): ChunkReply {
   return {
     kind: 'failed',
     message,
-    ...(code === undefined ? {} : { code }),
+    ...defined({ code }),
     ...(error instanceof FileIoError ? { offset: error.offset } : {}),
   };
 }

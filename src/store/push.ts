@@ -1,9 +1,11 @@
 /** Puts files into a store as one snapshot. */
+
 import { createHash } from 'node:crypto';
 import { constants, fstatSync } from 'node:fs';
 import path from 'node:path';
+import { defined } from '../defined.js';
 import { errorReason, MapramError } from '../errors.js';
-import { closeFile, openFile } from '../io/open-file.js';
+import { closeFile, openFile } from '../io/file/open-file.js';
 import type { ProgressEvent } from '../progress.js';
 import { ProgressMeter } from '../progress-meter.js';
 import { ChunkJobError, ChunkThreads } from './chunk-threads.js';
@@ -147,7 +149,7 @@ function rethrown(error: unknown, file: string): never {
     `reading ${file}: ${message}${offset === undefined ? '' : ` at offset ${offset}`}`,
     {
       path: file,
-      ...(offset === undefined ? {} : { offset }),
+      ...defined({ offset }),
       cause: code === undefined ? error : Object.assign(new Error(message), { code }),
     },
   );
@@ -176,7 +178,7 @@ async function publish(
     dataBytes: results.reduce((sum, { file }) => sum + file.dataBytes, 0),
     ...(parent === undefined ? {} : { parent: `${parent.name}@${parent.id}` }),
     files: results.map(({ file }) => file),
-    ...(manifest === undefined ? {} : { manifest }),
+    ...defined({ manifest }),
   };
   const bytes = encodeRoot(root, store.codec(), store.keys);
   if (bytes.length > MAXIMUM_ROOT_BYTES) {

@@ -12,8 +12,10 @@
  * 16+C+S  32  SHA-256, or in an encrypted store HMAC-SHA-256, of everything before
  * ```
  */
+
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import * as v from 'valibot';
+import { defined } from '../defined.js';
 import {
   damaged,
   isFileName,
@@ -105,12 +107,12 @@ export interface SnapshotRoot extends OpenPart {
 export function encodeRoot(root: SnapshotRoot, codec: FrameCodec, keys: StoreKeys | undefined): Buffer {
   const { parent, files, manifest, ...open } = root;
   const sealedPart: SealedPart = {
-    ...(parent === undefined ? {} : { parent }),
+    ...defined({ parent }),
     files: files.map(({ top, ...file }) => ({
       ...file,
       ...(top.isEmpty ? {} : { top: top.encode().toString('base64') }),
     })),
-    ...(manifest === undefined ? {} : { manifest }),
+    ...defined({ manifest }),
   };
   const openBytes = Buffer.from(JSON.stringify(open));
   const sealedBytes = Buffer.from(JSON.stringify(sealedPart));
@@ -198,9 +200,9 @@ export function unsealRoot(
     throw damaged(where, 'two of its files have the same name');
   return {
     ...open,
-    ...(parent === undefined ? {} : { parent }),
+    ...defined({ parent }),
     files: files.map((file) => storedFile(file, where)),
-    ...(manifest === undefined ? {} : { manifest }),
+    ...defined({ manifest }),
   };
 }
 

@@ -1,5 +1,5 @@
 /** Chunks one file into a store: reads what holds data, keeps what the parent has, and writes the rest into packs. */
-import { dataExtents } from '../io/data-extents.js';
+import { dataExtents } from '../io/file/data-extents.js';
 import { CHUNK_STATE, type EncodedChunks } from './chunk-protocol.js';
 import type { ChunkThreads } from './chunk-threads.js';
 import { CHUNK_BYTES, chunkLength, levelsFor, NAME_BYTES, NODE_ENTRIES } from './format.js';

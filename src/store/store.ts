@@ -1,5 +1,7 @@
 /** A store that is open: its snapshots by name, and what is needed to read and write them. */
+
 import { randomBytes, randomUUID } from 'node:crypto';
+import { defined } from '../defined.js';
 import { MapramError } from '../errors.js';
 import {
   CHUNK_BYTES,
@@ -67,7 +69,7 @@ export class Store {
       store: id,
       createdAt: new Date().toISOString(),
       chunkBytes: CHUNK_BYTES,
-      ...(created === undefined ? {} : { encryption: created.wrapped }),
+      ...defined({ encryption: created?.wrapped }),
     };
     if (!(await place.create(CONFIG_KEY, Buffer.from(`${JSON.stringify(config)}\n`), []))) {
       throw new MapramError('EXISTS', `creating ${place.address}: there is a store already`, {

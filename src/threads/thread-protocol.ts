@@ -9,8 +9,9 @@
  * end    end the thread                          (it exits)
  * ```
  */
+import { defined } from '../defined.js';
 import { isError, MapramError, type MapramErrorCode } from '../errors.js';
-import { FileIoError } from '../io/file-io-error.js';
+import { FileIoError } from '../io/file/file-io-error.js';
 
 /** What a script of threads does for one user. A thread carries out one request at a time. */
 export interface ThreadService<Request, Result = void> {
@@ -60,15 +61,14 @@ export function failureOf(error: unknown): ThreadFailure {
     return {
       code,
       message,
-      ...(offset === undefined ? {} : { offset }),
-      ...(path === undefined ? {} : { path }),
+      ...defined({ offset, path }),
     };
   }
   const located = error instanceof FileIoError ? error : undefined;
   const { message, code: errno } = (isError(located?.cause) ? located.cause : error) as NodeJS.ErrnoException;
   return {
     message,
-    ...(errno === undefined ? {} : { errno }),
+    ...defined({ errno }),
     ...(located === undefined ? {} : { offset: located.offset, truncated: located.truncated }),
     ...(errno === undefined && located === undefined ? { unexpected: true } : {}),
   };

@@ -3,7 +3,7 @@ import { realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { checkDirectory, type SpeedTrial } from '../doctor/directory-check.js';
 import { errorReason, MapramError } from '../errors.js';
-import { freeSpace } from '../io/file-space.js';
+import { freeSpace } from '../io/file/file-space.js';
 import { RequestError } from './reply.js';
 
 export interface DirectoryEntry {

@@ -1,7 +1,7 @@
 /** A picture of the memory in a file, from its bitmaps and holes: no page is read, so it takes milliseconds for any size. */
 import { constants } from 'node:fs';
-import { dataExtents } from '../io/data-extents.js';
-import { closeFile, openFile } from '../io/open-file.js';
+import { dataExtents } from '../io/file/data-extents.js';
+import { closeFile, openFile } from '../io/file/open-file.js';
 import { type ImageBlock, MappedRamImage } from '../mapped-ram/image.js';
 
 export interface MemoryMap {

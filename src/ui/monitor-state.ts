@@ -1,9 +1,10 @@
 /** Migration parameters and capabilities of a VM, to read and to set over QMP. */
 
+import { defined } from '../defined.js';
+import type { PlainJson } from '../json/plain-json.js';
 import { effectiveDirectIo } from '../options/direct-io.js';
 import { MIGRATION_CAPABILITIES } from '../options/migration-capabilities.js';
 import { MIGRATION_PARAMETERS, type ParameterRow } from '../options/migration-parameters.js';
-import type { PlainJson } from '../qmp/plain-json.js';
 import { RequestError } from './reply.js';
 import type { VmConnection } from './vm-connection.js';
 
@@ -101,8 +102,7 @@ function describeParameter(name: string, value: PlainJson): ParameterState {
       ...about,
       kind: 'integer',
       value: String(value),
-      ...(min === undefined ? {} : { min }),
-      ...(max === undefined ? {} : { max }),
+      ...defined({ min, max }),
     };
   }
   if (typeof value !== 'string') return { ...about, kind: 'fixed', value: JSON.stringify(value) };
@@ -143,7 +143,7 @@ function capabilityStates(answer: PlainJson): CapabilityState[] {
     const summary = Object.hasOwn(MIGRATION_CAPABILITIES, name)
       ? MIGRATION_CAPABILITIES[name as keyof typeof MIGRATION_CAPABILITIES].summary
       : undefined;
-    return [{ name, state: item.state === true, ...(summary === undefined ? {} : { summary }) }];
+    return [{ name, state: item.state === true, ...defined({ summary }) }];
   });
 }
 

@@ -1,14 +1,16 @@
 /** What the page may ask for: the shapes of all request bodies, and the work that each operation means. */
+
 import * as v from 'valibot';
+import { defined } from '../defined.js';
 import { BUILTIN_MACHINE, BUILTIN_ROM } from '../guest/builtin/builtin-guest.js';
 import type { BuiltinGuestOptions } from '../guest/builtin/options.js';
 import { MAX_SOCKET_PATH_BYTES } from '../qmp/socket-address.js';
-import { fork } from '../snapshot/fork.js';
-import { assertMayRun } from '../snapshot/recorded-launch.js';
-import { restore } from '../snapshot/restore.js';
-import { planResume, type ResumePlan, resume } from '../snapshot/resume.js';
-import { save } from '../snapshot/save.js';
-import { verify } from '../snapshot/verify.js';
+import { restore } from '../snapshot/restore/restore.js';
+import { fork } from '../snapshot/resume/fork.js';
+import { assertMayRun } from '../snapshot/resume/recorded-launch.js';
+import { planResume, type ResumePlan, resume } from '../snapshot/resume/resume.js';
+import { save } from '../snapshot/save/save.js';
+import { verify } from '../snapshot/verify/verify.js';
 import type { Directories } from './directories.js';
 import type { Work, WorkContext } from './operations.js';
 import { RequestError } from './reply.js';
@@ -154,7 +156,7 @@ function saveWork(request: v.InferOutput<typeof SaveRequest>, { vms, directories
           vm: vms.target(vm),
           file,
           ...options,
-          ...(then === undefined ? {} : { afterwards: then }),
+          ...defined({ afterwards: then }),
           ...callbacks(context),
         });
         return { result };
@@ -235,7 +237,7 @@ function resumeWork(request: v.InferOutput<typeof ResumeRequest>, { vms, saved }
         file,
         trust: confirmed,
         ...options,
-        ...(qmp === undefined ? {} : { qmp }),
+        ...defined({ qmp }),
         signal,
         onWarning,
       });
@@ -261,7 +263,7 @@ function forkWork(request: v.InferOutput<typeof ForkRequest>, { vms, saved, dire
         file,
         trust: confirmed,
         ...options,
-        ...(folder === undefined ? {} : { directory: folder }),
+        ...defined({ directory: folder }),
         signal,
         onWarning,
       });

@@ -1,6 +1,6 @@
 /** The device state in a file, decoded, for the page. */
 
-import { deviceValues } from '../inside/device-values.js';
+import { deviceValues } from '../analysis/device-values.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import { decodeDevice } from '../stream/device-decoder.js';
 

@@ -1,12 +1,14 @@
 /** The saved VMs in the user's directories, each with what a quick look inside tells. */
+
 import { constants, lstatSync, readdirSync, realpathSync, type Stats } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import path from 'node:path';
+import { defined } from '../defined.js';
 import { errorReason } from '../errors.js';
 import { type Manifest, parseManifest } from '../manifest/manifest.js';
 import { FileSource } from '../mapped-ram/byte-source.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
-import { targetOfPart } from '../snapshot/target-file.js';
+import { targetOfPart } from '../snapshot/files/target-file.js';
 import { STREAM_MAGIC } from '../stream/format.js';
 import { libvirtMark } from '../stream/libvirt-header.js';
 import { RequestError } from './reply.js';
@@ -200,9 +202,9 @@ function describeManifest(manifest: Manifest): SavedManifest {
   return {
     id,
     createdAt,
-    ...(qemu === undefined ? {} : { qemu }),
+    ...defined({ qemu }),
     runState,
-    ...(checksums === undefined ? {} : { checksums: checksums.algorithm }),
+    ...defined({ checksums: checksums?.algorithm }),
     signed: signature !== undefined,
     launch: launch !== undefined,
   };

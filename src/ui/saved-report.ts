@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http';
-import { openSavedVm } from '../inside/open-saved-vm.js';
-import { inspectSaved } from '../snapshot/inspect.js';
-import { inspectionPage } from '../snapshot/report.js';
+import { openSavedVm } from '../analysis/open-saved-vm.js';
+import { inspectSaved } from '../snapshot/inspect/inspect.js';
+import { inspectionPage } from '../snapshot/inspect/report.js';
 import { send } from './reply.js';
 
 /**

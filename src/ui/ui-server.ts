@@ -28,7 +28,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { errorReason, MapramError } from '../errors.js';
 import type { BuiltinGuestOptions } from '../guest/builtin/options.js';
-import { ConnectionLimit } from '../io/connection-limit.js';
+import { ConnectionLimit } from '../io/socket/connection-limit.js';
 import { EXPOSITION_TYPE, formatMetrics } from '../metrics/exposition.js';
 import { createToken, foreignRequest, isToken } from './access.js';
 import { Directories } from './directories.js';

@@ -1,7 +1,7 @@
 import { QemuVm } from '../guest/qemu/qemu-vm.js';
+import type { JsonObject, JsonValue } from '../json/json-value.js';
+import { type PlainJson, toPlainJson } from '../json/plain-json.js';
 import type { Monitor } from '../monitor/monitor.js';
-import type { JsonObject, JsonValue } from '../options/qapi.js';
-import { type PlainJson, toPlainJson } from '../qmp/plain-json.js';
 import { QmpClient } from '../qmp/qmp-client.js';
 
 /** A short conversation with a VM's monitor. */

@@ -1,12 +1,14 @@
 /** The VMs that the page shows: those whose monitors were found, and builtin guests of this process. */
+
 import path from 'node:path';
+import { defined } from '../defined.js';
 import { errorReason, MapramError } from '../errors.js';
 import { BuiltinGuest } from '../guest/builtin/builtin-guest.js';
 import type { BuiltinGuestOptions } from '../guest/builtin/options.js';
+import type { PlainJson } from '../json/plain-json.js';
 import { BuiltinBackend } from '../monitor/builtin-backend.js';
 import { Monitor } from '../monitor/monitor.js';
 import { qemuProfile } from '../options/qemu-profile.js';
-import type { PlainJson } from '../qmp/plain-json.js';
 import { RequestError } from './reply.js';
 import { type FoundSocket, findSockets, socketIdentity } from './socket-finder.js';
 import { connectMonitor, connectVm, type VmConnection } from './vm-connection.js';
@@ -210,7 +212,7 @@ export class VmList implements AsyncDisposable {
   async #ask(socket: FoundSocket): Promise<VmEntry | undefined> {
     const { path: address } = socket;
     const kind = this.#builtins.has(address) ? 'builtin' : 'qemu';
-    const basis = { address, kind, ...(socket.pid === undefined ? {} : { pid: socket.pid }) } as const;
+    const basis = { address, kind, ...defined({ pid: socket.pid }) } as const;
     try {
       await using connection = await this.#connect(address);
       return { ...basis, ...(await describe(connection)), monitor: 'open' };
@@ -303,10 +305,9 @@ async function describe(connection: VmConnection) {
   const vmName = text(member(name, 'name'));
   const machine = text(type)?.replace(/-machine$/, '');
   return {
-    ...(connection.pid === undefined ? {} : { pid: connection.pid }),
+    ...defined({ pid: connection.pid }),
     version: connection.version,
-    ...(vmName === undefined ? {} : { name: vmName }),
-    ...(machine === undefined ? {} : { machine }),
+    ...defined({ name: vmName, machine }),
     runState,
     migration: migrationStatus,
     waiting: runState === 'inmigrate' && migrationStatus === 'none',

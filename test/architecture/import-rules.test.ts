@@ -14,29 +14,29 @@ const LEVELS: readonly (readonly string[])[] = [
   ['cli'],
   ['ui'],
   ['snapshot', 'doctor', 'metrics'],
+  ['store'],
   ['monitor'],
-  ['migration', 'store'],
-  ['guest', 'manifest', 'inside', 'launch'],
+  ['migration'],
+  ['guest', 'manifest', 'analysis', 'launch'],
   ['qmp'],
-  ['multifd'],
-  ['mapped-ram'],
+  ['channels'],
+  ['mapped-ram', 'checksums'],
   ['threads'],
   ['io', 'options', 'stream'],
-  ['progress-meter'],
-  ['size', 'progress', 'errors', 'deferred', 'package-version', 'visible'],
+  ['json', 'progress-meter'],
+  ['size', 'progress', 'errors', 'deferred', 'defined', 'package-version', 'platform', 'visible'],
 ];
 
 /** Rooms of one level that know each other, in this direction. */
 const NEIGHBOURS: readonly string[] = [
   'manifest → launch',
-  'inside → manifest',
+  'analysis → manifest',
   'guest → launch',
   'doctor → snapshot',
-  'io → options',
 ];
 
 /** Rooms that do no input or output of any kind: bytes in, values out. */
-const PURE = ['stream', 'options'];
+const PURE = ['stream', 'options', 'json'];
 /** Modules of Node that do. */
 const IO_MODULES = /^node:(?:fs|net|http|https|child_process|worker_threads|dgram|tls)(?:\/|$)/;
 

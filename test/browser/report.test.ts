@@ -1,23 +1,24 @@
 /** Pages of `inspect --html` and `diff --html` in a real browser. */
+
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
+import { rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { AxeBuilder } from '@axe-core/playwright';
 import type { Browser, Page } from 'playwright-core';
-import { compareSavedVms } from '../../src/inside/compare.js';
-import { openSavedVm } from '../../src/inside/open-saved-vm.js';
-import { reportPage } from '../../src/inside/report/report-page.js';
-import { inspectSaved } from '../../src/snapshot/inspect.js';
-import { writeComparisonReport, writeInspectionReport } from '../../src/snapshot/report.js';
-import { unpack } from '../inside/unpack.js';
+import { compareSavedVms } from '../../src/analysis/compare.js';
+import { openSavedVm } from '../../src/analysis/open-saved-vm.js';
+import { reportPage } from '../../src/analysis/report/report-page.js';
+import { inspectSaved } from '../../src/snapshot/inspect/inspect.js';
+import { writeComparisonReport, writeInspectionReport } from '../../src/snapshot/inspect/report.js';
+import { unpack } from '../analysis/unpack.js';
 import { needsBrowser, startBrowser } from '../support/browser.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 const HOSTILE = `</script><img src=x onerror="document.title='owned'"><b>&amp;`;
 
 describe('the page of a report', needsBrowser, () => {
-  const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-page-'));
+  const root = temporaryFolder('page');
   let browser: Browser;
   before(async () => {
     browser = await startBrowser();

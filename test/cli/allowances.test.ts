@@ -1,15 +1,13 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
-import { after, test } from 'node:test';
-import { resume } from '../../src/snapshot/resume.js';
+import { test } from 'node:test';
+import { resume } from '../../src/snapshot/resume/resume.js';
 import { writeBuiltinImage } from '../snapshot/builtin-image.js';
 import { failsWith } from '../support/fails-with.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import { runCli } from './run-cli.js';
 
-const folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-allowances-'));
-after(() => rmSync(folder, { recursive: true }));
+const folder = temporaryFolder('allowances');
 
 for (const args of [
   ['resume', 'vm.mapram', '--force'],

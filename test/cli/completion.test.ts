@@ -1,17 +1,16 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { after, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { commandTree } from '../../src/cli/command-tree.js';
 import { completionScript, SHELLS } from '../../src/cli/completion.js';
 import { createProgram } from '../../src/cli/program.js';
 import { allCommands } from '../../src/cli/registry.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import { runCli } from './run-cli.js';
 
-const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-completion-'));
-after(() => rmSync(root, { recursive: true }));
+const root = temporaryFolder('completion');
 mkdirSync(path.join(root, 'empty'));
 writeFileSync(path.join(root, 'empty', 'vm.mapram'), '');
 

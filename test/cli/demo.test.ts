@@ -1,12 +1,11 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import os from 'node:os';
+import { readdirSync } from 'node:fs';
 import path from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import { runCli } from './run-cli.js';
 
-const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-demo-test-'));
-after(() => rmSync(root, { recursive: true }));
+const root = temporaryFolder('demo-test');
 
 test('demo goes the whole round and leaves nothing behind', async () => {
   const { code, result, lines, stderr } = await runCli(['demo', root, '--json']);

@@ -1,13 +1,12 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import os from 'node:os';
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { after, test } from 'node:test';
-import { unpack } from '../inside/unpack.js';
+import { test } from 'node:test';
+import { unpack } from '../analysis/unpack.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import { runCli } from './run-cli.js';
 
-const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-diff-'));
-after(() => rmSync(root, { recursive: true }));
+const root = temporaryFolder('diff');
 const image = unpack(root, 'pc-10.0-mapped-ram');
 const stream = unpack(root, 'pc-10.0-stream');
 const live = unpack(root, 'pc-10.0-mapped-ram-live');

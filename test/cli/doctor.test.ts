@@ -1,12 +1,10 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import { runCli } from './run-cli.js';
 
-const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-doctor-'));
-after(() => rmSync(root, { recursive: true }));
+const root = temporaryFolder('doctor');
 // An empty PATH: what other tests say about QEMUs is not repeated here.
 const env = { PATH: root };
 

@@ -1,15 +1,12 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
-import os from 'node:os';
-import path from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { deviceTree } from '../../src/cli/device-tree.js';
-import { inspect } from '../../src/snapshot/inspect.js';
+import { inspect } from '../../src/snapshot/inspect/inspect.js';
+import { unpack } from '../analysis/unpack.js';
 import { expectedOf, goldenNames, register } from '../golden/golden-file.js';
-import { unpack } from '../inside/unpack.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
-const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-inspect-'));
-after(() => rmSync(root, { recursive: true }));
+const root = temporaryFolder('inspect');
 
 for (const name of goldenNames('mapped-ram')) {
   test(`a real file is shown as QEMU knows it: ${name}`, async () => {

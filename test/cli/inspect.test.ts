@@ -1,13 +1,12 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
+import { truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { writeBuiltinImage } from '../snapshot/builtin-image.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import { runCli } from './run-cli.js';
 
-const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-inspect-'));
-after(() => rmSync(root, { recursive: true }));
+const root = temporaryFolder('inspect');
 const file = path.join(root, 'vm.img');
 
 test('inspect shows a table of the blocks', async () => {

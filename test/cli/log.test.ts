@@ -1,14 +1,12 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { createLog } from '../../src/cli/log.js';
 import { asksFor } from '../../src/io/call-trace.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import { runCli } from './run-cli.js';
 
-const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-log-'));
-after(() => rmSync(root, { recursive: true }));
+const root = temporaryFolder('log');
 
 const records = (stderr: string) =>
   stderr

@@ -1,17 +1,15 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { jsonName } from '../../src/cli/command.js';
 import { jsonSchema } from '../../src/cli/commands/schema.js';
 import { allCommands } from '../../src/cli/registry.js';
 import { DESCRIBED_COMMANDS, type DescribedCommand } from '../../src/cli/result-schemas.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import { type CliRun, type RunOptions, runCli } from './run-cli.js';
 
-const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-schema-'));
-after(() => rmSync(root, { recursive: true }));
+const root = temporaryFolder('schema');
 const file = path.join(root, 'vm.mapram');
 const second = path.join(root, 'second.mapram');
 const guest = 'builtin:size=16M';

@@ -1,13 +1,11 @@
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import { runCli } from './run-cli.js';
 
-const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-ui-cli-'));
-after(() => rmSync(root, { recursive: true }));
+const root = temporaryFolder('ui-cli');
 const quiet = ['--no-find-running', '--no-speed-trial'];
 
 /** Asks for the page as soon as its address is there, then ends the command as a user would. */

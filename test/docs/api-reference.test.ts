@@ -1,18 +1,19 @@
 /** docs/api is what the docstrings say now: `node scripts/api-reference.mjs` writes it anew. */
+
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import os from 'node:os';
+import { readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import * as mapram from '../../src/index.js';
 import { repositoryRoot } from '../support/environment.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import { readPage } from './documents.js';
 
 const written = readPage('docs/api/README.md');
 
 test('the reference is up to date', () => {
-  const folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-api-'));
+  const folder = temporaryFolder('api');
   try {
     const script = path.join(repositoryRoot, 'scripts', 'api-reference.mjs');
     const { status, stdout, stderr } = spawnSync(process.execPath, [script, folder], { encoding: 'utf8' });

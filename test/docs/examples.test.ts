@@ -1,18 +1,18 @@
 /** The examples that need no VM do what their comments say; test/qemu/examples.test.ts has the others. */
+
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import os from 'node:os';
+import { readdirSync } from 'node:fs';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
+import { before, test } from 'node:test';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
+import { unpack } from '../analysis/unpack.js';
 import { expectedOf, register } from '../golden/golden-file.js';
-import { unpack } from '../inside/unpack.js';
 import { needs, repositoryRoot } from '../support/environment.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import { putExamples, putProgram, readPage } from './documents.js';
 
-const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-examples-'));
-after(() => rmSync(root, { recursive: true }));
+const root = temporaryFolder('examples');
 before(() => putExamples(root));
 
 test('what a save of libvirt holds is told', () => {

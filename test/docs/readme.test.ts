@@ -1,13 +1,14 @@
 /** What README tells a newcomer to type first works in a fresh copy of the repository, and prints what README shows. */
+
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
+import { cpSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { packageVersion } from '../../src/package-version.js';
 import { programPath, repositoryRoot } from '../support/environment.js';
 import { registryProblem } from '../support/registry.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import { codeBlocks, isFirstTry, readPage, sessions, shapeOf } from './documents.js';
 
 test('README is short', () => {
@@ -15,7 +16,7 @@ test('README is short', () => {
 });
 
 test('npm ci, npm run demo, npm link, npm test', { skip: registryProblem() }, () => {
-  const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-readme-'));
+  const root = temporaryFolder('readme');
   try {
     const copy = path.join(root, 'mapram');
     mkdirSync(copy);

@@ -1,12 +1,13 @@
 /** The shell blocks of README and docs do what they say: those that need no VM here, the others in test/qemu/documents.test.ts. */
+
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import os from 'node:os';
+import { existsSync, mkdirSync } from 'node:fs';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
+import { before, test } from 'node:test';
 import { render } from '../monitor/terminal.js';
 import { repositoryRoot } from '../support/environment.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import {
   codeBlocks,
   isFirstTry,
@@ -19,8 +20,7 @@ import {
   shapeOf,
 } from './documents.js';
 
-const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-docs-'));
-after(() => rmSync(root, { recursive: true }));
+const root = temporaryFolder('docs');
 const programs = path.join(root, 'programs');
 const env = { ...process.env, PATH: `${programs}:${process.env.PATH}`, TMPDIR: root };
 

@@ -1,15 +1,15 @@
 /** The TypeScript blocks of README and docs compile as a user's would, and run: those that need a VM in test/qemu/documents.test.ts. */
+
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
+import { existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { before, describe, test } from 'node:test';
 import { repositoryRoot } from '../support/environment.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import { type CodeBlock, codeBlocks, linkPackage, needsVm, pages, putFiles } from './documents.js';
 
-const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-docs-'));
-after(() => rmSync(root, { recursive: true }));
+const root = temporaryFolder('docs');
 
 const blocks = pages.flatMap((page) => codeBlocks(page, 'ts', 'typescript'));
 const fileOf = (block: CodeBlock) => `block-${blocks.indexOf(block)}`;

@@ -1,12 +1,11 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import os from 'node:os';
+import { readdirSync } from 'node:fs';
 import path from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { checkDirectory, type DirectoryCheck, directoryFindings } from '../../src/doctor/directory-check.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
-const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-doctor-'));
-after(() => rmSync(root, { recursive: true }));
+const root = temporaryFolder('doctor');
 const { signal } = new AbortController();
 
 test('a directory is tried and left as it was', async () => {

@@ -1,16 +1,7 @@
 import assert from 'node:assert/strict';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import os from 'node:os';
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   askQemu,
@@ -18,9 +9,9 @@ import {
   type QemuInstallation,
   qemuFinding,
 } from '../../src/doctor/qemu-installations.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
-const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-doctor-'));
-after(() => rmSync(root, { recursive: true }));
+const root = temporaryFolder('doctor');
 
 function program(directory: string, name: string, script: string, mode = 0o755): string {
   const file = path.join(root, directory, name);

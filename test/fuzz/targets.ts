@@ -3,6 +3,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { MapramError } from '../../src/errors.js';
 import { parseRamBlocks } from '../../src/guest/qemu/ram-block-table.js';
+import { JsonReader } from '../../src/json/json-reader.js';
 import { checkManifest, readManifest } from '../../src/manifest/check-manifest.js';
 import { findManifest, withoutManifest } from '../../src/manifest/description-text.js';
 import { type ByteSource, MemorySource } from '../../src/mapped-ram/byte-source.js';
@@ -10,7 +11,6 @@ import { checkImage } from '../../src/mapped-ram/check-image.js';
 import { findStream } from '../../src/mapped-ram/container.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
 import { CommandLineError, LineReader, parseHumanArguments } from '../../src/monitor/hmp/command-line.js';
-import { JsonReader } from '../../src/qmp/json-reader.js';
 import { decodeDevice } from '../../src/stream/device-decoder.js';
 import { splitTail } from '../../src/stream/device-sections.js';
 import { encodeLibvirtHeader } from '../../src/stream/libvirt-header.js';

@@ -13,20 +13,20 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import type { MapramError } from '../../src/errors.js';
-import { alignedBuffer } from '../../src/io/aligned-buffer.js';
-import { probeDirectIo } from '../../src/io/direct-io-probe.js';
 import { installFaults } from '../../src/io/faults.js';
-import { openDirect } from '../../src/io/open-direct.js';
-import { platformHasDirectIo } from '../../src/options/direct-io.js';
-import { openFlags } from '../multifd/fixtures.js';
+import { probeDirectIo } from '../../src/io/file/direct-io-probe.js';
+import { openDirect } from '../../src/io/file/open-direct.js';
+import { alignedBuffer } from '../../src/io/memory/aligned-buffer.js';
+import { platformHasDirectIo } from '../../src/platform.js';
+import { openFlags } from '../channels/fixtures.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 let directory = '';
 beforeEach(() => {
-  directory = mkdtempSync(path.join(tmpdir(), 'mapram-test-'));
+  directory = temporaryFolder('test');
 });
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 

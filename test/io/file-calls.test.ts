@@ -1,44 +1,35 @@
 import assert from 'node:assert/strict';
-import {
-  closeSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { closeSync, openSync, readFileSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { admit, installFaults } from '../../src/io/faults.js';
-import { tryLock } from '../../src/io/file-lock.js';
-import { linkFile, renameFile, unlinkFile } from '../../src/io/file-names.js';
+import { tryLock } from '../../src/io/file/file-lock.js';
+import { linkFile, renameFile, unlinkFile } from '../../src/io/file/file-names.js';
 import {
   allocatedBytes,
   allocateRange,
   freeSpace,
   punchHole,
   truncateFile,
-} from '../../src/io/file-space.js';
-import { syncDirectoryOf, syncFileData } from '../../src/io/file-sync.js';
-import { closeFile, openFile, reopenFile } from '../../src/io/open-file.js';
+} from '../../src/io/file/file-space.js';
+import { syncDirectoryOf, syncFileData } from '../../src/io/file/file-sync.js';
+import { closeFile, openFile, reopenFile } from '../../src/io/file/open-file.js';
 import {
   cachedBytes,
   dropCache,
   finishWriteBack,
   residentBytes,
   startWriteBack,
-} from '../../src/io/page-cache.js';
-import { readFully, writeFully } from '../../src/io/positional-io.js';
+} from '../../src/io/file/page-cache.js';
+import { readFully, writeFully } from '../../src/io/file/positional-io.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 let directory = '';
 let file = '';
 let fd = -1;
 beforeEach(() => {
-  directory = mkdtempSync(path.join(tmpdir(), 'mapram-test-'));
+  directory = temporaryFolder('test');
   file = path.join(directory, 'file');
   fd = openSync(file, 'w+');
 });

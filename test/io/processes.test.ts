@@ -4,7 +4,6 @@ import {
   closeSync,
   constants,
   fstatSync,
-  mkdtempSync,
   openSync,
   readFileSync,
   readSync,
@@ -15,23 +14,23 @@ import {
   writeSync,
 } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, test } from 'node:test';
-import { DescriptorListener } from '../../src/io/descriptor-listener.js';
-import { createMemfd } from '../../src/io/memfd.js';
-import { MemoryMap } from '../../src/io/memory-map.js';
-import { reopenDescriptorOf } from '../../src/io/process-descriptor.js';
-import { ProcessHandle } from '../../src/io/process-handle.js';
-import { openProcessMapping, parseProcessMaps, readProcessMaps } from '../../src/io/process-maps.js';
-import { readAll, writeAll } from '../../src/io/sequential-io.js';
+import { readAll, writeAll } from '../../src/io/file/sequential-io.js';
+import { createMemfd } from '../../src/io/memory/memfd.js';
+import { MemoryMap } from '../../src/io/memory/memory-map.js';
+import { reopenDescriptorOf } from '../../src/io/process/process-descriptor.js';
+import { ProcessHandle } from '../../src/io/process/process-handle.js';
+import { openProcessMapping, parseProcessMaps, readProcessMaps } from '../../src/io/process/process-maps.js';
+import { DescriptorListener } from '../../src/io/socket/descriptor-listener.js';
 import {
   duplicateBlocking,
   peerCredentials,
   receiveDescriptors,
   sendDescriptors,
   socketPair,
-} from '../../src/io/unix-socket.js';
+} from '../../src/io/socket/unix-socket.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 describe('process maps', () => {
   test('parsing: fields, deleted files, pieces joined, other memory left out', () => {
@@ -65,7 +64,7 @@ describe('process maps', () => {
   });
 
   test('opening what is mapped: by path, after the path was taken over by another file, and memfd', () => {
-    const directory = mkdtempSync(path.join(tmpdir(), 'mapram-test-'));
+    const directory = temporaryFolder('test');
     const file = path.join(directory, 'ram');
     writeFileSync(file, Buffer.alloc(8192, 5));
     const fd = openSync(file, 'r+');
@@ -107,7 +106,7 @@ describe('process maps', () => {
   });
 
   test('a path that has come to mean something else is not opened, not even for a look (F1)', () => {
-    const directory = mkdtempSync(path.join(tmpdir(), 'mapram-test-'));
+    const directory = temporaryFolder('test');
     const file = path.join(directory, 'ram');
     writeFileSync(file, Buffer.alloc(4096, 5));
     const fd = openSync(file, 'r+');
@@ -129,7 +128,7 @@ describe('process maps', () => {
   });
 
   test('descriptors of another process are opened again as they are', () => {
-    const directory = mkdtempSync(path.join(tmpdir(), 'mapram-test-'));
+    const directory = temporaryFolder('test');
     const file = path.join(directory, 'file');
     writeFileSync(file, 'content');
     try {
@@ -200,7 +199,7 @@ describe('unix sockets', () => {
   });
 
   test('credentials and descriptors over sockets of Node, after what was written before', async () => {
-    const directory = mkdtempSync(path.join(tmpdir(), 'mapram-test-'));
+    const directory = temporaryFolder('test');
     const server = createServer({ pauseOnConnect: true });
     const memfd = createMemfd('mapram-pass', 4096);
     const socketPath = path.join(directory, 's');

@@ -2,8 +2,8 @@
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
 import { connect, Server } from 'node:net';
-import { DescriptorListener } from '../../src/io/descriptor-listener.js';
 import { native } from '../../src/io/native.js';
+import { DescriptorListener } from '../../src/io/socket/descriptor-listener.js';
 
 process.on('uncaughtException', (error) => {
   console.log(`uncaught: ${error.message}`);

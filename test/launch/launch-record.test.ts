@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
+import { realpathSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { MapramError } from '../../src/errors.js';
-import { userName } from '../../src/io/process-user.js';
+import { userName } from '../../src/io/process/process-user.js';
 import { recordLaunch } from '../../src/launch/launch-record.js';
 import { ownMonitor } from '../../src/launch/own-monitor.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 const asRoot = { skip: process.geteuid?.() === 0 ? false : 'needs root, to start processes of other users' };
 
@@ -17,7 +17,7 @@ describe('recordLaunch', () => {
   const children: ChildProcess[] = [];
 
   before(() => {
-    folder = realpathSync(mkdtempSync(path.join(os.tmpdir(), 'mapram-launch-')));
+    folder = temporaryFolder('launch');
     writeFileSync(path.join(folder, 'disk.img'), Buffer.alloc(4096));
     writeFileSync(path.join(folder, 'stand-in.mjs'), 'console.log(1); setInterval(() => {}, 1e6);');
   });

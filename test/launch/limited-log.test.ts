@@ -1,14 +1,13 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import os from 'node:os';
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { after, test } from 'node:test';
-import { closeFile } from '../../src/io/open-file.js';
-import { writeAll } from '../../src/io/sequential-io.js';
+import { test } from 'node:test';
+import { closeFile } from '../../src/io/file/open-file.js';
+import { writeAll } from '../../src/io/file/sequential-io.js';
 import { openLimitedLog } from '../../src/launch/limited-log.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
-const folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-limited-log-'));
-after(() => rmSync(folder, { recursive: true }));
+const folder = temporaryFolder('limited-log');
 
 for (const [name, written, expected] of [
   ['less than', 'a line\n', /^a line\n$/],

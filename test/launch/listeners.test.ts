@@ -1,17 +1,16 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import os from 'node:os';
 import path from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { MapramError } from '../../src/errors.js';
 import { parseCommandLine } from '../../src/launch/command-line.js';
 import { assertSocketsFree } from '../../src/launch/listeners.js';
 import { failsWith } from '../support/fails-with.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
-const folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-listeners-'));
-after(() => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder('listeners');
 
 const check = (...words: string[]) => assertSocketsFree(parseCommandLine(words), folder);
 

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
+import { rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { QemuProcess } from '../../src/launch/qemu-process.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 test('what a QEMU writes to its standard error output is passed on without escape sequences (F8)', async (t) => {
-  const folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-process-'));
+  const folder = temporaryFolder('process');
   const write = process.stderr.write;
   t.after(() => {
     process.stderr.write = write;

@@ -1,8 +1,8 @@
 /** Real mapped-ram files: what is read from them must be what QEMU said about the VM when it wrote them. */
+
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { closeSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 import type { PageRun } from '../../src/mapped-ram/bitmap.js';
@@ -12,6 +12,7 @@ import { type ImageBlock, MappedRamImage } from '../../src/mapped-ram/image.js';
 import { ImageWriter } from '../../src/mapped-ram/image-writer.js';
 import { checkEveryDeviceDecodes, checkX86Registers } from '../golden/check-devices.js';
 import { expectedOf, goldenBytes, goldenNames } from '../golden/golden-file.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 const LOW_MEMORY_PAGES = 0xa0000 / 4096;
 const byName = (a: { idstr: string }, b: { idstr: string }) => a.idstr.localeCompare(b.idstr);
@@ -89,7 +90,7 @@ for (const name of goldenNames('mapped-ram')) {
 
     test('written again page by page is the same file, byte for byte', async () => {
       const image = await opened;
-      const folder = mkdtempSync(path.join(tmpdir(), 'mapram-image-'));
+      const folder = temporaryFolder('image');
       const file = path.join(folder, 'copy');
       writeFileSync(file, bytes.subarray(0, expected.offset));
       const fd = openSync(file, 'r+');

@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { closeSync, openSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { after, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { MapramError } from '../../src/errors.js';
@@ -18,10 +17,10 @@ import { encodeLibvirtHeader } from '../../src/stream/libvirt-header.js';
 import { encodeSections } from '../../src/stream/stream-writer.js';
 import { appendDescriptionKey } from '../../src/stream/vmdescription-text.js';
 import { expectedOf, goldenBytes } from '../golden/golden-file.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 const PAGE = 4096;
-const folder = mkdtempSync(path.join(tmpdir(), 'mapram-image-'));
-after(() => rmSync(folder, { recursive: true }));
+const folder = temporaryFolder('image');
 
 const golden = goldenBytes('pc-10.0-mapped-ram');
 

@@ -1,8 +1,6 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { BuiltinGuest } from '../../src/guest/builtin/builtin-guest.js';
 import { formatMetrics } from '../../src/metrics/exposition.js';
 import { MetricsServer } from '../../src/metrics/metrics-server.js';
@@ -10,9 +8,9 @@ import { MigrationMetrics } from '../../src/metrics/migration-metrics.js';
 import { BuiltinBackend } from '../../src/monitor/builtin-backend.js';
 import { Monitor } from '../../src/monitor/monitor.js';
 import { qemuProfile } from '../../src/options/qemu-profile.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
-const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-metrics-'));
-after(() => rmSync(root, { recursive: true }));
+const root = temporaryFolder('metrics');
 
 test('names, help and labels are escaped as the format asks', () => {
   const text = formatMetrics([

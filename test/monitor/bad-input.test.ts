@@ -1,11 +1,11 @@
 /** Clients that send nonsense, too much, or never read. The monitor goes on, for them or without them. */
+
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   closeSync,
   existsSync,
-  mkdtempSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -15,16 +15,16 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { createConnection, createServer, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setImmediate as setImmediately } from 'node:timers/promises';
 import { BuiltinGuest } from '../../src/guest/builtin/builtin-guest.js';
-import { sendDescriptors } from '../../src/io/unix-socket.js';
+import { sendDescriptors } from '../../src/io/socket/unix-socket.js';
 import { BuiltinBackend } from '../../src/monitor/builtin-backend.js';
 import type { ClientChannel } from '../../src/monitor/client-channel.js';
 import { Monitor } from '../../src/monitor/monitor.js';
 import { qemuProfile } from '../../src/options/qemu-profile.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import { RawClient } from './raw-client.js';
 
 const MAIN = join(import.meta.dirname, '..', '..', 'src', 'cli', 'main.js');
@@ -35,7 +35,7 @@ let guest: BuiltinGuest;
 let monitor: Monitor;
 
 before(async () => {
-  directory = mkdtempSync(join(tmpdir(), 'mapram-test-'));
+  directory = temporaryFolder('test');
   socketPath = join(directory, 'qmp.sock');
   const profile = qemuProfile('10.0');
   guest = await BuiltinGuest.start({ size: 4 << 20 });

@@ -1,9 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { createConnection, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { type TestContext, test } from 'node:test';
 import { BuiltinGuest } from '../../src/guest/builtin/builtin-guest.js';
@@ -13,6 +11,7 @@ import { LineEditor } from '../../src/monitor/hmp/line-editor.js';
 import { Monitor } from '../../src/monitor/monitor.js';
 import { qemuProfile } from '../../src/options/qemu-profile.js';
 import { isVisibleLine } from '../../src/visible.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import { render } from './terminal.js';
 import { readTranscript } from './transcript.js';
 
@@ -43,7 +42,7 @@ function comparable(output: string): string {
 }
 
 test('a terminal sees what a terminal at QEMU 10.0.2 sees', async (t) => {
-  const directory = mkdtempSync(join(tmpdir(), 'mapram-test-'));
+  const directory = temporaryFolder('test');
   const home = process.cwd();
   process.chdir(directory);
   t.after(() => {

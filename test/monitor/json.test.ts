@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { JsonDouble } from '../../src/options/qapi.js';
-import { JsonReader } from '../../src/qmp/json-reader.js';
-import { writeJson } from '../../src/qmp/json-writer.js';
+import { JsonReader } from '../../src/json/json-reader.js';
+import { JsonDouble } from '../../src/json/json-value.js';
+import { writeJson } from '../../src/json/json-writer.js';
 
 function read(text: string | Uint8Array, reader = new JsonReader()): unknown[] {
   const bytes = typeof text === 'string' ? Buffer.from(text) : text;

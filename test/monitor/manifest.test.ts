@@ -1,21 +1,22 @@
 /** What is saved through a monitor carries a manifest, too. */
+
 import assert from 'node:assert/strict';
-import { constants, mkdtempSync, openSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { constants, openSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BuiltinGuest } from '../../src/guest/builtin/builtin-guest.js';
+import type { JsonObject } from '../../src/json/json-value.js';
 import { BuiltinBackend } from '../../src/monitor/builtin-backend.js';
 import { Monitor } from '../../src/monitor/monitor.js';
-import type { JsonObject } from '../../src/options/qapi.js';
 import { qemuProfile } from '../../src/options/qemu-profile.js';
 import type { MigrationInfo } from '../../src/qmp/qmp-commands.js';
-import { inspect } from '../../src/snapshot/inspect.js';
-import { verify } from '../../src/snapshot/verify.js';
+import { inspect } from '../../src/snapshot/inspect/inspect.js';
+import { verify } from '../../src/snapshot/verify/verify.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 async function start(t: TestContext) {
-  const folder = mkdtempSync(join(tmpdir(), 'mapram-test-'));
+  const folder = temporaryFolder('test');
   const profile = qemuProfile('10.0');
   const guest = await BuiltinGuest.start({ size: 16 << 20, fill: 20 });
   const monitor = new Monitor({ backend: new BuiltinBackend(guest, { profile }), profile });

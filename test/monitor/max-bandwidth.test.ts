@@ -1,20 +1,21 @@
 /** `max-bandwidth` of migrations that mapram's engine runs. */
+
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BuiltinGuest } from '../../src/guest/builtin/builtin-guest.js';
+import type { JsonObject } from '../../src/json/json-value.js';
 import { BuiltinBackend } from '../../src/monitor/builtin-backend.js';
 import { Monitor } from '../../src/monitor/monitor.js';
-import type { JsonObject } from '../../src/options/qapi.js';
 import { qemuProfile } from '../../src/options/qemu-profile.js';
 import type { MigrationInfo } from '../../src/qmp/qmp-commands.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 /** A monitor whose save of a running guest stands still after its first pages. */
 async function heldBack(t: TestContext): Promise<{ monitor: Monitor; info(): Promise<MigrationInfo> }> {
-  const folder = mkdtempSync(join(tmpdir(), 'mapram-test-'));
+  const folder = temporaryFolder('test');
   const profile = qemuProfile('10.0');
   const guest = await BuiltinGuest.start({ size: 64 << 20, fill: 60, dirtyRate: 1 << 20 });
   const monitor = new Monitor({ backend: new BuiltinBackend(guest, { profile }), profile });

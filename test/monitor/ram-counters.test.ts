@@ -1,18 +1,19 @@
 /** The counters of `query-migrate`, which add up as those of QEMU 10.0 do. */
+
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BuiltinGuest } from '../../src/guest/builtin/builtin-guest.js';
+import type { JsonObject } from '../../src/json/json-value.js';
 import { withoutManifest } from '../../src/manifest/description-text.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
 import { BuiltinBackend } from '../../src/monitor/builtin-backend.js';
 import { Monitor } from '../../src/monitor/monitor.js';
-import type { JsonObject } from '../../src/options/qapi.js';
 import { qemuProfile } from '../../src/options/qemu-profile.js';
 import type { MigrationInfo, MigrationRamInfo } from '../../src/qmp/qmp-commands.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 /** The word at the end of each round over RAM. */
 const MARK_BYTES = 8;
@@ -20,7 +21,7 @@ const MARK_BYTES = 8;
 for (const begin of ['running', 'paused'] as const) {
   for (const multifd of [false, true]) {
     test(`a guest that is ${begin}, multifd ${multifd ? 'on' : 'off'}`, async (t) => {
-      const folder = mkdtempSync(join(tmpdir(), 'mapram-test-'));
+      const folder = temporaryFolder('test');
       const file = join(folder, 'vm.mapram');
       const profile = qemuProfile('10.0');
       const guest = await BuiltinGuest.start({ size: 32 << 20, fill: 20, dirtyRate: 1 << 20, begin });

@@ -1,7 +1,8 @@
 import { once } from 'node:events';
 import { createConnection, type Socket } from 'node:net';
-import { isJsonObject, type JsonObject, type JsonValue } from '../../src/options/qapi.js';
-import { JsonReader } from '../../src/qmp/json-reader.js';
+import { JsonReader } from '../../src/json/json-reader.js';
+import type { JsonObject, JsonValue } from '../../src/json/json-value.js';
+import { isJsonObject } from '../../src/options/qapi.js';
 
 /** A QMP client that checks nothing: sends any text, and keeps replies and events apart, in order. */
 export class RawClient {

@@ -3,12 +3,13 @@
  *
  * Every line must come out equal, or be one of the deliberate differences below.
  */
+
 import assert from 'node:assert/strict';
-import { constants, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { constants, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { ProfileName } from '../../src/options/qemu-profile.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import { type Difference, replay } from './replay.js';
 import { readTranscript } from './transcript.js';
 
@@ -202,7 +203,7 @@ let directory: string;
 const home = process.cwd();
 
 before(() => {
-  directory = mkdtempSync(join(tmpdir(), 'mapram-test-'));
+  directory = temporaryFolder('test');
   process.chdir(directory);
 });
 

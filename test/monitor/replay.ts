@@ -1,12 +1,14 @@
 /** Replays recorded conversations with real QEMUs against a monitor and counts which lines come out equal. */
+
 import { closeSync, constants, openSync, writeFileSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import { BuiltinGuest } from '../../src/guest/builtin/builtin-guest.js';
-import { sendDescriptors } from '../../src/io/unix-socket.js';
+import { sendDescriptors } from '../../src/io/socket/unix-socket.js';
+import { JsonDouble, type JsonObject, type JsonValue } from '../../src/json/json-value.js';
 import { BuiltinBackend } from '../../src/monitor/builtin-backend.js';
 import { Monitor } from '../../src/monitor/monitor.js';
 import { isMigrationRunning, type MigrationStatus } from '../../src/options/migration-status.js';
-import { isJsonObject, JsonDouble, type JsonObject, type JsonValue } from '../../src/options/qapi.js';
+import { isJsonObject } from '../../src/options/qapi.js';
 import { type ProfileName, qemuProfile } from '../../src/options/qemu-profile.js';
 import { RawClient } from './raw-client.js';
 import type { TranscriptLine } from './transcript.js';

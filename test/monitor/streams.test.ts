@@ -1,34 +1,33 @@
 /** The builtin guest migrates as a stream, over every kind of address, and lives on where it arrives. */
+
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { openSavedVm } from '../../src/analysis/open-saved-vm.js';
 import { BuiltinGuest } from '../../src/guest/builtin/builtin-guest.js';
-import { openSavedVm } from '../../src/inside/open-saved-vm.js';
-import { releaseFiles } from '../../src/io/open-file.js';
-import { openPipe } from '../../src/io/pipe.js';
-import { socketPair } from '../../src/io/unix-socket.js';
+import { releaseFiles } from '../../src/io/file/open-file.js';
+import { openPipe } from '../../src/io/socket/pipe.js';
+import { socketPair } from '../../src/io/socket/unix-socket.js';
+import type { JsonObject } from '../../src/json/json-value.js';
 import { BuiltinBackend } from '../../src/monitor/builtin-backend.js';
 import { Monitor } from '../../src/monitor/monitor.js';
-import type { JsonObject } from '../../src/options/qapi.js';
 import { type ProfileName, qemuProfile } from '../../src/options/qemu-profile.js';
 import type { MigrationInfo } from '../../src/qmp/qmp-commands.js';
-import { convertToMappedRam } from '../../src/snapshot/convert-mapped-ram.js';
-import { inspect } from '../../src/snapshot/inspect.js';
+import { convertToMappedRam } from '../../src/snapshot/convert/convert-mapped-ram.js';
+import { inspect } from '../../src/snapshot/inspect/inspect.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import { RawClient } from './raw-client.js';
 
 const MIB = 2 ** 20;
 let folder: string;
 
 before(() => {
-  folder = mkdtempSync(join(tmpdir(), 'mapram-test-'));
+  folder = temporaryFolder('test');
 });
-
-after(() => rmSync(folder, { recursive: true, force: true }));
 
 const fileIn = (name: string) => join(folder, name);
 

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
-import { isJsonObject, type JsonObject, type JsonValue } from '../../src/options/qapi.js';
-import { JsonReader } from '../../src/qmp/json-reader.js';
+import { JsonReader } from '../../src/json/json-reader.js';
+import type { JsonObject, JsonValue } from '../../src/json/json-value.js';
+import { isJsonObject } from '../../src/options/qapi.js';
 
 /** A line of a recorded conversation with a real QEMU. */
 export type TranscriptLine =

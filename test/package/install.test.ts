@@ -1,28 +1,19 @@
 /** The ways to install mapram that README names, each in an empty folder, and what happens where it is bundled. */
+
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import {
-  chmodSync,
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import os from 'node:os';
+import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { before, describe, test } from 'node:test';
 import { build } from 'esbuild';
 import { repositoryRoot } from '../support/environment.js';
 import { registryProblem } from '../support/registry.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 /** An unprivileged user on every Linux. */
 const NOBODY = 65534;
 
-const work = mkdtempSync(path.join(os.tmpdir(), 'mapram-install-'));
-after(() => rmSync(work, { recursive: true, force: true }));
+const work = temporaryFolder('install');
 
 function run(
   cwd: string,
@@ -94,7 +85,7 @@ describe('from a tarball', { skip: registryProblem() }, () => {
   test('an unprivileged user installs it with a prefix of their own', {
     skip: process.getuid?.() !== 0,
   }, () => {
-    const home = mkdtempSync(path.join(os.tmpdir(), 'mapram-home-'));
+    const home = temporaryFolder('home');
     try {
       chmodSync(home, 0o777);
       chmodSync(work, 0o755);

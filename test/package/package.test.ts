@@ -1,11 +1,11 @@
 /** What `npm pack` makes of this repository, and what a user gets from it. */
+
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import {
   cpSync,
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -13,17 +13,16 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { createRequire } from 'node:module';
-import os from 'node:os';
 import path from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { before, describe, test } from 'node:test';
 import { Script } from 'node:vm';
 import { publint } from 'publint';
 import { formatMessage } from 'publint/utils';
 import { repositoryRoot } from '../support/environment.js';
 import { registryProblem } from '../support/registry.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
-const work = mkdtempSync(path.join(os.tmpdir(), 'mapram-package-'));
-after(() => rmSync(work, { recursive: true, force: true }));
+const work = temporaryFolder('package');
 /** Packing builds; a copy keeps the build of the working tree out of it. */
 const copy = path.join(work, 'repository');
 const manifest = JSON.parse(readFileSync(path.join(repositoryRoot, 'package.json'), 'utf8'));

@@ -1,19 +1,20 @@
 /** Guests of other processors than x86 go on from their files, whatever saved and whatever loads them. */
+
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, test } from 'node:test';
-import { openSavedVm } from '../../src/inside/open-saved-vm.js';
-import { convertToElf } from '../../src/snapshot/convert-elf.js';
-import { restore } from '../../src/snapshot/restore.js';
-import { type SaveOptions, save } from '../../src/snapshot/save.js';
-import { verify } from '../../src/snapshot/verify.js';
+import { openSavedVm } from '../../src/analysis/open-saved-vm.js';
+import { convertToElf } from '../../src/snapshot/convert/convert-elf.js';
+import { restore } from '../../src/snapshot/restore/restore.js';
+import { type SaveOptions, save } from '../../src/snapshot/save/save.js';
+import { verify } from '../../src/snapshot/verify/verify.js';
 import { type ForeignArchitecture, needs } from '../support/environment.js';
 import { loadMappedRam } from '../support/native-migration.js';
 import { dumpPhysicalMemory } from '../support/probes.js';
 import { startVm, type TestVm, type VmOptions } from '../support/qemu.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 const MIB = 2 ** 20;
 
@@ -105,8 +106,7 @@ describe('a board of arm with pages of 1 KiB', needs({ qemu: '10.0', architectur
   for (const options of [{ multifd: false }, { channels: 2 }]) {
     const how = options.multifd === false ? 'one connection' : 'channels';
     test(`is saved by stream, with all of its memory (${how})`, async (t) => {
-      const folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-board-'));
-      t.after(() => rmSync(folder, { recursive: true }));
+      const folder = temporaryFolder('board');
       const data = randomBytes(MIB);
       // Every other page is zero.
       for (let at = 0; at < MIB; at += 2048) data.fill(0, at, at + 1024);

@@ -1,18 +1,19 @@
 /** VMs with devices that QEMU does not migrate. */
+
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import os from 'node:os';
+import { existsSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { describe, test } from 'node:test';
-import { save } from '../../src/snapshot/save.js';
+import { save } from '../../src/snapshot/save/save.js';
 import { needs, type QemuName } from '../support/environment.js';
 import { failsWith } from '../support/fails-with.js';
 import { startVm } from '../support/qemu.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 for (const qemu of ['10.0', '7.2'] satisfies QemuName[]) {
   describe(`a VM of QEMU ${qemu} that cannot be migrated`, needs({ qemu, guest: 'tiny' }), () => {
     test('is refused with all reasons and what helps, and is not stopped for it (R13)', async () => {
-      const folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-blocked-'));
+      const folder = temporaryFolder('blocked');
       try {
         await using vm = await startVm({
           qemu,

@@ -1,17 +1,18 @@
 /** Disks of a guest that never stops writing, until it is stopped for the save. */
+
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
+import { statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { planResume, resume } from '../../src/snapshot/resume.js';
-import { type SaveOptions, save } from '../../src/snapshot/save.js';
+import { planResume, resume } from '../../src/snapshot/resume/resume.js';
+import { type SaveOptions, save } from '../../src/snapshot/save/save.js';
 import { diskWriterImage } from '../support/disk-writer.js';
 import { needs } from '../support/environment.js';
 import { failsWith } from '../support/fails-with.js';
 import { startVm, type VmOptions } from '../support/qemu.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 const DISK_BYTES = 64 << 20;
 
@@ -24,13 +25,12 @@ describe('a guest that writes all the time', needs({ qemu: ['10.0', '7.2'], tool
   let file: string;
 
   before(() => {
-    folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-busy-disk-'));
+    folder = temporaryFolder('busy-disk');
     raw = path.join(folder, 'raw');
     disk = path.join(folder, 'disk');
     file = path.join(folder, 'vm.mapram');
     writeFileSync(raw, diskWriterImage(DISK_BYTES));
   });
-  after(() => rmSync(folder, { recursive: true }));
 
   /** A VM that is in the middle of its writing. */
   async function startWriter(format: string, options: VmOptions) {

@@ -1,21 +1,22 @@
 /** VMs that talk to another program when they start. */
+
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { createServer } from 'node:net';
-import os from 'node:os';
 import path from 'node:path';
 import { describe, test } from 'node:test';
-import { fork } from '../../src/snapshot/fork.js';
-import { resume } from '../../src/snapshot/resume.js';
-import { save } from '../../src/snapshot/save.js';
+import { fork } from '../../src/snapshot/resume/fork.js';
+import { resume } from '../../src/snapshot/resume/resume.js';
+import { save } from '../../src/snapshot/save/save.js';
 import { needs } from '../support/environment.js';
 import { failsWith } from '../support/fails-with.js';
 import { startVm } from '../support/qemu.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 describe('a VM that connects to a program', needs({ qemu: '10.0', guest: 'tiny' }), () => {
   test('is not forked, and names the program that is missing when it is resumed (R05, failure 10)', async () => {
     const peer = createServer((connection) => connection.on('error', () => {}));
-    const folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-client-'));
+    const folder = temporaryFolder('client');
     const address = path.join(folder, 'peer');
     await new Promise<void>((resolve) => peer.listen(address, resolve));
     try {

@@ -1,16 +1,17 @@
 /** QEMUs kept ready: taking one costs only the device state, and what is taken or lost is replaced. */
+
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import os from 'node:os';
+import { rmSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { MapramError } from '../../src/errors.js';
-import { ClonePool } from '../../src/snapshot/clone-pool.js';
+import { ClonePool } from '../../src/snapshot/resume/clone-pool.js';
 import { needs } from '../support/environment.js';
 import { saveMappedRam } from '../support/native-migration.js';
 import { startVm } from '../support/qemu.js';
 import { consoleIn, killProcessesWith, processesWith } from '../support/resumed-guest.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 describe('ClonePool', needs({ qemu: '10.0', guest: 'tiny' }), () => {
   let folder: string;
@@ -19,7 +20,7 @@ describe('ClonePool', needs({ qemu: '10.0', guest: 'tiny' }), () => {
   let counter: number;
 
   before(async () => {
-    folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-pool-'));
+    folder = temporaryFolder('pool');
     file = path.join(folder, 'vm.mapram');
     await using vm = await startVm();
     await saveMappedRam(vm, file);

@@ -1,18 +1,19 @@
 /** A guest comes back on a CPU that has all that it had, or not unasked. */
+
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import os from 'node:os';
+import { mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
-import { recordedCpu } from '../../src/snapshot/cpu-fit.js';
-import { restore } from '../../src/snapshot/restore.js';
-import { resume } from '../../src/snapshot/resume.js';
-import { save } from '../../src/snapshot/save.js';
+import { recordedCpu } from '../../src/snapshot/checks/cpu-fit.js';
+import { restore } from '../../src/snapshot/restore/restore.js';
+import { resume } from '../../src/snapshot/resume/resume.js';
+import { save } from '../../src/snapshot/save/save.js';
 import { needs, type QemuName } from '../support/environment.js';
 import { failsWith } from '../support/fails-with.js';
 import { startVm, type TestVm, type VmOptions } from '../support/qemu.js';
 import { commandIn, killProcessesWith } from '../support/resumed-guest.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 const LACKS = /saved on a CPU of type max-x86_64-cpu, the VM has qemu64-x86_64-cpu, which lacks .*\bavx2\b/;
 const cpu = (...words: string[]) => ['-cpu', words.join(',')];
@@ -28,7 +29,7 @@ for (const qemu of ['10.0', '7.2'] satisfies QemuName[]) {
       const options: VmOptions = { qemu, machine: 'pc', fillMiB: 4 };
 
       before(async () => {
-        folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-cpu-'));
+        folder = temporaryFolder('cpu');
         file = path.join(folder, 'vm.mapram');
         vm = await startVm(options);
         await save({ vm: vm.qmpPath, file });

@@ -2,6 +2,7 @@
  * The blocks of README and docs that need a VM are carried out against real QEMUs, each in a folder of its own: what they call `/run`,
  * `/var/lib/vm`, `/tmp` and `/dev/shm` lies in there. The others are carried out by the tests in test/docs.
  */
+
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -20,18 +21,17 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
-import { after, afterEach, before, describe, test } from 'node:test';
+import { afterEach, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { transform } from 'esbuild';
 import { jsonSchema } from '../../src/cli/commands/schema.js';
 import type { DescribedCommand } from '../../src/cli/result-schemas.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
-import { fork } from '../../src/snapshot/fork.js';
-import { save } from '../../src/snapshot/save.js';
-import { verify } from '../../src/snapshot/verify.js';
+import { fork } from '../../src/snapshot/resume/fork.js';
+import { save } from '../../src/snapshot/save/save.js';
+import { verify } from '../../src/snapshot/verify/verify.js';
 import {
   type CodeBlock,
   codeBlocks,
@@ -56,6 +56,7 @@ import { typeInGuest } from '../support/guest-shell.js';
 import { startVm } from '../support/qemu.js';
 import { QmpSession } from '../support/qmp-session.js';
 import { killProcessesWith } from '../support/resumed-guest.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 /** Monitors of VMs that run already when a reader comes to a block. */
 const RUNNING = ['/run/vm.qmp', '/run/web-mapram.qmp', '/run/template.qmp'];
@@ -230,7 +231,7 @@ async function assertGoodEnd(place: Place, code: string): Promise<void> {
 
 describe('documents', needs({ qemu: '10.0', guest: 'tiny' }), () => {
   before(async () => {
-    root = mkdtempSync(path.join(os.tmpdir(), 'mapram-docs-'));
+    root = temporaryFolder('docs');
     const programs = path.join(root, 'programs');
     putProgram(programs, path.join(repositoryRoot, 'build', 'src', 'cli', 'main.js'));
     symlinkSync(qemuProgram('10.0').program, path.join(programs, 'qemu-system-x86_64'));
@@ -246,7 +247,6 @@ describe('documents', needs({ qemu: '10.0', guest: 'tiny' }), () => {
     killProcessesWith(root);
     for (const folder of sharedFolders.splice(0)) rmSync(folder, { recursive: true, force: true });
   });
-  after(() => rmSync(root, { recursive: true, force: true }));
 
   let count = 0;
   const newPlace = () => new Place(String(++count));

@@ -1,24 +1,24 @@
 /** The examples that start VMs or save them, against real QEMUs. */
+
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
+import { mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { after, before, describe, test } from 'node:test';
-import { save } from '../../src/snapshot/save.js';
+import { before, describe, test } from 'node:test';
+import { save } from '../../src/snapshot/save/save.js';
 import { putExamples } from '../docs/documents.js';
 import { kernelFile, needs, repositoryRoot } from '../support/environment.js';
 import { linuxInitramfs } from '../support/guest-images.js';
 import { startVm } from '../support/qemu.js';
 import { processesWith } from '../support/resumed-guest.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 let folder: string;
 before(() => {
-  folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-examples-'));
+  folder = temporaryFolder('examples');
   putExamples(folder);
 });
-after(() => rmSync(folder, { recursive: true, force: true }));
 
 /** The first line of output, or the error output of a process that ended without. */
 async function firstLine(child: ChildProcess): Promise<string> {

@@ -1,12 +1,13 @@
 /** A few of all the places at which a system call can fail; `npm run soak -- walk` takes them all. */
+
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import os from 'node:os';
+import { mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { save } from '../../src/snapshot/save.js';
+import { save } from '../../src/snapshot/save/save.js';
 import { needs } from '../support/environment.js';
 import { startVm, type TestVm } from '../support/qemu.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import { walkRestores, walkResumes, walkSaves } from '../trust/vm-fault-walk.js';
 
 describe('system calls that fail', needs({ qemu: '10.0', guest: 'tiny' }), () => {
@@ -14,7 +15,7 @@ describe('system calls that fail', needs({ qemu: '10.0', guest: 'tiny' }), () =>
   let vm: TestVm;
   const file = () => path.join(folder, 'sound');
   before(async () => {
-    folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-walk-'));
+    folder = temporaryFolder('walk');
     vm = await startVm({ memory: 'shared-file' });
     await save({ vm: vm.qmpPath, file: file(), method: 'shared' });
   });

@@ -1,14 +1,14 @@
 /** Clones of one file on real QEMUs: each goes on by itself, they share memory and nothing else. */
+
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import os from 'node:os';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { MapramError } from '../../src/errors.js';
-import { fork } from '../../src/snapshot/fork.js';
+import { fork } from '../../src/snapshot/resume/fork.js';
 import { runCli } from '../cli/run-cli.js';
 import { needs } from '../support/environment.js';
 import { saveMappedRam } from '../support/native-migration.js';
@@ -16,6 +16,7 @@ import { sha256 } from '../support/probes.js';
 import { startVm } from '../support/qemu.js';
 import { QmpSession } from '../support/qmp-session.js';
 import { consoleIn, killProcessesWith, processesWith } from '../support/resumed-guest.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 const COUNT = 4;
 const CLI = path.resolve(import.meta.dirname, '..', '..', 'src', 'cli', 'main.js');
@@ -41,7 +42,7 @@ describe('fork', needs({ qemu: '10.0', guest: 'tiny', tools: ['qemu-img'] }), ()
   let bootChecksum: string | undefined;
 
   before(async () => {
-    folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-fork-test-'));
+    folder = temporaryFolder('fork-test');
     file = path.join(folder, 'vm.mapram');
     disk = path.join(folder, 'disk.img');
     execFileSync('qemu-img', ['create', '-q', '-f', 'raw', disk, '1M']);

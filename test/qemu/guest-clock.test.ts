@@ -1,19 +1,20 @@
 /** The way to the guest agent of a real QEMU; what an agent answers is in test/guest/qemu/guest-agent.test.ts. */
+
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
 import { createConnection } from 'node:net';
-import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { agentAddress } from '../../src/guest/qemu/guest-agent.js';
 import { QemuVm } from '../../src/guest/qemu/qemu-vm.js';
-import { restore } from '../../src/snapshot/restore.js';
-import { resume } from '../../src/snapshot/resume.js';
-import { save } from '../../src/snapshot/save.js';
+import { restore } from '../../src/snapshot/restore/restore.js';
+import { resume } from '../../src/snapshot/resume/resume.js';
+import { save } from '../../src/snapshot/save/save.js';
 import { needs } from '../support/environment.js';
 import { failsWith } from '../support/fails-with.js';
 import { startVm, type TestVm } from '../support/qemu.js';
 import { commandIn, killProcessesWith } from '../support/resumed-guest.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 const PORT = ['-device', 'virtserialport,chardev=agent,name=org.qemu.guest_agent.0'];
 const agentOf = (folder: string) => path.join(folder, 'agent.sock');
@@ -28,7 +29,7 @@ describe('the clock of a guest', needs({ qemu: '10.0' }), () => {
   let file: string;
   let vm: TestVm;
   before(async () => {
-    folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-clock-'));
+    folder = temporaryFolder('clock');
     file = path.join(folder, 'vm.mapram');
     vm = await startVm({ guest: 'none', extraArgs: channel(folder) });
     await save({ vm: vm.qmpPath, file });

@@ -1,23 +1,24 @@
 /** Saving a VM that runs from a file: what it has not changed is taken from there. */
+
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
+import { mkdirSync, rmSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { MapramError } from '../../src/errors.js';
 import { checkManifest } from '../../src/manifest/check-manifest.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
-import { resume } from '../../src/snapshot/resume.js';
-import type { ResumedVm } from '../../src/snapshot/resumed-vm.js';
-import { type SaveOptions, type SaveResult, save } from '../../src/snapshot/save.js';
-import { verify } from '../../src/snapshot/verify.js';
+import { resume } from '../../src/snapshot/resume/resume.js';
+import type { ResumedVm } from '../../src/snapshot/resume/resumed-vm.js';
+import { type SaveOptions, type SaveResult, save } from '../../src/snapshot/save/save.js';
+import { verify } from '../../src/snapshot/verify/verify.js';
 import { needs } from '../support/environment.js';
 import { saveMappedRam } from '../support/native-migration.js';
 import { sha256 } from '../support/probes.js';
 import { startVm } from '../support/qemu.js';
 import { QmpSession } from '../support/qmp-session.js';
 import { assertMemoryIsThatOf, consoleIn, killProcessesWith } from '../support/resumed-guest.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 describe('an incremental save', needs({ qemu: '10.0', guest: 'tiny' }), () => {
   let folder: string;
@@ -29,7 +30,7 @@ describe('an incremental save', needs({ qemu: '10.0', guest: 'tiny' }), () => {
   let folders = 0;
 
   before(async () => {
-    folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-incremental-'));
+    folder = temporaryFolder('incremental');
     base = path.join(folder, 'base.mapram');
     await using vm = await startVm();
     await saveMappedRam(vm, base);

@@ -1,10 +1,11 @@
 /** The short form of `npm run soak -- leaks`. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import os from 'node:os';
+
+import { rmSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { needs } from '../support/environment.js';
 import { startVm, type TestVm } from '../support/qemu.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import { assertNothingLeaked, operationsOn, repeated } from '../trust/leaks.js';
 
 const WARM_UP = 5;
@@ -24,7 +25,7 @@ describe('a process that does it again and again', needs({ qemu: '10.0', guest: 
   let vm: TestVm;
   let folder: string;
   before(async () => {
-    folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-leaks-'));
+    folder = temporaryFolder('leaks');
     vm = await startVm({ memory: 'shared-file' });
     await operationsOn(vm, path.join(folder, 'vm')).shared?.(0);
   });

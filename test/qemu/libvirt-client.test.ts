@@ -2,22 +2,24 @@
  * libvirt, which knows nothing of mapram: it drives a QEMU 7.2 through it, saves and restores by `mapped-ram`, `multifd` and
  * `direct-io`, which that QEMU lacks; and mapram resumes what it has saved.
  */
+
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { openSavedVm } from '../../src/inside/open-saved-vm.js';
+import { openSavedVm } from '../../src/analysis/open-saved-vm.js';
 import { checkImage } from '../../src/mapped-ram/check-image.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
-import { convertToMappedRam } from '../../src/snapshot/convert-mapped-ram.js';
-import { convertToStream } from '../../src/snapshot/convert-stream.js';
+import { convertToMappedRam } from '../../src/snapshot/convert/convert-mapped-ram.js';
+import { convertToStream } from '../../src/snapshot/convert/convert-stream.js';
 import { encodeLibvirtData, encodeLibvirtHeader } from '../../src/stream/libvirt-header.js';
 import { codeBlocks, putProgram } from '../docs/documents.js';
 import { needs, qemuProgram, repositoryRoot } from '../support/environment.js';
 import { QmpSession } from '../support/qmp-session.js';
 import { killProcessesWith } from '../support/resumed-guest.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 const QEMU_CONF = `
 save_image_format = "sparse"
@@ -120,7 +122,7 @@ async function startLibvirt(
 }
 
 /** Paths of Unix sockets are short. */
-const makeFolder = () => mkdtempSync(path.join(os.tmpdir(), 'mapram-lv-'));
+const makeFolder = () => temporaryFolder('lv');
 
 /** docs/libvirt-emulator.sh, with a QEMU 7.2 and the mapram of this repository. */
 function emulatorIn(folder: string): string {

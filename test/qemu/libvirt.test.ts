@@ -1,16 +1,17 @@
 /** A save of libvirt 11.3 in its `sparse` format goes on in QEMUs that libvirt knows nothing of. */
+
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
+import { writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { after, before, describe, test } from 'node:test';
-import { restore } from '../../src/snapshot/restore.js';
-import { resume } from '../../src/snapshot/resume.js';
+import { before, describe, test } from 'node:test';
+import { restore } from '../../src/snapshot/restore/restore.js';
+import { resume } from '../../src/snapshot/resume/resume.js';
+import { unpack } from '../analysis/unpack.js';
 import { expectedOf } from '../golden/golden-file.js';
-import { unpack } from '../inside/unpack.js';
 import { needs, qemuProgram } from '../support/environment.js';
 import { startVm } from '../support/qemu.js';
 import { QmpSession } from '../support/qmp-session.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 const NAME = 'libvirt-11.3-sparse';
 let folder: string;
@@ -18,13 +19,12 @@ let file: string;
 let firmware: string;
 
 before(() => {
-  folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-libvirt-'));
+  folder = temporaryFolder('libvirt');
   file = unpack(folder, NAME);
   firmware = path.join(folder, 'firmware');
   // Its contents come with the file.
   writeFileSync(firmware, Buffer.alloc(65536));
 });
-after(() => rmSync(folder, { recursive: true, force: true }));
 
 /** What `virsh domxml-to-native qemu-argv` gives for the domain in the file, without names, monitor and secrets of libvirt's own. */
 const commandLine = () => [

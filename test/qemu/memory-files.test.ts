@@ -1,16 +1,17 @@
 /** Files of the host that are memory of the machine: UEFI variables, NVDIMMs, memory shared with others. */
+
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
+import { readFileSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { after, before, describe, test } from 'node:test';
-import { fork } from '../../src/snapshot/fork.js';
-import { restore } from '../../src/snapshot/restore.js';
-import { planResume, resume } from '../../src/snapshot/resume.js';
-import { save } from '../../src/snapshot/save.js';
+import { before, describe, test } from 'node:test';
+import { restore } from '../../src/snapshot/restore/restore.js';
+import { fork } from '../../src/snapshot/resume/fork.js';
+import { planResume, resume } from '../../src/snapshot/resume/resume.js';
+import { save } from '../../src/snapshot/save/save.js';
 import { needs } from '../support/environment.js';
 import { failsWith } from '../support/fails-with.js';
 import { startVm, type TestVm } from '../support/qemu.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 const FLASH_BYTES = 128 << 10;
 const MEMORY_BYTES = 16 << 20;
@@ -27,10 +28,9 @@ describe('files that are memory', needs({ qemu: '10.0', tools: ['qemu-img'] }), 
   let folder: string;
   const at = (name: string) => path.join(folder, name);
   before(() => {
-    folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-memory-files-'));
+    folder = temporaryFolder('memory-files');
     writeFileSync(at('code'), idleFirmware());
   });
-  after(() => rmSync(folder, { recursive: true }));
 
   const start = (extraArgs: string[], incoming = false) =>
     startVm({ machine: 'pc,nvdimm=on', guest: 'none', incoming, extraArgs });

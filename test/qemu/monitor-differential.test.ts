@@ -2,13 +2,14 @@
  * Thousands of random requests, good and bad, to a real QEMU 10.0 and to a monitor that speaks as one: every reply must
  * be the same, and so must be the options in the end.
  */
+
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import fc from 'fast-check';
 import { BuiltinGuest } from '../../src/guest/builtin/builtin-guest.js';
+import type { JsonObject } from '../../src/json/json-value.js';
 import { BuiltinBackend } from '../../src/monitor/builtin-backend.js';
 import { Monitor } from '../../src/monitor/monitor.js';
 import { CAPABILITY_NAMES } from '../../src/options/migration-capabilities.js';
@@ -18,11 +19,11 @@ import {
   parameterRow,
   parameterType,
 } from '../../src/options/migration-parameters.js';
-import type { JsonObject } from '../../src/options/qapi.js';
 import { qemuProfile } from '../../src/options/qemu-profile.js';
 import { RawClient } from '../monitor/raw-client.js';
 import { needs } from '../support/environment.js';
 import { startVm, type TestVm } from '../support/qemu.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 const requirements = needs({ qemu: '10.0' });
 const profile = qemuProfile('10.0');
@@ -304,7 +305,7 @@ let ours: RawClient;
 
 before(async () => {
   if (requirements.skip) return;
-  folder = mkdtempSync(join(tmpdir(), 'mapram-test-'));
+  folder = temporaryFolder('test');
   vm = await startVm({ guest: 'none', paused: true });
   real = await RawClient.connect(vm.qmpPath);
   const guest = await BuiltinGuest.start({ size: 1 << 20, begin: 'paused' });

@@ -1,24 +1,25 @@
 /** The monitor in front of real QEMUs: what it serves, what it passes through, and what happens when somebody goes away. */
+
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { closeSync, constants, mkdtempSync, openSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { closeSync, constants, openSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { sendDescriptors } from '../../src/io/unix-socket.js';
+import { sendDescriptors } from '../../src/io/socket/unix-socket.js';
+import type { JsonObject } from '../../src/json/json-value.js';
 import { checkImage } from '../../src/mapped-ram/check-image.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
 import type { Monitor } from '../../src/monitor/monitor.js';
 import { monitorInFrontOf } from '../../src/monitor/open-monitor.js';
-import type { JsonObject } from '../../src/options/qapi.js';
 import { RawClient } from '../monitor/raw-client.js';
 import { needs, type QemuName, repositoryRoot } from '../support/environment.js';
 import { assertImageHoldsMemory } from '../support/image-witness.js';
 import { loadMappedRam } from '../support/native-migration.js';
 import { type OpenDescriptor, openDescriptors } from '../support/probes.js';
 import { startVm, type TestVm, type VmOptions } from '../support/qemu.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 interface Front {
   readonly vm: TestVm;
@@ -29,7 +30,7 @@ interface Front {
 }
 
 async function front(t: TestContext, options: VmOptions): Promise<Front> {
-  const folder = mkdtempSync(join(tmpdir(), 'mapram-test-'));
+  const folder = temporaryFolder('test');
   const vm = await startVm(options);
   const monitor = await monitorInFrontOf(vm.qmpPath);
   const socket = join(folder, 'front.sock');

@@ -1,16 +1,17 @@
 /** One script, run against a real QEMU 10.0 and against the builtin guest: both must say the same. */
+
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { JsonObject } from '../../src/options/qapi.js';
+import type { JsonObject } from '../../src/json/json-value.js';
 import { RawClient } from '../monitor/raw-client.js';
 import { replay } from '../monitor/replay.js';
 import type { TranscriptLine } from '../monitor/transcript.js';
 import { needs } from '../support/environment.js';
 import { startVm } from '../support/qemu.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 /** A command, a status of the migration or of the VM to wait for, or either at the VM that loads. */
 type Step =
@@ -209,7 +210,7 @@ for (const [name, steps] of Object.entries({
   ]),
 })) {
   test(`${name}: QEMU 10.0 and the builtin guest say the same`, needs({ qemu: '10.0' }), async (t) => {
-    const folder = mkdtempSync(join(tmpdir(), 'mapram-test-'));
+    const folder = temporaryFolder('test');
     const home = process.cwd();
     process.chdir(folder);
     t.after(() => {

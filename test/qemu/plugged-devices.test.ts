@@ -1,17 +1,18 @@
 /** Devices that were plugged into a running QEMU come back with it. */
+
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import os from 'node:os';
+import { mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { QemuVm } from '../../src/guest/qemu/qemu-vm.js';
-import { restore } from '../../src/snapshot/restore.js';
-import { resume } from '../../src/snapshot/resume.js';
-import { save } from '../../src/snapshot/save.js';
+import { restore } from '../../src/snapshot/restore/restore.js';
+import { resume } from '../../src/snapshot/resume/resume.js';
+import { save } from '../../src/snapshot/save/save.js';
 import { needs } from '../support/environment.js';
 import { failsWith } from '../support/fails-with.js';
 import { startVm, type VmOptions } from '../support/qemu.js';
 import { killProcessesWith } from '../support/resumed-guest.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 const options: VmOptions = {
   guest: 'none',
@@ -27,7 +28,7 @@ describe('devices plugged in after the start', needs({ qemu: '10.0' }), () => {
   const warnings: string[] = [];
 
   before(async () => {
-    folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-plugged-'));
+    folder = temporaryFolder('plugged');
     file = path.join(folder, 'vm.mapram');
     await using vm = await startVm(options);
     await vm.qmp.execute('object-add', { 'qom-type': 'memory-backend-ram', id: 'more', size: 128 << 20 });

@@ -1,17 +1,17 @@
 /** Files of mapram know how their VM was started: resuming needs nothing else. */
 
 import assert from 'node:assert/strict';
-import { appendFileSync, chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
+import { appendFileSync, chmodSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { fork } from '../../src/snapshot/fork.js';
-import { planResume, resume } from '../../src/snapshot/resume.js';
-import { save } from '../../src/snapshot/save.js';
+import { fork } from '../../src/snapshot/resume/fork.js';
+import { planResume, resume } from '../../src/snapshot/resume/resume.js';
+import { save } from '../../src/snapshot/save/save.js';
 import { needs } from '../support/environment.js';
 import { failsWith } from '../support/fails-with.js';
 import { startVm } from '../support/qemu.js';
 import { consoleIn, killProcessesWith, processesWith } from '../support/resumed-guest.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 describe('a file that mapram has saved', needs({ qemu: '10.0', guest: 'tiny', tools: ['qemu-img'] }), () => {
   const quiet = { onWarning: () => {} };
@@ -23,7 +23,7 @@ describe('a file that mapram has saved', needs({ qemu: '10.0', guest: 'tiny', to
   let bootChecksum: string | undefined;
 
   before(async () => {
-    folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-recorded-'));
+    folder = temporaryFolder('recorded');
     disk = path.join(folder, 'disk.img');
     file = path.join(folder, 'vm.mapram');
     writeFileSync(disk, Buffer.alloc(1 << 20));

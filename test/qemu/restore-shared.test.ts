@@ -4,8 +4,8 @@ import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from 'nod
 import path from 'node:path';
 import { describe, test } from 'node:test';
 import { MapramError } from '../../src/errors.js';
-import { restore } from '../../src/snapshot/restore.js';
-import { save } from '../../src/snapshot/save.js';
+import { restore } from '../../src/snapshot/restore/restore.js';
+import { save } from '../../src/snapshot/save/save.js';
 import { needs } from '../support/environment.js';
 import { startVm, type TestVm, type VmOptions } from '../support/qemu.js';
 import { assertGoesOn, type SavedGuest, savedGuest } from '../support/save-expectations.js';

@@ -1,31 +1,23 @@
 /** Resuming what may be damaged: structure and device state are checked before, memory while the guest runs. */
+
 import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
-import {
-  closeSync,
-  copyFileSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readSync,
-  rmSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, copyFileSync, mkdirSync, openSync, readSync, writeSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import os from 'node:os';
 import path from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { before, describe, test } from 'node:test';
 import { MapramError } from '../../src/errors.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
-import { fork } from '../../src/snapshot/fork.js';
-import { planResume, type ResumeOptions, resume } from '../../src/snapshot/resume.js';
-import { save } from '../../src/snapshot/save.js';
+import { fork } from '../../src/snapshot/resume/fork.js';
+import { planResume, type ResumeOptions, resume } from '../../src/snapshot/resume/resume.js';
+import { save } from '../../src/snapshot/save/save.js';
 import { runCli } from '../cli/run-cli.js';
 import { needs } from '../support/environment.js';
 import { saveMappedRam } from '../support/native-migration.js';
 import { startVm, type TestVm } from '../support/qemu.js';
 import { QmpSession } from '../support/qmp-session.js';
 import { commandIn, consoleIn, processesWith } from '../support/resumed-guest.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 describe('a file that may be damaged', needs({ qemu: '10.0', guest: 'tiny' }), () => {
   let folder: string;
@@ -36,7 +28,7 @@ describe('a file that may be damaged', needs({ qemu: '10.0', guest: 'tiny' }), (
   let names = 0;
 
   before(async () => {
-    folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-resume-verify-'));
+    folder = temporaryFolder('resume-verify');
     for (const name of Object.keys(files) as (keyof typeof files)[]) files[name] = path.join(folder, name);
     const keys = generateKeyPairSync('ed25519');
     publicKey = path.join(folder, 'key.pub');
@@ -58,7 +50,6 @@ describe('a file that may be damaged', needs({ qemu: '10.0', guest: 'tiny' }), (
     await flipInPage(files.signedPage);
     await flipInDevices(files.device);
   });
-  after(() => rmSync(folder, { recursive: true, force: true }));
 
   function flip(file: string, offset: number): void {
     const fd = openSync(file, 'r+');

@@ -5,7 +5,6 @@ import {
   closeSync,
   copyFileSync,
   mkdirSync,
-  mkdtempSync,
   openSync,
   readFileSync,
   rmSync,
@@ -16,7 +15,6 @@ import {
   writeSync,
 } from 'node:fs';
 import { createServer } from 'node:net';
-import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -24,8 +22,8 @@ import { Ajv2020 } from 'ajv/dist/2020.js';
 import { jsonSchema } from '../../src/cli/commands/schema.js';
 import { MapramError } from '../../src/errors.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
-import { planResume, type ResumeOptions, resume } from '../../src/snapshot/resume.js';
-import { type SaveOptions, save } from '../../src/snapshot/save.js';
+import { planResume, type ResumeOptions, resume } from '../../src/snapshot/resume/resume.js';
+import { type SaveOptions, save } from '../../src/snapshot/save/save.js';
 import { encodeLibvirtHeader, LIBVIRT_HEADER_BYTES } from '../../src/stream/libvirt-header.js';
 import { runCli } from '../cli/run-cli.js';
 import { startBootedVm } from '../support/booted-vm.js';
@@ -42,11 +40,12 @@ import {
   killProcessesWith,
   processesWith,
 } from '../support/resumed-guest.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 let folder: string;
 let names = 0;
 before(() => {
-  folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-resume-'));
+  folder = temporaryFolder('resume');
 });
 after(() => {
   killProcessesWith(folder);

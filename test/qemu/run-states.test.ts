@@ -1,21 +1,20 @@
 /** Saves of VMs that do not run: in each state that QEMU has, and what becomes of them. The long form is `npm run soak -- states`. */
+
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
-import { after, before, describe, test } from 'node:test';
-import { fork } from '../../src/snapshot/fork.js';
-import { save } from '../../src/snapshot/save.js';
+import { before, describe, test } from 'node:test';
+import { fork } from '../../src/snapshot/resume/fork.js';
+import { save } from '../../src/snapshot/save/save.js';
 import { needs } from '../support/environment.js';
 import { failsWith } from '../support/fails-with.js';
 import { LOADABLE_STATES, startSleepingVm, startVmIn } from '../support/run-state-vm.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import { saveInState } from '../trust/run-states.js';
 
 let folder: string;
 before(() => {
-  folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-states-'));
+  folder = temporaryFolder('states');
 });
-after(() => rmSync(folder, { recursive: true, force: true }));
 
 describe('a VM of QEMU 10.0 that is saved', needs({ qemu: '10.0' }), () => {
   for (const state of [...LOADABLE_STATES, 'inmigrate', 'debug', 'save-vm'] as const) {

@@ -6,7 +6,6 @@ import { once } from 'node:events';
 import {
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   renameSync,
   rmSync,
@@ -16,23 +15,22 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { createServer } from 'node:net';
-import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MapramError, type MapramErrorCode } from '../../src/errors.js';
-import { restore } from '../../src/snapshot/restore.js';
-import { type SaveOptions, save } from '../../src/snapshot/save.js';
-import { partPathOf } from '../../src/snapshot/target-file.js';
+import { partPathOf } from '../../src/snapshot/files/target-file.js';
+import { restore } from '../../src/snapshot/restore/restore.js';
+import { type SaveOptions, save } from '../../src/snapshot/save/save.js';
 import { needs } from '../support/environment.js';
 import { failsWith } from '../support/fails-with.js';
 import { startVm, type TestVm } from '../support/qemu.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 let folder: string;
 before(() => {
-  folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-failures-'));
+  folder = temporaryFolder('failures');
 });
-after(() => rmSync(folder, { recursive: true, force: true }));
 
 async function migrationOptions(vm: TestVm): Promise<unknown> {
   return {

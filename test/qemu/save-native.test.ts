@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
-import { type SaveOptions, type SaveResult, save } from '../../src/snapshot/save.js';
+import { type SaveOptions, type SaveResult, save } from '../../src/snapshot/save/save.js';
 import { startBootedVm } from '../support/booted-vm.js';
 import { needs } from '../support/environment.js';
 import { assertImageHoldsMemory } from '../support/image-witness.js';

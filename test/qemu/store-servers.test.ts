@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { generateX25519Identity, identityToRecipient } from 'age-encryption';
-import { resume } from '../../src/snapshot/resume.js';
+import { resume } from '../../src/snapshot/resume/resume.js';
 import { initStore } from '../../src/snapshot/store/manage-store.js';
 import { pushSnapshot } from '../../src/snapshot/store/push-snapshot.js';
 import { saveToStore } from '../../src/snapshot/store/save-to-store.js';

@@ -2,10 +2,10 @@
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
-import { fork } from '../../src/snapshot/fork.js';
-import { inspect } from '../../src/snapshot/inspect.js';
-import { restore } from '../../src/snapshot/restore.js';
-import { resume } from '../../src/snapshot/resume.js';
+import { inspect } from '../../src/snapshot/inspect/inspect.js';
+import { restore } from '../../src/snapshot/restore/restore.js';
+import { fork } from '../../src/snapshot/resume/fork.js';
+import { resume } from '../../src/snapshot/resume/resume.js';
 import { initStore, pruneStore, verifyStored } from '../../src/snapshot/store/manage-store.js';
 import { saveToStore } from '../../src/snapshot/store/save-to-store.js';
 import { TemporaryStore } from '../store/temporary-store.js';

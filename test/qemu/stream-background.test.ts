@@ -4,7 +4,7 @@ import path from 'node:path';
 import { describe, test } from 'node:test';
 import { MapramError } from '../../src/errors.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
-import { save } from '../../src/snapshot/save.js';
+import { save } from '../../src/snapshot/save/save.js';
 import { needs } from '../support/environment.js';
 import { loadMappedRam } from '../support/native-migration.js';
 import { startVm, type TestVm } from '../support/qemu.js';

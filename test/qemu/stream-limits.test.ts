@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { MapramError } from '../../src/errors.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
 import type { LiveLimits } from '../../src/migration/live-limits.js';
-import { type SaveResult, save } from '../../src/snapshot/save.js';
+import { type SaveResult, save } from '../../src/snapshot/save/save.js';
 import { needs, type QemuName } from '../support/environment.js';
 import { loadMappedRam } from '../support/native-migration.js';
 import { startVm, type TestVm } from '../support/qemu.js';

@@ -5,8 +5,8 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import { describe, test } from 'node:test';
-import { restore } from '../../src/snapshot/restore.js';
-import { type SaveOptions, save } from '../../src/snapshot/save.js';
+import { restore } from '../../src/snapshot/restore/restore.js';
+import { type SaveOptions, save } from '../../src/snapshot/save/save.js';
 import { startBootedVm } from '../support/booted-vm.js';
 import { needs, type QemuName } from '../support/environment.js';
 import { startVm, type TestVm, type VmOptions } from '../support/qemu.js';

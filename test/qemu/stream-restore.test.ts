@@ -2,10 +2,10 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import { describe, test } from 'node:test';
-import { openSavedVm } from '../../src/inside/open-saved-vm.js';
-import { convertToStream } from '../../src/snapshot/convert-stream.js';
-import { type RestoreOptions, restore } from '../../src/snapshot/restore.js';
-import { save } from '../../src/snapshot/save.js';
+import { openSavedVm } from '../../src/analysis/open-saved-vm.js';
+import { convertToStream } from '../../src/snapshot/convert/convert-stream.js';
+import { type RestoreOptions, restore } from '../../src/snapshot/restore/restore.js';
+import { save } from '../../src/snapshot/save/save.js';
 import { needs, type QemuName } from '../support/environment.js';
 import { loadStream } from '../support/native-migration.js';
 import { startVm } from '../support/qemu.js';

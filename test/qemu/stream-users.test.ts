@@ -1,15 +1,16 @@
 /** QEMU as a user of its own, as libvirt runs it: that user may not enter what belongs to mapram's. */
+
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
-import os from 'node:os';
+import { chmodSync, chownSync, mkdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
-import { restore } from '../../src/snapshot/restore.js';
-import { save } from '../../src/snapshot/save.js';
+import { restore } from '../../src/snapshot/restore/restore.js';
+import { save } from '../../src/snapshot/save/save.js';
 import { needs, type QemuName, repositoryRoot } from '../support/environment.js';
 import { startVm, type TestVm } from '../support/qemu.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 /** `nobody`, and a user who is nobody else. */
 const QEMU_USER = 65534;
@@ -56,8 +57,7 @@ for (const qemu of qemus) {
       test('streams to a third user by a descriptor; channels are refused with a way out', async (t) => {
         if (!readableForOthers()) return t.skip('this repository is for its owner alone');
         await using vm = await startForeignVm(qemu);
-        const folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-user-'));
-        t.after(() => rmSync(folder, { recursive: true }));
+        const folder = temporaryFolder('user');
         chownSync(folder, OTHER_USER, OTHER_USER);
         letOthersIn(vm);
         mkdirSync(path.join(folder, 'run'), { mode: 0o700 });

@@ -1,16 +1,17 @@
 /** A QEMU whose RAM file is cut short while it is saved. */
+
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, rmSync, statSync, truncateSync } from 'node:fs';
-import os from 'node:os';
+import { existsSync, rmSync, statSync, truncateSync } from 'node:fs';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MapramError } from '../../src/errors.js';
 import { installFaults } from '../../src/io/faults.js';
-import { save } from '../../src/snapshot/save.js';
-import { partPathOf } from '../../src/snapshot/target-file.js';
+import { partPathOf } from '../../src/snapshot/files/target-file.js';
+import { save } from '../../src/snapshot/save/save.js';
 import { needs } from '../support/environment.js';
 import { startVm } from '../support/qemu.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 function sizeOf(file: string): number {
   return statSync(file, { throwIfNoEntry: false })?.size ?? 0;
@@ -19,7 +20,7 @@ function sizeOf(file: string): number {
 describe('RAM that is cut short while it is saved', needs({ qemu: '10.0', guest: 'tiny' }), () => {
   for (const directIo of ['on', 'off'] as const) {
     test(`is an error that names its file, and this process lives: direct I/O ${directIo} (F10)`, async () => {
-      const folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-truncated-'));
+      const folder = temporaryFolder('truncated');
       try {
         await using vm = await startVm({ memory: 'shared-file' });
         const [memory] = vm.memoryFiles as [string];

@@ -1,19 +1,20 @@
 /** Saves that die: the VM goes on, the old file stays or the new one is whole. */
+
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
-import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { checkLeftBehind } from '../../src/doctor/left-behind.js';
 import { MapramError } from '../../src/errors.js';
+import { partPathOf } from '../../src/snapshot/files/target-file.js';
 import { HeldRecord } from '../../src/snapshot/guard/save-record.js';
-import { save } from '../../src/snapshot/save.js';
-import { partPathOf } from '../../src/snapshot/target-file.js';
+import { save } from '../../src/snapshot/save/save.js';
 import { runCli } from '../cli/run-cli.js';
 import { needs } from '../support/environment.js';
 import { startVm, type TestVm } from '../support/qemu.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import {
   connectWhenPossible,
   killSaves,
@@ -28,7 +29,7 @@ describe('a save that is killed', needs({ qemu: '10.0', guest: 'tiny' }), () => 
   let vm: TestVm;
   let folder: string;
   before(async () => {
-    folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-killed-'));
+    folder = temporaryFolder('killed');
     vm = await startVm({ memory: 'shared-file' });
   });
   after(async () => {

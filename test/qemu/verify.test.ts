@@ -5,8 +5,8 @@ import { closeSync, openSync, readSync, writeFileSync, writeSync } from 'node:fs
 import path from 'node:path';
 import { describe, test } from 'node:test';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
-import { save } from '../../src/snapshot/save.js';
-import { verify } from '../../src/snapshot/verify.js';
+import { save } from '../../src/snapshot/save/save.js';
+import { verify } from '../../src/snapshot/verify/verify.js';
 import { needs } from '../support/environment.js';
 import { startVm } from '../support/qemu.js';
 import { assertQemuLoads, savedGuest } from '../support/save-expectations.js';

@@ -1,16 +1,17 @@
 /** Memory that QEMU has written to before it is given a state: what the guest finds there is what was saved, all the same. */
+
 import assert from 'node:assert/strict';
-import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
-import os from 'node:os';
+import { closeSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
-import { fork } from '../../src/snapshot/fork.js';
-import { resume } from '../../src/snapshot/resume.js';
-import { save } from '../../src/snapshot/save.js';
+import { fork } from '../../src/snapshot/resume/fork.js';
+import { resume } from '../../src/snapshot/resume/resume.js';
+import { save } from '../../src/snapshot/save/save.js';
 import { needs } from '../support/environment.js';
 import { startVm, type TestVm } from '../support/qemu.js';
 import { assertMemoryIsThatOf, commandIn, killProcessesWith } from '../support/resumed-guest.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 const PAGE = 4096;
 /** Where the loader writes whenever the machine is reset, which it is before a load too: as pseries does its device tree. */
@@ -24,7 +25,7 @@ describe('memory that QEMU writes at reset', needs({ qemu: '10.0' }), () => {
   let vm: TestVm;
 
   before(async () => {
-    folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-reset-'));
+    folder = temporaryFolder('reset');
     file = path.join(folder, 'vm.mapram');
     vm = await startVm({
       guest: 'none',

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { QmpClient } from '../../src/qmp/qmp-client.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 const GREETING =
   '{"QMP": {"version": {"qemu": {"micro": 2, "minor": 0, "major": 10}, "package": "test"}, "capabilities": ["oob"]}}\r\n';
@@ -18,7 +18,7 @@ async function serve(
   answer: (request: Request, socket: Socket) => void,
   greeting = GREETING,
 ): Promise<string> {
-  const directory = mkdtempSync(join(tmpdir(), 'mapram-test-'));
+  const directory = temporaryFolder('test');
   const sockets = new Set<Socket>();
   const server: Server = createServer((socket) => {
     sockets.add(socket);

@@ -1,16 +1,15 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readSync, rmSync } from 'node:fs';
-import os from 'node:os';
+import { readSync } from 'node:fs';
 import path from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import fc from 'fast-check';
 import { BuiltinGuest } from '../../src/guest/builtin/builtin-guest.js';
-import { restore } from '../../src/snapshot/restore.js';
-import { save } from '../../src/snapshot/save.js';
+import { restore } from '../../src/snapshot/restore/restore.js';
+import { save } from '../../src/snapshot/save/save.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 const MIB = 2 ** 20;
-const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-round-'));
-after(() => rmSync(root, { recursive: true }));
+const root = temporaryFolder('round');
 
 function memoryOf(guest: BuiltinGuest): Buffer[] {
   return guest.blocks.map(({ fd, fdOffset, usedLength }) => {

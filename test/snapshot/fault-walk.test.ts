@@ -5,11 +5,11 @@ import { test } from 'node:test';
 import { MapramError } from '../../src/errors.js';
 import { BuiltinGuest } from '../../src/guest/builtin/builtin-guest.js';
 import { type Fault, installFaults } from '../../src/io/faults.js';
-import { removeLeftOver } from '../../src/snapshot/left-over-parts.js';
-import { restore } from '../../src/snapshot/restore.js';
-import { save } from '../../src/snapshot/save.js';
-import { partPathOf } from '../../src/snapshot/target-file.js';
-import { verify } from '../../src/snapshot/verify.js';
+import { removeLeftOver } from '../../src/snapshot/files/left-over-parts.js';
+import { partPathOf } from '../../src/snapshot/files/target-file.js';
+import { restore } from '../../src/snapshot/restore/restore.js';
+import { save } from '../../src/snapshot/save/save.js';
+import { verify } from '../../src/snapshot/verify/verify.js';
 import { Folder } from '../manifest/sample.js';
 import { describeFault, faultsOf, NUISANCES, resourcesInUse } from '../trust/fault-walk.js';
 

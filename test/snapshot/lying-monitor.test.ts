@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { MapramError } from '../../src/errors.js';
-import { save } from '../../src/snapshot/save.js';
+import { save } from '../../src/snapshot/save/save.js';
 import { Folder } from '../manifest/sample.js';
 import { FakeQemu } from '../support/fake-qemu.js';
 

@@ -1,13 +1,12 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
+import { readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { BuiltinGuest } from '../../src/guest/builtin/builtin-guest.js';
-import { save } from '../../src/snapshot/save.js';
+import { save } from '../../src/snapshot/save/save.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
-const folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-test-'));
-after(() => rmSync(folder, { recursive: true }));
+const folder = temporaryFolder('test');
 
 for (const moment of ['before it begins', 'RAM pass 1', 'syncing'] as const) {
   test(`a save that is cancelled leaves no file, and the guest running: ${moment}`, async () => {

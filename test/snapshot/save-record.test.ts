@@ -3,9 +3,9 @@ import { existsSync, mkdirSync, readdirSync, utimesSync, writeFileSync } from 'n
 import path from 'node:path';
 import { test } from 'node:test';
 import { checkLeftBehind } from '../../src/doctor/left-behind.js';
+import { partPathOf } from '../../src/snapshot/files/target-file.js';
 import { recordFolder } from '../../src/snapshot/guard/record-folder.js';
 import { HeldRecord, takeAbandonedRecords } from '../../src/snapshot/guard/save-record.js';
-import { partPathOf } from '../../src/snapshot/target-file.js';
 import { Folder } from '../manifest/sample.js';
 
 const record = {

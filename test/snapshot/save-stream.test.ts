@@ -1,13 +1,13 @@
 /** Saves of QEMUs that send what they should not: one clear error, no file, and the guest goes on. */
+
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import os from 'node:os';
+import { readdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { before, describe, test } from 'node:test';
 import { MapramError } from '../../src/errors.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
-import { type SaveOptions, save } from '../../src/snapshot/save.js';
+import { type SaveOptions, save } from '../../src/snapshot/save/save.js';
 import {
   initialPacket,
   mainChannel,
@@ -17,12 +17,12 @@ import {
   syncPacket,
 } from '../migration/made-stream.js';
 import { FakeQemu, type FakeQemuOptions } from '../support/fake-qemu.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 let folder: string;
 before(() => {
-  folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-save-'));
+  folder = temporaryFolder('save');
 });
-after(() => rmSync(folder, { recursive: true }));
 
 const main = mainChannel();
 const blockName = 'made.ram';

@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { MapramError } from '../../src/errors.js';
-import { save } from '../../src/snapshot/save.js';
+import { save } from '../../src/snapshot/save/save.js';
 import { failsWith } from '../support/fails-with.js';
 import { SilentQemu } from '../support/silent-qemu.js';
 

@@ -24,7 +24,7 @@ import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { IO_CALLS, type IoCall } from '../../src/io/faults.js';
-import { save } from '../../src/snapshot/save.js';
+import { save } from '../../src/snapshot/save/save.js';
 import { folderNameOf } from '../fuzz/corpus.js';
 import { fuzz } from '../fuzz/fuzz.js';
 import { fuzzTargets } from '../fuzz/targets.js';

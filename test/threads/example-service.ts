@@ -1,7 +1,7 @@
 /** A service that does what a test asks of it. */
 import { threadId } from 'node:worker_threads';
 import { MapramError } from '../../src/errors.js';
-import { FileIoError } from '../../src/io/file-io-error.js';
+import { FileIoError } from '../../src/io/file/file-io-error.js';
 import { systemError } from '../../src/io/system-error.js';
 import { SharedWords } from '../../src/threads/shared-words.js';
 import type { ThreadService } from '../../src/threads/thread-protocol.js';

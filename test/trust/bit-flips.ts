@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 import { MapramError } from '../../src/errors.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
-import { verify } from '../../src/snapshot/verify.js';
+import { verify } from '../../src/snapshot/verify/verify.js';
 import { type FilePlace, placesOf } from '../manifest/sample.js';
 import { Random } from './random.js';
 

@@ -5,7 +5,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { verify } from '../../src/snapshot/verify.js';
+import { verify } from '../../src/snapshot/verify/verify.js';
 import type { TestVm } from '../support/qemu.js';
 import { processesWith } from '../support/resumed-guest.js';
 import { identity, settingsOf } from './before-and-after.js';

@@ -4,9 +4,9 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { MapramError } from '../../src/errors.js';
 import { BuiltinGuest } from '../../src/guest/builtin/builtin-guest.js';
 import { MonitorListener } from '../../src/monitor/monitor-listener.js';
-import { restore } from '../../src/snapshot/restore.js';
-import { type SaveOptions, save } from '../../src/snapshot/save.js';
-import { verify } from '../../src/snapshot/verify.js';
+import { restore } from '../../src/snapshot/restore/restore.js';
+import { type SaveOptions, save } from '../../src/snapshot/save/save.js';
+import { verify } from '../../src/snapshot/verify/verify.js';
 import type { TestVm } from '../support/qemu.js';
 
 /** What a process may run out of. */

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import path from 'node:path';
 import { checkImage } from '../../src/mapped-ram/check-image.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
-import { restore } from '../../src/snapshot/restore.js';
-import { type SaveOptions, save } from '../../src/snapshot/save.js';
+import { restore } from '../../src/snapshot/restore/restore.js';
+import { type SaveOptions, save } from '../../src/snapshot/save/save.js';
 import { startVm, type TestVm } from '../support/qemu.js';
 import { Random } from './random.js';
 

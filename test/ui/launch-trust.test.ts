@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { copyFileSync, renameSync } from 'node:fs';
 import { after, before, test } from 'node:test';
-import { planResume, type ResumePlan } from '../../src/snapshot/resume.js';
+import { planResume, type ResumePlan } from '../../src/snapshot/resume/resume.js';
 import { Folder } from '../manifest/sample.js';
 import { MarkingProgram, withConfiguration, writeLaunchFile } from '../support/launch-file.js';
 import { TestUi } from './ui-client.js';

@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
-import os from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { findSockets, globPattern } from '../../src/ui/socket-finder.js';
 import { VmList } from '../../src/ui/vm-list.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
-const root = mkdtempSync(path.join(os.tmpdir(), 'mapram-sockets-'));
+const root = temporaryFolder('sockets');
 const servers: Server[] = [];
 const connections = new Set<Socket>();
 const at = (...names: string[]): string => path.join(root, ...names);

@@ -1,10 +1,11 @@
 import { Option } from 'commander';
+import { defined } from '../../defined.js';
 import { formatSize } from '../../size.js';
-import { convertToElf } from '../../snapshot/convert-elf.js';
-import { convertToMappedRam } from '../../snapshot/convert-mapped-ram.js';
-import { convertToRaw } from '../../snapshot/convert-raw.js';
-import { convertToStream } from '../../snapshot/convert-stream.js';
-import type { ConvertedFile, ConvertTarget } from '../../snapshot/convert-target.js';
+import { convertToElf } from '../../snapshot/convert/convert-elf.js';
+import { convertToMappedRam } from '../../snapshot/convert/convert-mapped-ram.js';
+import { convertToRaw } from '../../snapshot/convert/convert-raw.js';
+import { convertToStream } from '../../snapshot/convert/convert-stream.js';
+import type { ConvertedFile, ConvertTarget } from '../../snapshot/convert/convert-target.js';
 import { openSaved } from '../../snapshot/store/open-saved.js';
 import { visibleLine } from '../../visible.js';
 import { parseOffset } from '../arguments.js';
@@ -40,7 +41,7 @@ Examples:
   async run([input, output], { to, block, force, offset }, { signal, progress, warn }) {
     const target = TARGETS.find(({ name }) => name === to) as ConvertTarget;
     await using saved = await openSaved(String(input), {
-      ...(offset === undefined ? {} : { offset }),
+      ...defined({ offset }),
       signal,
       onProgress: progress,
     });

@@ -1,11 +1,12 @@
-import { type Comparison, compareSavedVms } from '../../inside/compare.js';
-import type { DeviceComparison, FieldChange, LeafValue } from '../../inside/compare-devices.js';
-import type { BlockComparison, DifferentRange } from '../../inside/compare-memory.js';
-import { equalChunksOf } from '../../inside/equal-chunks.js';
-import { formatValue } from '../../inside/format-value.js';
-import type { SavedVm } from '../../inside/saved-vm.js';
+import { type Comparison, compareSavedVms } from '../../analysis/compare.js';
+import type { DeviceComparison, FieldChange, LeafValue } from '../../analysis/compare-devices.js';
+import type { BlockComparison, DifferentRange } from '../../analysis/compare-memory.js';
+import { equalChunksOf } from '../../analysis/equal-chunks.js';
+import { formatValue } from '../../analysis/format-value.js';
+import type { SavedVm } from '../../analysis/saved-vm.js';
+import { defined } from '../../defined.js';
 import { formatSize } from '../../size.js';
-import { writeComparisonReport } from '../../snapshot/report.js';
+import { writeComparisonReport } from '../../snapshot/inspect/report.js';
 import { openSaved } from '../../snapshot/store/open-saved.js';
 import { visibleLine } from '../../visible.js';
 import { parseOffset } from '../arguments.js';
@@ -40,7 +41,7 @@ Examples:
   async run([beforePath, afterPath], options, { signal, progress }) {
     const open = (path: unknown, offset: number | undefined): Promise<SavedVm> =>
       openSaved(String(path), {
-        ...(offset === undefined ? {} : { offset }),
+        ...defined({ offset }),
         signal,
         onProgress: progress,
       });
@@ -48,7 +49,7 @@ Examples:
     await using after = await open(afterPath, options.offsetAfter);
     const equalChunks = options.readAll === true ? undefined : await equalChunksOf(before, after);
     const comparison = await compareSavedVms(before, after, {
-      ...(equalChunks === undefined ? {} : { equalChunks }),
+      ...defined({ equalChunks }),
       ...{ signal, onProgress: progress },
     });
     if (options.html !== undefined) {

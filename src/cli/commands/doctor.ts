@@ -9,7 +9,7 @@ import {
   type QemuInstallation,
   qemuFinding,
 } from '../../doctor/qemu-installations.js';
-import type { DirectIoProbe } from '../../io/direct-io-probe.js';
+import type { DirectIoProbe } from '../../io/file/direct-io-probe.js';
 import { formatSize } from '../../size.js';
 import type { CommandDescription } from '../command.js';
 import { properties, table } from '../format.js';

@@ -1,4 +1,5 @@
-import { type ForkedVms, type ForkOptions, fork as forkVm } from '../../snapshot/fork.js';
+import { defined } from '../../defined.js';
+import { type ForkedVms, type ForkOptions, fork as forkVm } from '../../snapshot/resume/fork.js';
 import { allowancesOf, declareAllowances } from '../allowances.js';
 import { parseCount, parseSizeArgument } from '../arguments.js';
 import type { CommandDescription } from '../command.js';
@@ -56,9 +57,7 @@ Examples:
       file: String(file),
       count: options.count,
       ...((command as string[]).length === 0 ? {} : { command: command as string[] }),
-      ...(dir === undefined ? {} : { directory: dir }),
-      ...(secret === undefined ? {} : { secrets: secret }),
-      ...(options.offset === undefined ? {} : { offset: options.offset }),
+      ...defined({ directory: dir, secrets: secret, offset: options.offset }),
       newMacs: options.newMacs === true,
       paused: options.paused === true,
       cont: options.cont === true,

@@ -1,7 +1,8 @@
 import { InvalidArgumentError } from 'commander';
+import { deviceValues } from '../../analysis/device-values.js';
+import { pictureOf } from '../../analysis/memory-picture.js';
+import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
-import { deviceValues } from '../../inside/device-values.js';
-import { pictureOf } from '../../inside/memory-picture.js';
 import { machineSupport } from '../../launch/machine-type.js';
 import type { GuestRegion } from '../../mapped-ram/guest-map.js';
 import { formatSize } from '../../size.js';
@@ -10,8 +11,8 @@ import {
   type InspectedDevice,
   type Inspection,
   inspectSaved,
-} from '../../snapshot/inspect.js';
-import { writeInspectionReport } from '../../snapshot/report.js';
+} from '../../snapshot/inspect/inspect.js';
+import { writeInspectionReport } from '../../snapshot/inspect/report.js';
 import { openSaved } from '../../snapshot/store/open-saved.js';
 import { parseOffset } from '../arguments.js';
 import type { CommandDescription } from '../command.js';
@@ -46,7 +47,7 @@ Examples:
   async run([file], { devices, device, map, html, force, offset }, { signal, progress }) {
     const options = { signal, onProgress: progress };
     await using saved = await openSaved(String(file), {
-      ...(offset === undefined ? {} : { offset }),
+      ...defined({ offset }),
       ...options,
     });
     const withState = devices === true || device !== undefined;

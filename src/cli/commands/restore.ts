@@ -1,5 +1,6 @@
 import { Option } from 'commander';
-import { LOAD_METHODS, type RestoreResult, restore as restoreVm } from '../../snapshot/restore.js';
+import { defined } from '../../defined.js';
+import { LOAD_METHODS, type RestoreResult, restore as restoreVm } from '../../snapshot/restore/restore.js';
 import { CPU_OPTION } from '../allowances.js';
 import {
   channelsOption,
@@ -70,15 +71,14 @@ Examples:
       file: String(file),
       vm: opened.vm,
       directIo,
-      ...(channels === undefined ? {} : { channels }),
+      ...defined({ channels }),
       method,
       ...(multifd ? {} : { multifd }),
       cont: cont === true,
       setClock: setClock === true,
       allowCpuMismatch: allowCpuMismatch === true,
       verify: verify === true,
-      ...(requireSignature === undefined ? {} : { requireSignature }),
-      ...(offset === undefined ? {} : { offset }),
+      ...defined({ requireSignature, offset }),
       signal,
       onProgress: progress,
       onWarning: warn,

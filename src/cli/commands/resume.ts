@@ -1,14 +1,15 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { InvalidArgumentError, Option } from 'commander';
+import { defined } from '../../defined.js';
 import { errorReason } from '../../errors.js';
 import { quoteForShell } from '../../launch/command-line.js';
 import type { ExitStatus } from '../../launch/qemu-process.js';
 import { formatSize } from '../../size.js';
-import type { BackgroundCheckOptions } from '../../snapshot/background-check.js';
-import { planResume, type ResumeOptions, resume as resumeVm } from '../../snapshot/resume.js';
-import type { ResumedVm, ResumedVmFacts } from '../../snapshot/resumed-vm.js';
-import type { VerifiedFile } from '../../snapshot/verify.js';
+import { planResume, type ResumeOptions, resume as resumeVm } from '../../snapshot/resume/resume.js';
+import type { ResumedVm, ResumedVmFacts } from '../../snapshot/resume/resumed-vm.js';
+import type { BackgroundCheckOptions } from '../../snapshot/verify/background-check.js';
+import type { VerifiedFile } from '../../snapshot/verify/verify.js';
 import { allowancesOf, declareAllowances } from '../allowances.js';
 import { parseCount, parseSizeArgument } from '../arguments.js';
 import type { CommandContext, CommandDescription, CommandResult, Options } from '../command.js';
@@ -57,9 +58,7 @@ Examples:
     const request: ResumeOptions = {
       file: String(file),
       ...((command as string[]).length === 0 ? {} : { command: command as string[] }),
-      ...(qmp === undefined ? {} : { qmp }),
-      ...(secret === undefined ? {} : { secrets: secret }),
-      ...(options.offset === undefined ? {} : { offset: options.offset }),
+      ...defined({ qmp, secrets: secret, offset: options.offset }),
       paused: options.paused === true,
       cont: options.cont === true,
       setClock: options.setClock === true,
@@ -132,7 +131,7 @@ export function checkOptions({ verify, onDamage, requireSignature }: Options): B
   return {
     verify: verify === true,
     onDamage,
-    ...(requireSignature === undefined ? {} : { requireSignature }),
+    ...defined({ requireSignature }),
   };
 }
 

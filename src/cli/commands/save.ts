@@ -1,10 +1,11 @@
 import { Option } from 'commander';
+import { STREAM_COMPRESSIONS } from '../../channels/socket/payload-decoder.js';
+import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
 import type { LiveLimits } from '../../migration/live-limits.js';
-import { STREAM_COMPRESSIONS } from '../../multifd/payload-decoder.js';
 import { formatSize } from '../../size.js';
-import { type SaveOptions, type SaveResult, save as saveVm } from '../../snapshot/save.js';
-import { SAVE_METHODS } from '../../snapshot/save-method.js';
+import { type SaveOptions, type SaveResult, save as saveVm } from '../../snapshot/save/save.js';
+import { SAVE_METHODS } from '../../snapshot/save/save-method.js';
 import { unlockFromEnvironment } from '../../snapshot/store/unlock.js';
 import { isStoreAddress } from '../../store/open-place.js';
 import {
@@ -93,16 +94,14 @@ Examples:
     const request: Omit<SaveOptions, 'file' | 'force'> = {
       vm: opened.vm,
       directIo,
-      ...(channels === undefined ? {} : { channels }),
+      ...defined({ channels }),
       method,
       live: liveOf(options),
       background: background === true,
       ...(multifd ? {} : { multifd }),
       compression,
       checksums,
-      ...(sign === undefined ? {} : { signingKey: sign }),
-      ...(then === undefined ? {} : { afterwards: then }),
-      ...(offset === undefined ? {} : { offset }),
+      ...defined({ signingKey: sign, afterwards: then, offset }),
       signal,
       onProgress: progress,
       onWarning: warn,
@@ -152,7 +151,7 @@ async function toStore(
 function liveOf({ live, downtimeLimit, autoConverge, maxTime, onTimeout }: Options): boolean | LiveLimits {
   if (live === true) {
     return {
-      ...(downtimeLimit === undefined ? {} : { downtimeLimitMs: downtimeLimit }),
+      ...defined({ downtimeLimitMs: downtimeLimit }),
       ...(autoConverge === true ? { autoConverge } : {}),
       ...(maxTime === undefined ? {} : { maxTimeMs: maxTime, onTimeout }),
     };

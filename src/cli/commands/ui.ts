@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from 'commander';
+import { defined } from '../../defined.js';
 import { parseBuiltinOptions } from '../../guest/builtin/options.js';
 import { packageVersion } from '../../package-version.js';
 import { UiServer } from '../../ui/ui-server.js';
@@ -37,7 +38,7 @@ Examples:
       findRunning: findRunning !== false,
       measureDisks: speedTrial !== false,
       version: packageVersion(),
-      ...(port === undefined ? {} : { port }),
+      ...defined({ port }),
     });
     ready({ url: server.url }, server.url);
     await untilAborted(signal);

@@ -1,6 +1,7 @@
+import { defined } from '../../defined.js';
 import { formatSize } from '../../size.js';
-import { DEFAULT_CHANNELS } from '../../snapshot/channel-numbers.js';
-import { type VerifyResult, verify as verifyFile } from '../../snapshot/verify.js';
+import { DEFAULT_CHANNELS } from '../../snapshot/files/channel-numbers.js';
+import { type VerifyResult, verify as verifyFile } from '../../snapshot/verify/verify.js';
 import { channelsOption, directIoOption, parseOffset } from '../arguments.js';
 import type { CommandDescription } from '../command.js';
 import { formatDuration, plural, properties, table } from '../format.js';
@@ -32,8 +33,7 @@ Examples:
       contents: structure !== true,
       directIo,
       channels: channels ?? DEFAULT_CHANNELS,
-      ...(requireSignature === undefined ? {} : { requireSignature }),
-      ...(offset === undefined ? {} : { offset }),
+      ...defined({ requireSignature, offset }),
       signal,
       onProgress: progress,
       onWarning: warn,

@@ -1,8 +1,8 @@
 import { EventEmitter } from 'node:events';
 import { MapramError } from '../../errors.js';
-import { dataExtents } from '../../io/data-extents.js';
-import { createMemfd } from '../../io/memfd.js';
-import { releaseFiles } from '../../io/open-file.js';
+import { dataExtents } from '../../io/file/data-extents.js';
+import { releaseFiles } from '../../io/file/open-file.js';
+import { createMemfd } from '../../io/memory/memfd.js';
 import type { DeviceState, DirtyTrackingGuest, GuestRamBlock, RunState } from '../guest.js';
 import { decodeDevices, encodeDevices } from './devices.js';
 import { DirtyLog } from './dirty-log.js';

@@ -1,6 +1,6 @@
 /** The memory of a QEMU that was resumed: its blocks are private mappings of the page areas of a mapped-ram file. */
-import { PageOrigin, privateMemory, readPageMap } from '../../io/page-map.js';
-import { isMappingOf, type MappedFile, readProcessMaps } from '../../io/process-maps.js';
+import { PageOrigin, privateMemory, readPageMap } from '../../io/process/page-map.js';
+import { isMappingOf, type MappedFile, readProcessMaps } from '../../io/process/process-maps.js';
 
 /** A part of a file in the memory of a process. */
 export interface CopiedRange {

@@ -3,9 +3,10 @@
  * (`feature-words`); names of features come from `query-cpu-model-expansion`, where the architecture has it: it expands a model of the
  * same name with the same `-cpu` properties, since asking the CPU itself for each of its hundreds of properties takes too long.
  */
+import { defined } from '../../defined.js';
+import type { PlainJson } from '../../json/plain-json.js';
 import type { CpuArgument } from '../../launch/cpu-argument.js';
 import type { CpuIdentity } from '../../launch/cpu-identity.js';
-import type { PlainJson } from '../../qmp/plain-json.js';
 import type { QemuVm } from './qemu-vm.js';
 
 /**
@@ -29,8 +30,7 @@ export async function cpuIdentity(
     const features = await modelFeatures(vm, asked ?? { model: modelOf(type), properties: {} });
     return {
       type,
-      ...(words === undefined ? {} : { words }),
-      ...(features === undefined ? {} : { features }),
+      ...defined({ words, features }),
     };
   } catch {
     return undefined;

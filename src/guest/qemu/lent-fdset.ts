@@ -1,3 +1,4 @@
+import { defined } from '../../defined.js';
 import { QmpError } from '../../qmp/qmp-error.js';
 import type { QemuVm } from './qemu-vm.js';
 
@@ -36,7 +37,7 @@ export async function lendFdset(vm: QemuVm, fds: readonly number[]): Promise<Len
     for (const fd of fds) {
       const added = await vm.client.execute(
         'add-fd',
-        { opaque: 'mapram', ...(id === undefined ? {} : { 'fdset-id': id }) },
+        { opaque: 'mapram', ...defined({ 'fdset-id': id }) },
         { descriptors: [fd] },
       );
       id = added['fdset-id'];

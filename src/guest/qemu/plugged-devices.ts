@@ -3,9 +3,10 @@
  * by their property `hotplugged`; CPUs and memory are described in full by `query-hotpluggable-cpus` and `query-memory-devices`, other
  * devices by where they are, and by their properties of type `str`, which name back ends and addresses.
  */
+
+import type { PlainJson } from '../../json/plain-json.js';
 import type { CommandLineOption } from '../../launch/command-line.js';
 import { OptionList } from '../../launch/option-list.js';
-import type { PlainJson } from '../../qmp/plain-json.js';
 import type { QemuVm } from './qemu-vm.js';
 
 /** Devices with a name, and those without. */

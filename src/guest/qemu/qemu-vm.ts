@@ -1,10 +1,12 @@
 /**
  * A running QEMU behind a QMP socket: what it is, what it can do, and the few commands that saving and loading need.
  */
+
 import { setTimeout as delay } from 'node:timers/promises';
+import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
-import { ProcessHandle } from '../../io/process-handle.js';
-import { processUsers } from '../../io/process-user.js';
+import { ProcessHandle } from '../../io/process/process-handle.js';
+import { processUsers } from '../../io/process/process-user.js';
 import type { GuestRegion } from '../../mapped-ram/guest-map.js';
 import { isMigrationRunning, type MigrationStatus } from '../../options/migration-status.js';
 import { QmpClient, type QmpPatience } from '../../qmp/qmp-client.js';
@@ -69,7 +71,7 @@ export class QemuVm implements AsyncDisposable {
   ): Promise<QemuVm> {
     const client = await QmpClient.connect(address, options);
     const { signal } = options;
-    client.setPatience({ ...(signal ? { signal } : {}), ...(onSilence ? { onSilence } : {}) });
+    client.setPatience({ ...defined({ signal, onSilence }) });
     return QemuVm.over(client, address);
   }
 

@@ -7,8 +7,8 @@
  */
 import { constants } from 'node:fs';
 import { MapramError } from '../../errors.js';
-import { releaseFiles } from '../../io/open-file.js';
-import { openProcessMapping, type ProcessMapping, readProcessMaps } from '../../io/process-maps.js';
+import { releaseFiles } from '../../io/file/open-file.js';
+import { openProcessMapping, type ProcessMapping, readProcessMaps } from '../../io/process/process-maps.js';
 import type { QemuVm } from './qemu-vm.js';
 import type { QemuRamBlock } from './ram-block-table.js';
 

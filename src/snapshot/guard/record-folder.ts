@@ -11,7 +11,7 @@ import { constants, lstatSync, mkdtempSync, readdirSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { errorReason, MapramError } from '../../errors.js';
-import { makeDirectories } from '../../io/make-directories.js';
+import { makeDirectories } from '../../io/file/make-directories.js';
 import { hasErrno } from '../../io/system-error.js';
 
 /**

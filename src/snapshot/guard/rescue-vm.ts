@@ -4,7 +4,7 @@ import { MapramError } from '../../errors.js';
 import { MigrationSettings } from '../../guest/qemu/migration-settings.js';
 import { QemuVm } from '../../guest/qemu/qemu-vm.js';
 import { isMigrationRunning } from '../../options/migration-status.js';
-import { removeLeftOver } from '../left-over-parts.js';
+import { removeLeftOver } from '../files/left-over-parts.js';
 import type { HeldRecord, RecordedVm } from './save-record.js';
 
 /** States in which QEMU leaves a guest that was stopped for its migration or its snapshot. */

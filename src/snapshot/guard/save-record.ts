@@ -10,12 +10,12 @@ import { randomUUID } from 'node:crypto';
 import { constants, fstatSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import * as v from 'valibot';
-import { tryLock } from '../../io/file-lock.js';
-import { renameFile, unlinkFile } from '../../io/file-names.js';
-import { closeFile, openFile } from '../../io/open-file.js';
-import { writeFully } from '../../io/positional-io.js';
+import { tryLock } from '../../io/file/file-lock.js';
+import { renameFile, unlinkFile } from '../../io/file/file-names.js';
+import { closeFile, openFile } from '../../io/file/open-file.js';
+import { writeFully } from '../../io/file/positional-io.js';
 import { hasErrno } from '../../io/system-error.js';
-import { writeJson } from '../../qmp/json-writer.js';
+import { writeJson } from '../../json/json-writer.js';
 import { recordFolder, recordFolders } from './record-folder.js';
 
 const VmSchema = v.object({

@@ -2,6 +2,7 @@
  * The guard of VMs that end with the process that started them: should it be killed, they end all the same, and so does the folder
  * that was made for them. As save-guard.ts, with a mark in the environment of each VM instead of an address.
  */
+import { defined } from '../../defined.js';
 import { MARK } from '../../launch/marked-processes.js';
 import type { GuardedProcess } from '../../launch/qemu-process.js';
 import { GuardShell } from './guard-shell.js';
@@ -26,7 +27,7 @@ export class VmGuard implements Disposable {
     const path = VmRecord.newPath();
     const shell = new GuardShell(path);
     try {
-      return new VmGuard(VmRecord.create(path, { file, ...(folder === undefined ? {} : { folder }) }), shell);
+      return new VmGuard(VmRecord.create(path, { file, ...defined({ folder }) }), shell);
     } catch (error) {
       shell.dismiss();
       throw error;

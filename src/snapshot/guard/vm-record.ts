@@ -14,14 +14,14 @@ import { constants, readdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import * as v from 'valibot';
-import { tryLock } from '../../io/file-lock.js';
-import { unlinkFile } from '../../io/file-names.js';
-import { closeFile, openFile } from '../../io/open-file.js';
-import { writeFully } from '../../io/positional-io.js';
-import { ProcessHandle } from '../../io/process-handle.js';
+import { tryLock } from '../../io/file/file-lock.js';
+import { unlinkFile } from '../../io/file/file-names.js';
+import { closeFile, openFile } from '../../io/file/open-file.js';
+import { writeFully } from '../../io/file/positional-io.js';
+import { ProcessHandle } from '../../io/process/process-handle.js';
 import { hasErrno } from '../../io/system-error.js';
+import { writeJson } from '../../json/json-writer.js';
 import { type MarkedProcess, markedProcesses } from '../../launch/marked-processes.js';
-import { writeJson } from '../../qmp/json-writer.js';
 import { recordFolder, recordFolders } from './record-folder.js';
 
 const RecordSchema = v.object({

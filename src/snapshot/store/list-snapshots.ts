@@ -1,4 +1,5 @@
 /** What is in a store: what `mapram store list` does. */
+import { defined } from '../../defined.js';
 import { errorReason } from '../../errors.js';
 import { readManifest } from '../../manifest/check-manifest.js';
 import { PARALLEL_REQUESTS, timeOfId } from '../../store/format.js';
@@ -66,7 +67,7 @@ function listed(store: Store, raw: RawRoot): ListedSnapshot {
   const known = readManifest(JSON.stringify(manifest ?? null));
   return {
     ...open,
-    ...(parent === undefined ? {} : { parent }),
+    ...defined({ parent }),
     files: files.map((file) => ({ role: file.role, name: file.name, bytes: file.bytes })),
     ...('problem' in known ? {} : { machine: known.machine, savedAt: known.createdAt }),
   };

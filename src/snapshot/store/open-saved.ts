@@ -1,6 +1,6 @@
 /** Opens what is to be read, wherever it lies: a file, or a snapshot in a store. */
-import { type OpenOptions, openSavedVm, openSource } from '../../inside/open-saved-vm.js';
-import type { SavedVm } from '../../inside/saved-vm.js';
+import { type OpenOptions, openSavedVm, openSource } from '../../analysis/open-saved-vm.js';
+import type { SavedVm } from '../../analysis/saved-vm.js';
 import { isStoreAddress, parseSnapshotAddress } from '../../store/open-place.js';
 import type { StoredFile } from '../../store/snapshot-root.js';
 import { Store } from '../../store/store.js';

@@ -2,15 +2,15 @@
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { MapramError } from '../../errors.js';
-import { allocatedBytes, truncateFile } from '../../io/file-space.js';
+import { allocatedBytes, truncateFile } from '../../io/file/file-space.js';
 import type { ProgressEvent } from '../../progress.js';
 import { parseSnapshotAddress } from '../../store/open-place.js';
 import { ChunkFetcher } from '../../store/pull.js';
 import type { SnapshotRoot, StoredFile } from '../../store/snapshot-root.js';
 import { Store } from '../../store/store.js';
 import type { StoreUnlock } from '../../store/store-keys.js';
-import { inOneSentence } from '../system-failure.js';
-import { TargetFile } from '../target-file.js';
+import { inOneSentence } from '../files/file-errors.js';
+import { TargetFile } from '../files/target-file.js';
 
 export interface PullSnapshotOptions {
   /** `PLACE/NAME` or `PLACE/NAME@ID`. */

@@ -1,4 +1,5 @@
 /** Puts a saved VM into a store: what `mapram store push` does. */
+import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
 import { readManifest } from '../../manifest/check-manifest.js';
 import { MappedRamImage } from '../../mapped-ram/image.js';
@@ -8,7 +9,7 @@ import { type PushedSnapshot, push } from '../../store/push.js';
 import type { SnapshotRoot } from '../../store/snapshot-root.js';
 import { Store } from '../../store/store.js';
 import type { StoreUnlock } from '../../store/store-keys.js';
-import { inOneSentence } from '../system-failure.js';
+import { inOneSentence } from '../files/file-errors.js';
 import { unchangedChunks } from './unchanged-chunks.js';
 
 export interface PushSnapshotOptions {
@@ -90,7 +91,7 @@ async function knownOf(file: string, store: Store, parent: SnapshotRoot | undefi
   const manifest = readManifest(JSON.stringify(image.manifest ?? null));
   if ('problem' in manifest) return {};
   const isUnchanged = parent ? await unchangedChunks(image, store, parent) : undefined;
-  return { manifest, ...(isUnchanged === undefined ? {} : { isUnchanged }) };
+  return { manifest, ...defined({ isUnchanged }) };
 }
 
 async function openImage(file: string): Promise<MappedRamImage | undefined> {

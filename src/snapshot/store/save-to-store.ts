@@ -5,7 +5,7 @@ import { errorReason, MapramError } from '../../errors.js';
 import { parseSnapshotAddress } from '../../store/open-place.js';
 import { Store } from '../../store/store.js';
 import type { StoreUnlock } from '../../store/store-keys.js';
-import { type SaveOptions, type SaveResult, save } from '../save.js';
+import { type SaveOptions, type SaveResult, save } from '../save/save.js';
 import { cacheDirectory } from './local-copy.js';
 import { type PushResult, pushSnapshot } from './push-snapshot.js';
 

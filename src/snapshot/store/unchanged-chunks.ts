@@ -1,8 +1,8 @@
 /** Which parts of a file are those of the snapshot before, by the checksums in both: they need not be read. */
-import { equalChunksOf } from '../../inside/equal-chunks.js';
+import { equalChunksOf } from '../../analysis/equal-chunks.js';
+import { findBit } from '../../channels/page-bits.js';
 import { readManifest } from '../../manifest/check-manifest.js';
 import { type ImageBlock, MappedRamImage } from '../../mapped-ram/image.js';
-import { findBit } from '../../multifd/page-bits.js';
 import { CHUNK_BYTES } from '../../store/format.js';
 import type { SnapshotRoot, StoredFile } from '../../store/snapshot-root.js';
 import type { Store } from '../../store/store.js';

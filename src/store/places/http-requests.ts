@@ -2,7 +2,9 @@
  * Requests to a place behind HTTP: retried with back-off where that may help, bounded in length, and following redirects without ever
  * taking credentials to another host.
  */
+
 import { setTimeout as sleep } from 'node:timers/promises';
+import { defined } from '../../defined.js';
 import { errorReason, MapramError } from '../../errors.js';
 import { damaged } from '../format.js';
 
@@ -55,7 +57,7 @@ export async function sendRequest(
     if ('status' in outcome && !mayPass(outcome.status)) return outcome;
     if (attempt === ATTEMPTS) throw failure(doing, outcome);
     await sleep(pauseAfter(attempt, 'status' in outcome ? outcome.headers : undefined), undefined, {
-      ...(request.signal ? { signal: request.signal } : {}),
+      ...defined({ signal: request.signal }),
     });
   }
 }

@@ -10,7 +10,9 @@
  *
  * The registry itself frees blobs that no manifest names, so pushes need no claims here: a manifest whose packs are gone is refused.
  */
+
 import { createHash } from 'node:crypto';
+import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
 import {
   CONFIG_KEY,
@@ -204,8 +206,7 @@ class RegistryPlace implements Place {
     const answer = await this.#send('reading', key, {
       method: 'GET',
       url: this.#blobUrl(digest),
-      ...(headers === undefined ? {} : { headers }),
-      ...(limit === undefined ? {} : { maximum: limit }),
+      ...defined({ headers, maximum: limit }),
       signal,
     });
     if (answer.status === 404) return undefined;

@@ -1,4 +1,5 @@
 /** How a registry is shown who asks: nothing at first, then what its answer 401 demands, Basic or a Bearer token. */
+import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
 import { type RegistryLogin, registryLogin } from './docker-login.js';
 import { describeAnswer, sendRequest } from './http-requests.js';
@@ -89,7 +90,7 @@ export class RegistryAuth {
 
   #tokenRequest(url: URL, service: string | undefined, login: RegistryLogin | undefined) {
     const scope = `repository:${this.repository}:pull,push,delete`;
-    const fields = { ...(service === undefined ? {} : { service }), scope };
+    const fields = { ...defined({ service }), scope };
     if (login?.identityToken !== undefined) {
       const form = {
         ...fields,

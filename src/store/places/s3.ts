@@ -6,8 +6,10 @@
  * ~/.aws/credentials. Addresses have the bucket in their path, which every service understands. Objects are at most 64 MiB, so none needs
  * a multipart upload.
  */
+
 import { createHash } from 'node:crypto';
 import { AwsV4Signer } from 'aws4fetch';
+import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
 import { MAXIMUM_PACK_BYTES } from '../format.js';
 import { unusable } from '../open-place.js';
@@ -44,7 +46,7 @@ class S3Place implements Place {
     const headers = range && { range: `bytes=${range.offset}-${range.offset + range.length - 1}` };
     const answer = await this.#send('reading', key, {
       method: 'GET',
-      ...(headers === undefined ? {} : { headers }),
+      ...defined({ headers }),
       ...(range === undefined ? (maximum === undefined ? {} : { maximum }) : { maximum: MAXIMUM_PACK_BYTES }),
       signal,
     });
@@ -143,7 +145,7 @@ class S3Place implements Place {
       ...(body === undefined ? {} : { body: body as BodyInit }),
       accessKeyId,
       secretAccessKey,
-      ...(sessionToken === undefined ? {} : { sessionToken }),
+      ...defined({ sessionToken }),
       service: 's3',
       region: this.settings.region,
     });

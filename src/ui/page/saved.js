@@ -9,7 +9,7 @@ import { moment, percent, plural, size } from './text.js';
 /** @import { SavedEntry } from '../saved-list.js' */
 /** @import { SavedDevice } from '../saved-devices.js' */
 /** @import { DirectoryEntry } from '../directories.js' */
-/** @import { ResumePlan } from '../../snapshot/resume.js' */
+/** @import { ResumePlan } from '../../snapshot/resume/resume.js' */
 /** @import { VmEntry } from '../vm-list.js' */
 
 const BUILTIN_MACHINE = 'mapram-builtin-1.0';

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BuiltinGuest } from '../../../src/guest/builtin/builtin-guest.js';
 import type { GuestRamBlock } from '../../../src/guest/guest.js';
-import { dataExtents } from '../../../src/io/data-extents.js';
+import { dataExtents } from '../../../src/io/file/data-extents.js';
 
 const MIB = 2 ** 20;
 const SMALL = { size: 8 * MIB, dirtyRate: 8 * MIB, seed: 3 };

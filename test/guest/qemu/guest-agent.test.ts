@@ -1,12 +1,11 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
-import os from 'node:os';
 import path from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { before, describe, test } from 'node:test';
 import { GuestAgent } from '../../../src/guest/qemu/guest-agent.js';
 import { failsWith } from '../../support/fails-with.js';
+import { temporaryFolder } from '../../support/temporary-folder.js';
 
 /** Answers a command of the agent's protocol, given as text. */
 type Answer = (command: string, socket: Socket) => void;
@@ -17,9 +16,8 @@ const sync: Answer = (command, socket) => socket.write(`\xff{"return": ${idOf(co
 describe('GuestAgent', () => {
   let folder: string;
   before(() => {
-    folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-agent-'));
+    folder = temporaryFolder('agent');
   });
-  after(() => rmSync(folder, { recursive: true, force: true }));
 
   /** What `use` makes of an agent that answers so, and the commands that it got. */
   async function withAgent<T>(

@@ -1,15 +1,16 @@
 /** Servers that fail, lie or lead elsewhere: what a place behind HTTP makes of it. */
+
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { openPlace } from '../../../src/store/open-place.js';
 import { awsSettings } from '../../../src/store/places/aws-settings.js';
 import { failsWith } from '../../support/fails-with.js';
+import { temporaryFolder } from '../../support/temporary-folder.js';
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => void;
 
@@ -37,7 +38,7 @@ class FakeServer implements AsyncDisposable {
   }
 }
 
-const folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-http-'));
+const folder = temporaryFolder('http');
 const variables = [
   'AWS_ENDPOINT_URL_S3',
   'AWS_ACCESS_KEY_ID',

@@ -1,0 +1,209 @@
+/**
+ * The main channel of a migration stream: everything of a plain stream; with multifd everything but most of the
+ * pages.
+ */
+
+import type { ChannelInput } from '../../channels/file/channel-input.js';
+import type { PagePlacer } from '../../channels/page-placer.js';
+import { MapramError } from '../../errors.js';
+import type { OpaqueSectionEvent, SectionEvent, StreamEvent } from '../../stream/stream-event.js';
+import { StreamParser } from '../../stream/stream-parser.js';
+import { concatenate, encodeSections } from '../../stream/stream-writer.js';
+import type { StreamStart, StreamTail } from './stream-receiver-protocol.js';
+
+const CHUNK_BYTES = 1 << 20;
+
+type PageEvent = Extract<StreamEvent, { type: 'pages' | 'zero-pages' | 'xbzrle-page' | 'compressed-page' }>;
+
+export interface MainChannelOptions {
+  input: ChannelInput;
+  /** The first bytes of the stream, which were read already. */
+  head: Uint8Array;
+  name: string;
+  /** Given the RAM block list; resolves with who takes the pages, and a byte to set for each block that has any. */
+  place(start: StreamStart): Promise<{ placer: PagePlacer; touched: Uint8Array }>;
+  /** Present with multifd: called at each sync mark, all pages before it being in the file; returns when all channels are there. */
+  synchronize?: () => void;
+  /** Called when the first of the device state has come, which is all that follows. */
+  onDeviceState?: () => void;
+  /** Called after each chunk. */
+  onProgress?: (placer: PagePlacer) => void;
+}
+
+/**
+ * Reads the stream to its end.
+ *
+ * @throws MapramError `FORMAT` for what is no sound stream, `UNSUPPORTED`
+ */
+export async function receiveMainChannel(options: MainChannelOptions): Promise<StreamTail> {
+  const { input, head, name } = options;
+  const parser = new StreamParser({ name });
+  const receiver = new MainChannelReceiver(options, parser);
+  await receiver.takeAll(parser.push(head));
+  const chunk = Buffer.allocUnsafeSlow(CHUNK_BYTES);
+  for (let length = input.read(chunk); length > 0; length = input.read(chunk)) {
+    await receiver.takeAll(parser.push(chunk.subarray(0, length)));
+    // The memory of the chunk is used again.
+    parser.detach();
+  }
+  await receiver.takeAll(parser.end());
+  return await receiver.finish();
+}
+
+class MainChannelReceiver {
+  readonly #options: MainChannelOptions;
+  readonly #parser: StreamParser;
+  readonly #tail: Uint8Array[] = [];
+  /** Of other devices than RAM, before the list of RAM blocks. */
+  readonly #early = new KeptSections();
+  /** Of other devices than RAM, between that list and RAM's END. */
+  readonly #amongRam = new KeptSections();
+  #opening: SectionEvent | undefined;
+  #ramSectionId: number | undefined;
+  #switchoverStart = false;
+  #footers = true;
+  #placer: PagePlacer | undefined;
+  #touched: Uint8Array | undefined;
+  #marksAreFlushes: boolean | undefined;
+
+  constructor(options: MainChannelOptions, parser: StreamParser) {
+    this.#options = options;
+    this.#parser = parser;
+  }
+
+  async takeAll(events: StreamEvent[]): Promise<void> {
+    for (const event of events) {
+      // The list of blocks has to be answered before the first page, which may be in the same chunk.
+      if (event.type === 'ram-blocks') await this.#place();
+      else await this.#take(event);
+    }
+    if (this.#placer) this.#options.onProgress?.(this.#placer);
+  }
+
+  async finish(): Promise<StreamTail> {
+    const { name, onProgress } = this.#options;
+    if (!this.#placer)
+      throw new MapramError('FORMAT', `receiving ${name}: the stream ended before its list of RAM blocks`);
+    await this.#placer.finish();
+    onProgress?.(this.#placer);
+    return {
+      amongRam: this.#amongRam.bytes(),
+      devicesInRounds: [...this.#early.devicesInRounds, ...this.#amongRam.devicesInRounds],
+      tail: new Uint8Array(Buffer.concat(this.#tail)),
+      switchoverStart: this.#switchoverStart,
+      started: [...this.#parser.started].map(({ sectionId, idstr, instanceId, versionId }) => ({
+        sectionId,
+        idstr,
+        instanceId,
+        versionId,
+      })),
+      footers: this.#footers,
+    };
+  }
+
+  async #take(event: Exclude<StreamEvent, { type: 'ram-blocks' }>): Promise<void> {
+    switch (event.type) {
+      case 'section':
+        this.#opening = event;
+        if (event.idstr === 'ram' && event.kind === 'start') this.#ramSectionId = event.sectionId;
+        break;
+      case 'section-end':
+        this.#footers = event.footer;
+        break;
+      case 'opaque-section':
+        this.#takeSection(event);
+        break;
+      case 'command':
+        if (event.name === 'switchover-start') this.#switchoverStart = true;
+        break;
+      case 'tail':
+        if (this.#tail.length === 0) this.#options.onDeviceState?.();
+        this.#tail.push(event.data.slice());
+        break;
+      case 'multifd-flush':
+        this.#marksAreFlushes ??= true;
+        await this.#synchronize();
+        break;
+      case 'ram-eos':
+        // QEMU up to 8.0, and machine types up to 8.0, have no marks of their own: each section's end is one. Whether
+        // that is so shows at the end of the first section.
+        this.#marksAreFlushes ??= false;
+        if (!this.#marksAreFlushes) await this.#synchronize();
+        break;
+      case 'pages':
+      case 'zero-pages':
+      case 'xbzrle-page':
+      case 'compressed-page':
+        await this.#takePages(event);
+        break;
+    }
+  }
+
+  async #place(): Promise<void> {
+    const { configuration, pageSize, blocks } = this.#parser;
+    const { name, place } = this.#options;
+    if (!configuration || this.#ramSectionId === undefined) {
+      throw new MapramError(
+        'FORMAT',
+        `receiving ${name}: the stream has no configuration; its machine type is older than 2.4`,
+      );
+    }
+    const { placer, touched } = await place({
+      configuration,
+      pageSize,
+      ramSectionId: this.#ramSectionId,
+      blocks: blocks.map(({ idstr, usedLength }) => ({ idstr, usedLength })),
+      earlySections: this.#early.bytes(),
+    });
+    this.#placer = placer;
+    this.#touched = touched;
+  }
+
+  async #takePages(event: PageEvent): Promise<void> {
+    const placer = this.#placer;
+    if (!placer || !this.#touched)
+      throw new MapramError(
+        'FORMAT',
+        `receiving ${this.#options.name}: pages come before the list of RAM blocks is complete`,
+      );
+    const { idstr } = event.block;
+    this.#touched[this.#parser.blocks.indexOf(event.block)] = 1;
+    if (event.type === 'pages') await placer.pages(idstr, event.offset, event.data);
+    else if (event.type === 'zero-pages') await placer.zeroPages(idstr, event.offset, event.length);
+    else if (event.type === 'xbzrle-page') await placer.xbzrlePage(idstr, event.offset, event.encoded);
+    else await placer.compressedPage(idstr, event.offset, event.compressed);
+  }
+
+  async #synchronize(): Promise<void> {
+    if (!this.#options.synchronize) return;
+    await this.#placer?.settle();
+    this.#options.synchronize();
+  }
+
+  /**
+   * Devices that are saved before RAM (virtio-mem; QEMU 10.0 sends them after the list of RAM blocks), and those that are
+   * saved in rounds like RAM (the hash table of ppc64, the storage attributes of s390x).
+   */
+  #takeSection({ data }: OpaqueSectionEvent): void {
+    const sections = this.#placer ? this.#amongRam : this.#early;
+    sections.add(this.#opening as SectionEvent, data);
+  }
+}
+
+/** Sections in stream format, however many they are. */
+class KeptSections {
+  /** By idstr. */
+  readonly devicesInRounds: string[] = [];
+  readonly #pieces: Uint8Array[] = [];
+  readonly #gathered: Uint8Array[] = [];
+
+  add(opening: SectionEvent, data: Uint8Array): void {
+    if (opening.kind === 'start') this.devicesInRounds.push(opening.idstr);
+    this.#gathered.push(encodeSections([{ ...opening, data }]));
+    if (this.#gathered.length === 1024) this.#pieces.push(concatenate(this.#gathered.splice(0)));
+  }
+
+  bytes(): Uint8Array {
+    return concatenate([...this.#pieces, ...this.#gathered]);
+  }
+}

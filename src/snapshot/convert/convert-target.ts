@@ -1,0 +1,44 @@
+import type { SavedVm } from '../../analysis/saved-vm.js';
+import type { ProgressEvent } from '../../progress.js';
+
+/** A form that saved VMs can be turned into. */
+export interface ConvertTarget {
+  /** As in `--to NAME`. */
+  readonly name: string;
+  /** For help texts. */
+  readonly summary: string;
+  /**
+   * Writes `saved` in this form.
+   *
+   * @throws MapramError `EXISTS`, `UNSUPPORTED` where the form cannot hold it, `FORMAT`, `IO`, `CANCELLED`; no half
+   *   file is left
+   */
+  convert(saved: SavedVm, options: ConvertOptions): Promise<Conversion>;
+}
+
+export interface ConvertOptions {
+  /** Path of the new file, or of a directory where the form is several files. */
+  readonly output: string;
+  /** One RAM block instead of all, where the form can do so. */
+  readonly block?: string;
+  /** Replace existing files, when the new ones are complete. */
+  readonly force?: boolean;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (event: ProgressEvent) => void;
+}
+
+/** What became of a conversion. Sizes in bytes. */
+export interface Conversion {
+  readonly files: readonly ConvertedFile[];
+  /** What people should know, e.g. what could not be taken along. */
+  readonly notes: readonly string[];
+}
+
+export interface ConvertedFile {
+  readonly file: string;
+  readonly fileBytes: number;
+  /** What it takes on the disk; holes take nothing. */
+  readonly allocatedBytes: number;
+  /** The block in it, where there is only one. */
+  readonly block?: string;
+}

@@ -1,0 +1,196 @@
+/** From a snapshot and what the user gave to the command line of a QEMU that can be resumed from it. */
+import { existsSync } from 'node:fs';
+import { MapramError } from '../../errors.js';
+import { type CommandLineOption, formatCommandLine, parseCommandLine } from '../../launch/command-line.js';
+import { withoutWaiting } from '../../launch/endpoints.js';
+import { renewGenerationId } from '../../launch/generation-id.js';
+import { knownOptions } from '../../launch/known-options.js';
+import type { LaunchDisk, LaunchRecord } from '../../launch/launch-record.js';
+import { withoutOwnMonitor } from '../../launch/own-monitor.js';
+import { resumeCommandLine } from '../../launch/resume-command-line.js';
+import { insertSecrets } from '../../launch/secrets.js';
+import type { ProgressEvent } from '../../progress.js';
+import { checkDisks } from '../checks/disk-checks.js';
+import type { PrefetchMode } from './prefetch.js';
+import { assertMayRun, hostChange, type LaunchTrust, recordedLaunch } from './recorded-launch.js';
+import type { ResumeSource } from './resume-source.js';
+
+/** Checks of the launch, each of which can be switched off by its name. */
+export interface LaunchAllowances {
+  /**
+   * Run the command line that is recorded in the file although somebody else could have written it: `true` whatever it is, or the
+   * `fingerprint` of a plan, so that nothing but what that plan has shown is run. Without it, only what this user has recorded on this
+   * host or a trusted key has signed is run. The command line of another user's process never is.
+   */
+  trust?: boolean | string;
+  /** Go on, with a warning, although disks have changed since the save. */
+  allowChangedDisks?: boolean;
+  /** Go on, with a warning, although the CPU lacks what the saved guest had. */
+  allowCpuMismatch?: boolean;
+}
+
+/** What resuming and forking have in common. */
+export interface LaunchOptions extends LaunchAllowances {
+  /** A mapped-ram file of mapram, QEMU or libvirt; or `PLACE/NAME[@ID]` in a store, which is pulled into the cache first. */
+  file: string;
+  /** Where in the file the stream starts; found by itself at the start and behind libvirt's header. */
+  offset?: number;
+  /**
+   * The command line of the VM: the program first, or only its arguments, for the recorded program. By default the one that is recorded in
+   * the file.
+   */
+  command?: readonly string[];
+  /** Secrets that were left out of the recorded command line, by their names there. */
+  secrets?: Readonly<Record<string, string>>;
+  /** Leave the guest stopped. */
+  paused?: boolean;
+  /** Let the guest run also when it was paused when it was saved. */
+  cont?: boolean;
+  /**
+   * Path of an Ed25519 public key in PEM form, by whose private key the file must be signed. All of the file is then read and
+   * held against its checksums before a QEMU is started.
+   */
+  requireSignature?: string;
+  /** What to read into the page cache meanwhile; `recorded` by default, which is nothing where there is no record. */
+  prefetch?: PrefetchMode;
+  signal?: AbortSignal;
+  /** Of a pull. */
+  onProgress?: (event: ProgressEvent) => void;
+  /** Also called later, when the file is changed although VMs run from it that are not detached. */
+  onWarning?: (message: string) => void;
+}
+
+export interface LaunchPlan {
+  program: string;
+  options: CommandLineOption[];
+  /** The blocks of the file that are mapped. */
+  mapped: string[];
+  workingDirectory: string;
+  /** The disks as they were, where the file tells. */
+  disks: readonly LaunchDisk[];
+  /** Whether the guest is told that it is a copy. */
+  generationRenewed: boolean;
+  /** Whose word the command line is. */
+  trust: LaunchTrust;
+  /** Stands for the file and all that it says about what is to be run. */
+  fingerprint: string;
+  /** What the user should know. It takes a moment to find out, which a QEMU that starts need not wait for. */
+  warnings(): string[];
+}
+
+/**
+ * @param purpose `show`: also what would not be run is planned, to be looked at
+ * @param copies whether QEMU gets copies of the disks, so that nothing is written to these
+ * @throws MapramError `USAGE` when there is no command line or a secret is missing; `UNTRUSTED` for a command line that the user neither
+ *   wrote nor agreed to; `VM` when the command line does not fit the file or a disk has changed; `BUSY` when another VM writes to a disk
+ */
+export async function planLaunch(
+  source: ResumeSource,
+  options: LaunchOptions,
+  purpose: 'run' | 'show',
+  copies: boolean,
+): Promise<LaunchPlan> {
+  refuseForce(source.file, options);
+  const recorded = recordedLaunch(source.image);
+  const trust = await trustInCommand(source, recorded, options);
+  const { fingerprint } = source;
+  if (purpose === 'run') assertMayRun(source.file, { trust, fingerprint }, options.trust);
+  const { program, args, own } = commandOf(source, recorded, options);
+  const warnings: string[] = source.warning === undefined ? [] : [source.warning];
+  const given = withoutOwnMonitor(parseCommandLine(args));
+  const { paused = false } = options;
+  const rewritten = resumeCommandLine(given, source.shape, { stayPaused: paused });
+  warnings.push(...rewritten.warnings);
+  const workingDirectory = own || recorded === undefined ? process.cwd() : recorded.workingDirectory;
+  const { allowChangedDisks = false } = options;
+  const disks = { options: rewritten.options, workingDirectory, recorded, own, copies, allowChangedDisks };
+  warnings.push(...(await checkDisks(source, disks)));
+  const { options: renewedOptions, renewed } = renewGenerationId(withoutWaiting(rewritten.options));
+  return {
+    program,
+    options: renewedOptions,
+    mapped: rewritten.mapped,
+    workingDirectory,
+    disks: recorded?.disks ?? [],
+    generationRenewed: renewed,
+    trust,
+    fingerprint,
+    warnings: () => [...warnings, ...(recorded === undefined ? [] : hostChange(recorded))],
+  };
+}
+
+/** The plan's command line in words, as a shell would get it. */
+export function commandWords({ program, options }: Pick<LaunchPlan, 'program' | 'options'>): string[] {
+  return [program, ...formatCommandLine(options)];
+}
+
+/** The program of arguments that come without one is the recorded one. */
+async function trustInCommand(
+  source: ResumeSource,
+  recorded: LaunchRecord | undefined,
+  { command: [program = '-'] = [] }: LaunchOptions,
+): Promise<LaunchTrust> {
+  return recorded === undefined || !program.startsWith('-')
+    ? { origin: 'given' }
+    : await source.trustIn(recorded);
+}
+
+function commandOf(
+  source: ResumeSource,
+  recorded: LaunchRecord | undefined,
+  { command, secrets = {} }: LaunchOptions,
+): { program: string; args: readonly string[]; own: boolean } {
+  const { file } = source;
+  if (command !== undefined && command.length > 0) {
+    const [first = '', ...rest] = command;
+    return first.startsWith('-')
+      ? { program: recorded?.program ?? defaultProgram(), args: command, own: true }
+      : { program: first, args: rest, own: true };
+  }
+  if (recorded === undefined) {
+    const known = formatCommandLine(knownOptions(source.shape)).join(' ');
+    const libvirt = source.image.container.kind === 'libvirt';
+    throw new MapramError(
+      'USAGE',
+      `resuming ${file}: the file does not tell how its VM was started; give its command line behind --, with ${known} in it${libvirt ? ' ("virsh domxml-to-native qemu-argv" makes one of the domain XML in the file)' : ''}`,
+      { path: file },
+    );
+  }
+  const { arguments: args, missing } = insertSecrets(
+    [...recorded.arguments, ...(recorded.plugged ?? [])],
+    secrets,
+  );
+  if (missing.length > 0) {
+    const places = recorded.omitted
+      .filter(({ name }) => missing.includes(name))
+      .map(({ name, place }) => `${name} (${place})`);
+    throw new MapramError(
+      'USAGE',
+      `resuming ${file}: secrets are not kept in snapshots, give them again with --secret NAME=FILE: ${places.join('; ')}`,
+      { path: file },
+    );
+  }
+  if (!existsSync(recorded.workingDirectory)) {
+    throw new MapramError(
+      'VM',
+      `resuming ${file}: the directory ${recorded.workingDirectory} in which its VM was started is gone; give the command line behind --`,
+      { path: recorded.workingDirectory },
+    );
+  }
+  return { program: recorded.program, args, own: false };
+}
+
+/** It once switched off all of these checks; whoever still gives it, in JavaScript, learns what took its place. */
+function refuseForce(file: string, options: LaunchOptions): void {
+  if (!('force' in options)) return;
+  throw new MapramError(
+    'USAGE',
+    `resuming ${file}: there is no option "force" any more; allowChangedDisks lets disks have changed, trust runs a command line that somebody else could have written`,
+    { path: file },
+  );
+}
+
+function defaultProgram(): string {
+  const architectures: Readonly<Record<string, string>> = { x64: 'x86_64', arm64: 'aarch64' };
+  return `qemu-system-${architectures[process.arch] ?? process.arch}`;
+}

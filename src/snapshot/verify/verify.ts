@@ -1,0 +1,298 @@
+/** Whether a file is what was saved: what `mapram verify` and `restore --verify` do. */
+
+import type { KeyObject } from 'node:crypto';
+import { MAXIMUM_FILE_CHANNELS } from '../../channels/file/file-channels.js';
+import { DIGEST_BYTES } from '../../checksums/chunk-hash.js';
+import { CHUNK_STATE, type DigestTable } from '../../checksums/digest-table.js';
+import { defined } from '../../defined.js';
+import { MapramError } from '../../errors.js';
+import type { DirectIoMode } from '../../io/file/open-direct.js';
+import { checkManifest } from '../../manifest/check-manifest.js';
+import { digestBlocks } from '../../manifest/image-digests.js';
+import type { Manifest, ManifestBlock, ManifestChecksums } from '../../manifest/manifest.js';
+import { rawPublicKey, readPublicKey } from '../../manifest/signature.js';
+import { checkImage, type ImageProblem } from '../../mapped-ram/check-image.js';
+import { type ImageBlock, MappedRamImage } from '../../mapped-ram/image.js';
+import type { ProgressEvent } from '../../progress.js';
+import { DEFAULT_CHANNELS } from '../files/channel-numbers.js';
+import { CheckedFile } from '../files/checked-file.js';
+import { chooseDirectIo } from '../files/direct-io-choice.js';
+import { inOneSentence } from '../files/file-errors.js';
+import { signatureGaps } from './signature-cover.js';
+
+export interface VerifyOptions {
+  file: string;
+  /** Whether pages are read and held against their checksums; true by default. */
+  contents?: boolean;
+  /** Path of an Ed25519 public key in PEM form, by whose private key the file must be signed. */
+  requireSignature?: string;
+  directIo?: DirectIoMode;
+  channels?: number;
+  /** Where in the file the stream starts; found by itself at the start and behind libvirt's header. */
+  offset?: number;
+  signal?: AbortSignal;
+  onProgress?: (event: ProgressEvent) => void;
+  onWarning?: (message: string) => void;
+}
+
+/** Something that is not as it was saved. */
+export interface VerifyProblem {
+  kind:
+    | ImageProblem['kind']
+    /** The manifest is damaged, or belongs to another file. */
+    | 'manifest'
+    /** Pages differ from their checksum. */
+    | 'contents'
+    /** Pages cannot be read: the disk reports an error. */
+    | 'unreadable'
+    /** The required signature is missing, of another key, or does not cover everything. */
+    | 'signature';
+  /** A block's idstr, a device's name, `stream` or `manifest`. */
+  where: string;
+  message: string;
+  /** Of pages: where in the file, where in the guest's physical memory (if known) and how many bytes. */
+  offset?: number;
+  guestAddress?: number;
+  length?: number;
+}
+
+export interface Verification {
+  problems: VerifyProblem[];
+  /** What could not be checked, and why; no fault of the file. */
+  notes: string[];
+  /** Present when the file has one that can be read. */
+  manifest?: Manifest;
+  /** Bytes held against a checksum: pages, headers, bitmaps, device state, the manifest. */
+  checkedBytes: number;
+  /** `valid`: by the key that the file names; `trusted`: by the required one. */
+  signature: 'none' | 'invalid' | 'valid' | 'trusted';
+}
+
+/** What a check of a whole file has found. */
+export interface VerifiedFile extends Omit<Verification, 'manifest'> {
+  ok: boolean;
+  totalTimeMs: number;
+}
+
+export interface VerifyResult extends VerifiedFile {
+  file: string;
+  /** Identity and time of the save, from the manifest. */
+  id?: string;
+  createdAt?: string;
+  directIo: boolean;
+  channels: number;
+}
+
+/**
+ * Checks structure and contents of a file. Damage is told in the result, not thrown.
+ *
+ * @throws MapramError `FORMAT` or `UNSUPPORTED` when it is no mapped-ram file at all or its block list cannot be read, `USAGE` for
+ *   a key that cannot be used, `IO`, `CANCELLED`
+ */
+export async function verify(options: VerifyOptions): Promise<VerifyResult> {
+  return inOneSentence(`verifying ${options.file}`, options.file, () => verifyFile(options));
+}
+
+async function verifyFile(options: VerifyOptions): Promise<VerifyResult> {
+  const startedAt = performance.now();
+  const { file, directIo = 'auto', channels = DEFAULT_CHANNELS } = options;
+  options.signal?.throwIfAborted();
+  const key = options.requireSignature === undefined ? undefined : readPublicKey(options.requireSignature);
+  const choice = chooseDirectIo(file, directIo);
+  if (choice.warning !== undefined) options.onWarning?.(choice.warning);
+  await using image = await MappedRamImage.open(
+    file,
+    options.offset === undefined ? {} : { offset: options.offset },
+  );
+  const { manifest, ...verification } = await verifyImage(image, {
+    ...options,
+    direct: choice.directIo,
+    channels,
+    ...defined({ requiredKey: key }),
+  });
+  const others = key && CheckedFile.of(image).whyOthersMayWrite();
+  if (others !== undefined) {
+    verification.notes.push(
+      `${others}: what was checked need not be what is read later; restore, resume and fork refuse it`,
+    );
+  }
+  return {
+    file,
+    ok: verification.problems.length === 0,
+    ...verification,
+    ...(manifest ? { id: manifest.id, createdAt: manifest.createdAt } : {}),
+    directIo: choice.directIo,
+    channels: Math.min(channels, MAXIMUM_FILE_CHANNELS),
+    totalTimeMs: Math.round(performance.now() - startedAt),
+  };
+}
+
+export interface VerifyImageOptions {
+  contents?: boolean;
+  /** A required key makes the contents be checked: a signature is over their checksums. */
+  requiredKey?: KeyObject;
+  direct: boolean;
+  channels: number;
+  signal?: AbortSignal;
+  onProgress?: (event: ProgressEvent) => void;
+}
+
+/** The same for an image that is open. */
+export async function verifyImage(image: MappedRamImage, options: VerifyImageOptions): Promise<Verification> {
+  const { contents = true, requiredKey } = options;
+  const problems: VerifyProblem[] = structuralProblems(image);
+  const notes: string[] = [];
+  const { manifest, problems: faults, checkedBytes } = await checkManifest(image);
+  problems.push(...faults.map((message) => ({ kind: 'manifest' as const, where: 'manifest', message })));
+  const signature = signatureState(manifest, faults.length === 0, requiredKey);
+  if (requiredKey && signature !== 'trusted') problems.push(untrusted(signature));
+  if (requiredKey && signature === 'trusted' && manifest) {
+    const gaps = await signatureGaps(image, manifest);
+    problems.push(...gaps.problems.map(ofSignature));
+    notes.push(...gaps.notes);
+  }
+  const verification = { problems, notes, checkedBytes, signature, ...defined({ manifest }) };
+  if (image.complete && image.tail.descriptionText === undefined) {
+    notes.push(
+      'there is no vmdescription (its machine type writes none), so device sections cannot be checked',
+    );
+  }
+  const { checksums } = manifest ?? {};
+  if (manifest === undefined) {
+    notes.push('there is no manifest (the file was not saved by mapram), so contents cannot be checked');
+  } else if (checksums === undefined) {
+    notes.push('the file was saved without checksums, so contents cannot be checked');
+  }
+  if (!(contents || requiredKey) || !manifest || !checksums || faults.length > 0) return verification;
+  const compared = await compareContents(image, manifest.blocks, checksums, options);
+  return {
+    ...verification,
+    problems: [...problems, ...compared.problems],
+    checkedBytes: checkedBytes + compared.checkedBytes,
+  };
+}
+
+function structuralProblems(image: MappedRamImage): VerifyProblem[] {
+  const found = checkImage(image).map(({ kind, where, message }) => ({ kind, where, message }));
+  const told = new Set(found.map(({ message }) => message));
+  const opening = image.problems.filter((message) => !told.has(message));
+  return [...found, ...opening.map((message) => ({ kind: 'device' as const, where: 'stream', message }))];
+}
+
+function signatureState(
+  manifest: Manifest | undefined,
+  sound: boolean,
+  requiredKey: KeyObject | undefined,
+): Verification['signature'] {
+  if (!manifest?.signature) return 'none';
+  if (!sound) return 'invalid';
+  const trusted =
+    requiredKey && rawPublicKey(requiredKey).toString('base64') === manifest.signature.publicKey;
+  return trusted ? 'trusted' : 'valid';
+}
+
+function untrusted(signature: Exclude<Verification['signature'], 'trusted'>): VerifyProblem {
+  const message = {
+    none: 'the file is not signed',
+    invalid: 'its signature is not valid',
+    valid: 'it is signed with another key than the required one',
+  }[signature];
+  return ofSignature(message);
+}
+
+function ofSignature(message: string): VerifyProblem {
+  return { kind: 'signature', where: 'manifest', message };
+}
+
+async function compareContents(
+  image: MappedRamImage,
+  listed: readonly ManifestBlock[],
+  checksums: ManifestChecksums,
+  { direct, channels, signal, onProgress }: VerifyImageOptions,
+): Promise<Pick<Verification, 'problems' | 'checkedBytes'>> {
+  const tables = await digestBlocks(image.blocks, {
+    path: image.path,
+    descriptor: image.descriptor,
+    ...checksums,
+    channels: Math.min(channels, MAXIMUM_FILE_CHANNELS),
+    direct,
+    ...defined({ signal, onProgress }),
+  });
+  const problems: VerifyProblem[] = [];
+  let checkedBytes = 0;
+  for (const [index, block] of image.blocks.entries()) {
+    const manifestBlock = listed[index] as ManifestBlock;
+    const table = tables[index] as DigestTable;
+    problems.push(...differences(image, block, manifestBlock, table));
+    checkedBytes += block.bitmap.count() * block.pageSize;
+  }
+  return { problems, checkedBytes };
+}
+
+const hex = (value: number) => `0x${value.toString(16)}`;
+
+function* differences(
+  { guestMap }: MappedRamImage,
+  block: ImageBlock,
+  { digests = '' }: ManifestBlock,
+  table: DigestTable,
+): Generator<VerifyProblem> {
+  const { idstr: where, usedLength, pagesOffset } = block;
+  const { algorithm, chunkBytes } = table.shape;
+  const expected = Buffer.from(digests, 'base64');
+  const size = DIGEST_BYTES[algorithm];
+  for (let chunk = 0; chunk < table.count; chunk++) {
+    const state = table.state(chunk);
+    const digest = expected.subarray(chunk * size, (chunk + 1) * size);
+    if (state === CHUNK_STATE.done && digest.equals(table.digest(chunk))) continue;
+    const start = chunk * chunkBytes;
+    const length = Math.min(chunkBytes, usedLength - start);
+    const place = `${hex(start)} to ${hex(start + length)}`;
+    const guestAddress = guestMap.addressOf(where, start);
+    const inGuest = guestAddress === undefined ? '' : ` (guest address ${hex(guestAddress)})`;
+    const range = {
+      where,
+      offset: pagesOffset + start,
+      length,
+      ...defined({ guestAddress }),
+    };
+    if (state === CHUNK_STATE.done) {
+      const message = `its memory from ${place}${inGuest} differs from what was saved`;
+      yield { kind: 'contents', message, ...range };
+    } else if (state === CHUNK_STATE.truncated) {
+      const message = `the file ends inside its memory from ${place}${inGuest}`;
+      yield { kind: 'truncated', message, ...range };
+    } else {
+      const message = `its memory from ${place}${inGuest} cannot be read from the disk`;
+      yield { kind: 'unreadable', message, ...range };
+    }
+  }
+}
+
+/**
+ * Refuses an image that is not sound, before anything is done with it.
+ *
+ * @throws MapramError `FORMAT` with the first problem and the number of all
+ */
+export async function assertVerified(
+  image: MappedRamImage,
+  options: VerifyImageOptions,
+): Promise<Verification> {
+  const verification = await verifyImage(image, options);
+  const { problems } = verification;
+  const [first] = problems;
+  if (first === undefined) return verification;
+  throw new MapramError(
+    'FORMAT',
+    `checking ${image.path}: ${problemsInWords(problems)}; "mapram verify" shows all`,
+    { path: image.path, ...defined({ offset: first.offset }) },
+  );
+}
+
+/** The first one, and how many there are. */
+export function problemsInWords(problems: readonly VerifyProblem[]): string {
+  const [first, ...others] = problems;
+  if (first === undefined) return 'nothing is wrong';
+  const where = first.where === 'stream' ? '' : `${first.where}: `;
+  return `${where}${first.message}${others.length === 0 ? '' : ` (and ${others.length} more problems)`}`;
+}

@@ -1,0 +1,22 @@
+/** Reads one file as `inspect` and `verify` do and prints what was said of it and how much memory this process took. */
+import { readFileSync } from 'node:fs';
+import { errorReason } from '../../src/errors.js';
+import { inspect } from '../../src/snapshot/inspect/inspect.js';
+import { verify } from '../../src/snapshot/verify/verify.js';
+
+const file = process.argv[2] as string;
+
+async function said(read: () => Promise<{ problems: readonly unknown[] }>): Promise<string> {
+  try {
+    return JSON.stringify((await read()).problems.slice(0, 3));
+  } catch (error) {
+    return errorReason(error);
+  }
+}
+
+const inspected = await said(() => inspect({ file }));
+const verified = await said(() => verify({ file, contents: false }));
+// Not that of `resourceUsage`, in which the peak of the parent lives on.
+const peak = /VmHWM:\s+(\d+) kB/.exec(readFileSync('/proc/self/status', 'utf8'));
+const peakMiB = Math.round(Number(peak?.[1]) / 1024);
+console.log(JSON.stringify({ inspected, verified, peakMiB }));
