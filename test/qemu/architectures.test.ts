@@ -105,7 +105,7 @@ describe('a board of arm with pages of 1 KiB', needs({ qemu: '10.0', architectur
 
   for (const options of [{ multifd: false }, { channels: 2 }]) {
     const how = options.multifd === false ? 'one connection' : 'channels';
-    test(`is saved by stream, with all of its memory (${how})`, async (t) => {
+    test(`is saved by stream, with all of its memory (${how})`, async () => {
       const folder = temporaryFolder('board');
       const data = randomBytes(MIB);
       // Every other page is zero.
