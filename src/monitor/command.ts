@@ -1,10 +1,10 @@
 import type { JsonObject } from '../json/json-value.js';
 import type { QapiStruct, QapiType, QapiValue } from '../options/qapi.js';
 import type { Lifetime } from '../options/qemu-profile.js';
-import type { Monitor } from './monitor.js';
+import type { MonitorServices } from './monitor-services.js';
 
 /** One QMP command: what it takes, what it gives, what it does. */
-export interface Command<A extends QapiStruct = QapiStruct> extends Lifetime {
+export interface Command<A extends QapiStruct = QapiStruct, S = MonitorServices> extends Lifetime {
   readonly name: string;
   readonly args: A;
   /** The result; absent for an empty object. */
@@ -17,11 +17,12 @@ export interface Command<A extends QapiStruct = QapiStruct> extends Lifetime {
    * Carries the command out. What it throws is answered as an error with the message as description; an `OptionError`
    * or `CommandError` carries QEMU's own text.
    */
-  run(context: CommandContext, args: QapiValue<A>): unknown;
+  run(context: CommandContext<S>, args: QapiValue<A>): unknown;
 }
 
-export interface CommandContext {
-  readonly monitor: Monitor;
+export interface CommandContext<S = MonitorServices> {
+  /** Of the monitor that serves the command, what its kind of command needs. */
+  readonly monitor: S;
   /** The descriptor that came with the request; whoever takes it owns it. Undefined when none came. */
   takeDescriptor(): number | undefined;
   /** Tells a human what QEMU would print on its standard error or on the human monitor. */
@@ -30,9 +31,10 @@ export interface CommandContext {
   readonly rawArguments: JsonObject;
 }
 
-/** Keeps the link between the types of `args` and of `run`'s second parameter. */
-export function command<const A extends QapiStruct>(description: Command<A>): Command {
-  return description as unknown as Command;
+/** For the commands that need the services `S`: keeps the link between the types of `args` and of `run`'s second parameter. */
+export function commandFor<S>() {
+  return <const A extends QapiStruct>(description: Command<A, S>): Command<QapiStruct, S> =>
+    description as unknown as Command<QapiStruct, S>;
 }
 
 export const NO_ARGUMENTS = { kind: 'struct', members: {} } as const satisfies QapiStruct;

@@ -28,6 +28,7 @@ import { FdSets } from './fdset.js';
 import { HumanMonitor } from './hmp/human-monitor.js';
 import { HumanSession } from './hmp/human-session.js';
 import { MonitorListener } from './monitor-listener.js';
+import type { ExecuteContext, MigrationTarget, MonitorEvent, MonitorServices } from './monitor-services.js';
 import { qmpSchema } from './qmp-schema.js';
 import { QmpSession } from './qmp-session.js';
 import type { Upstream } from './upstream.js';
@@ -43,27 +44,11 @@ export interface MonitorSetup {
   readonly warn?: (line: string) => void;
 }
 
-/** An event as it goes to clients. */
-export type MonitorEvent = BackendEvent & {
-  readonly timestamp: { readonly seconds: number; readonly microseconds: number };
-};
-
-export interface ExecuteContext {
-  readonly takeDescriptor?: () => number | undefined;
-  readonly outOfBand?: boolean;
-  /** Gets warnings instead of the monitor's own listener. */
-  readonly warn?: (line: string) => void;
-}
-
-/** Where `migrate` and `migrate-incoming` were pointed at, after their arguments were checked. */
-interface Target {
-  uri?: string;
-  channels?: unknown;
-}
+export type { ExecuteContext, MonitorEvent } from './monitor-services.js';
 
 const NEEDS_EVENTS_CAPABILITY: ReadonlySet<string> = new Set(['MIGRATION', 'MIGRATION_PASS']);
 
-export class Monitor implements AsyncDisposable {
+export class Monitor implements MonitorServices, AsyncDisposable {
   readonly profile: QemuProfile;
   readonly backend: MigrationBackend;
   readonly options: MigrationOptions;
@@ -133,8 +118,8 @@ export class Monitor implements AsyncDisposable {
     return this.#serve(new HumanSession(this, this.#human, channel, { terminal }));
   }
 
-  command(name: string): Command | undefined {
-    return this.#commands.get(name);
+  takesDescriptor(name: string): boolean {
+    return this.#commands.get(name)?.takesDescriptor === true;
   }
 
   /**
@@ -190,7 +175,7 @@ export class Monitor implements AsyncDisposable {
     }
   }
 
-  async migrate(args: Target & { resume?: boolean }, raw: JsonObject): Promise<void> {
+  async migrate(args: MigrationTarget & { resume?: boolean }, raw: JsonObject): Promise<void> {
     await this.#oneAtATime(async () => {
       // 7.2 looks at the state of the VM before it looks at the address.
       const stateFirst = !isAtLeast(this.profile.release, [8, 2]);
@@ -203,7 +188,10 @@ export class Monitor implements AsyncDisposable {
     });
   }
 
-  async migrateIncoming(args: Target & { 'exit-on-error'?: boolean }, raw: JsonObject): Promise<void> {
+  async migrateIncoming(
+    args: MigrationTarget & { 'exit-on-error'?: boolean },
+    raw: JsonObject,
+  ): Promise<void> {
     await this.#oneAtATime(async () => {
       const state = await this.backend.incomingState();
       if (state === 'started') throw new CommandError('The incoming migration has already been started');
@@ -374,13 +362,13 @@ export class Monitor implements AsyncDisposable {
     return this.upstream.forward(name, args);
   }
 
-  #target(args: Target): MigrationAddress {
+  #target(args: MigrationTarget): MigrationAddress {
     const address = parseMigrationTarget(this.profile, args);
     checkTransport(this.profile, address, this.options.capabilities);
     return address;
   }
 
-  #targetOrFailure(args: Target): MigrationAddress {
+  #targetOrFailure(args: MigrationTarget): MigrationAddress {
     try {
       return this.#target(args);
     } catch (error) {

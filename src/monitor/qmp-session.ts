@@ -16,7 +16,7 @@ import { checkQapi, isJsonObject } from '../options/qapi.js';
 import { QmpError } from '../qmp/qmp-error.js';
 import type { ClientChannel } from './client-channel.js';
 import { CommandError } from './command-error.js';
-import type { Monitor, MonitorEvent } from './monitor.js';
+import type { MonitorEvent, MonitorServices } from './monitor-services.js';
 
 /** QEMU would take 64 MiB; the longest sensible request is a few kilobytes. */
 const REQUEST_LIMITS: JsonLimits = { maxBytes: 1 << 20, maxTokens: 1 << 17, maxDepth: 1024 };
@@ -41,7 +41,7 @@ interface Call {
 }
 
 export class QmpSession {
-  readonly #monitor: Monitor;
+  readonly #monitor: MonitorServices;
   readonly #channel: ClientChannel;
   readonly #reader = new JsonReader(REQUEST_LIMITS);
   #negotiated = false;
@@ -53,7 +53,7 @@ export class QmpSession {
   #slotFreed: (() => void) | undefined;
   #closed = false;
 
-  constructor(monitor: Monitor, channel: ClientChannel) {
+  constructor(monitor: MonitorServices, channel: ClientChannel) {
     this.#monitor = monitor;
     this.#channel = channel;
   }
@@ -169,7 +169,7 @@ export class QmpSession {
   /** The descriptor for a request that takes one. */
   #descriptorFor({ value }: JsonMessage): number | undefined {
     const name = isJsonObject(value) ? value.execute : undefined;
-    if (typeof name !== 'string' || !this.#monitor.command(name)?.takesDescriptor) return undefined;
+    if (typeof name !== 'string' || !this.#monitor.takesDescriptor(name)) return undefined;
     const taken = this.#descriptor;
     this.#descriptor = undefined;
     return taken;

@@ -59,6 +59,13 @@ const FEATURES = {
 
 export type QemuFeatureName = keyof typeof FEATURES;
 
+/** A QEMU that is asked for its features, such as `QemuVm`. */
+export interface QemuWithFeatures {
+  /** `10.0.2`. */
+  readonly versionText: string;
+  has(feature: QemuFeatureName): boolean;
+}
+
 export function hasFeature(release: QemuRelease, feature: QemuFeatureName): boolean {
   return isAtLeast(release, FEATURES[feature].since);
 }

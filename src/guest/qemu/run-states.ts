@@ -27,7 +27,7 @@
  * From `postmigrate` QEMU saves no VM again, and from 9.0 on a guest in S3 never runs again: `cont` aborts. Earlier ones wake a guest in
  * S3 in order to migrate it: 7.2.22 records it as running.
  */
-import type { QemuVm } from './qemu-vm.js';
+import type { QemuWithFeatures } from './qemu-features.js';
 
 /** A method of saving; `background` is a stream of its own kind. */
 export type WayOfSaving = 'shared' | 'native' | 'stream' | 'incremental' | 'background';
@@ -74,7 +74,7 @@ export function whyNotSaved(runState: string): string | undefined {
 }
 
 /** Whether a VM that did not run is afterwards in the state in which it was. */
-export function returnsToState(vm: QemuVm, way: WayOfSaving): boolean {
+export function returnsToState(vm: QemuWithFeatures, way: WayOfSaving): boolean {
   if (way === 'native') return false;
   return way === 'incremental' || vm.has('failureReturns');
 }
@@ -84,7 +84,7 @@ export function returnsToState(vm: QemuVm, way: WayOfSaving): boolean {
  * may be.
  */
 export function problemWithState(
-  vm: QemuVm,
+  vm: QemuWithFeatures,
   runState: string,
   way: WayOfSaving,
   afterwards: Afterwards | undefined,

@@ -1,12 +1,17 @@
 /** Descriptors over QMP: passed in as ancillary data of the request itself. */
+
 import { closeSync } from 'node:fs';
-import { type Command, type CommandContext, command, NO_ARGUMENTS } from '../command.js';
+import type { QapiStruct } from '../../options/qapi.js';
+import { type Command, type CommandContext, commandFor, NO_ARGUMENTS } from '../command.js';
 import { CommandError } from '../command-error.js';
+import type { DescriptorServices } from '../monitor-services.js';
+
+const command = commandFor<DescriptorServices>();
 
 const str = { kind: 'str' } as const;
 const integer = { kind: 'integer', width: 'int' } as const;
 
-export function descriptorCommands(): Command[] {
+export function descriptorCommands(): Command<QapiStruct, DescriptorServices>[] {
   return [
     command({
       name: 'add-fd',
@@ -83,7 +88,7 @@ export function descriptorCommands(): Command[] {
   ];
 }
 
-function requireDescriptor(context: CommandContext): number {
+function requireDescriptor(context: CommandContext<DescriptorServices>): number {
   const fd = context.takeDescriptor();
   if (fd === undefined) throw new CommandError('No file descriptor supplied via SCM_RIGHTS');
   return fd;

@@ -1,10 +1,14 @@
 /** What the monitor says of itself. */
-import { type Command, command, NO_ARGUMENTS } from '../command.js';
+import type { QapiStruct } from '../../options/qapi.js';
+import { type Command, commandFor, NO_ARGUMENTS } from '../command.js';
+import type { IntrospectionServices } from '../monitor-services.js';
+
+const command = commandFor<IntrospectionServices>();
 
 const str = { kind: 'str' } as const;
 const integer = { kind: 'integer', width: 'int' } as const;
 
-export function introspectionCommands(): Command[] {
+export function introspectionCommands(): Command<QapiStruct, IntrospectionServices>[] {
   return [
     command({
       name: 'query-version',

@@ -3,15 +3,18 @@ import { channelsType, SOCKET_ADDRESS } from '../../options/migration-address.js
 import { migrationStatuses } from '../../options/migration-status.js';
 import type { QapiMember, QapiStruct } from '../../options/qapi.js';
 import { existsIn, isAtLeast, type Lifetime, type QemuProfile } from '../../options/qemu-profile.js';
-import { type Command, command, NO_ARGUMENTS } from '../command.js';
+import { type Command, commandFor, NO_ARGUMENTS } from '../command.js';
 import { CommandError } from '../command-error.js';
+import type { MigrationServices } from '../monitor-services.js';
+
+const command = commandFor<MigrationServices>();
 
 const str = { kind: 'str' } as const;
 const bool = { kind: 'bool' } as const;
 const integer = { kind: 'integer', width: 'int' } as const;
 const number = { kind: 'number' } as const;
 
-export function migrationCommands(profile: QemuProfile): Command[] {
+export function migrationCommands(profile: QemuProfile): Command<QapiStruct, MigrationServices>[] {
   const status = { kind: 'enum', values: migrationStatuses(profile) } as const;
   return [
     command({

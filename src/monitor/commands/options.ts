@@ -3,9 +3,12 @@ import { capabilitiesType, capabilityType } from '../../options/migration-capabi
 import { parametersReply, parametersType } from '../../options/migration-parameters.js';
 import type { QapiStruct } from '../../options/qapi.js';
 import type { QemuProfile } from '../../options/qemu-profile.js';
-import { type Command, command, NO_ARGUMENTS } from '../command.js';
+import { type Command, commandFor, NO_ARGUMENTS } from '../command.js';
+import type { OptionServices } from '../monitor-services.js';
 
-export function optionCommands(profile: QemuProfile): Command[] {
+const command = commandFor<OptionServices>();
+
+export function optionCommands(profile: QemuProfile): Command<QapiStruct, OptionServices>[] {
   return [
     command({
       name: 'migrate-set-parameters',

@@ -1,7 +1,10 @@
 /** The VM itself over QMP. */
-import type { QapiMember } from '../../options/qapi.js';
+import type { QapiMember, QapiStruct } from '../../options/qapi.js';
 import { isAtLeast, type QemuProfile } from '../../options/qemu-profile.js';
-import { type Command, command, NO_ARGUMENTS } from '../command.js';
+import { type Command, commandFor, NO_ARGUMENTS } from '../command.js';
+import type { VmServices } from '../monitor-services.js';
+
+const command = commandFor<VmServices>();
 
 const str = { kind: 'str' } as const;
 const bool = { kind: 'bool' } as const;
@@ -26,7 +29,7 @@ const RUN_STATES = [
   'colo',
 ];
 
-export function vmCommands(profile: QemuProfile): Command[] {
+export function vmCommands(profile: QemuProfile): Command<QapiStruct, VmServices>[] {
   const singlestep: Record<string, QapiMember> = isAtLeast(profile.release, [9, 0])
     ? {}
     : { singlestep: { type: bool } };

@@ -5,7 +5,7 @@ import { migrationStatuses } from '../../options/migration-status.js';
 import { OptionError } from '../../options/option-error.js';
 import { formatParameters, parseParameterText } from '../../options/parameter-text.js';
 import { existsIn, isAtLeast, type Lifetime, type QemuProfile } from '../../options/qemu-profile.js';
-import type { Monitor } from '../monitor.js';
+import type { MonitorServices } from '../monitor-services.js';
 import type { HumanArguments, HumanParameter } from './command-line.js';
 import { formatMigration } from './info-migrate.js';
 
@@ -24,7 +24,7 @@ export interface HumanCommand extends Lifetime {
 }
 
 export interface HumanContext {
-  readonly monitor: Monitor;
+  readonly monitor: MonitorServices;
   /** Prints a warning before whatever the command gives. */
   warn(line: string): void;
   /** Present on a terminal: waits until the migration that was just begun has ended. */
@@ -212,7 +212,7 @@ function lines(texts: readonly string[]): string {
   return texts.map((text) => `${text}\n`).join('');
 }
 
-async function showMigration(monitor: Monitor, all: boolean): Promise<string> {
+async function showMigration(monitor: MonitorServices, all: boolean): Promise<string> {
   if (monitor.upstream && monitor.backend.forwardsMigration?.()) {
     const line = all && isAtLeast(monitor.profile.release, [10, 2]) ? 'info migrate -a' : 'info migrate';
     const text = await monitor.upstream.forward('human-monitor-command', { 'command-line': line });

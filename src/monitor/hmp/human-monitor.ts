@@ -1,7 +1,7 @@
 /** Runs lines of the human monitor. */
 import { errorReason } from '../../errors.js';
 import { QmpError } from '../../qmp/qmp-error.js';
-import type { Monitor } from '../monitor.js';
+import type { MonitorServices } from '../monitor-services.js';
 import { CommandLineError, LineReader, parseHumanArguments } from './command-line.js';
 import {
   HUMAN_COMMANDS,
@@ -12,9 +12,9 @@ import {
 } from './human-commands.js';
 
 export class HumanMonitor {
-  readonly #monitor: Monitor;
+  readonly #monitor: MonitorServices;
 
-  constructor(monitor: Monitor) {
+  constructor(monitor: MonitorServices) {
     this.#monitor = monitor;
   }
 

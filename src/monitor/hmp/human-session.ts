@@ -1,7 +1,7 @@
 import { isMigrationRunning } from '../../options/migration-status.js';
 import { visible } from '../../visible.js';
 import type { ClientChannel } from '../client-channel.js';
-import type { Monitor, MonitorEvent } from '../monitor.js';
+import type { MonitorEvent, MonitorServices } from '../monitor-services.js';
 import type { HumanMonitor } from './human-monitor.js';
 import { LineEditor } from './line-editor.js';
 
@@ -20,7 +20,7 @@ function asShown(text: string): string {
 
 /** One human at the monitor: on a terminal with prompt, echo and editing, or on a pipe with output alone. */
 export class HumanSession {
-  readonly #monitor: Monitor;
+  readonly #monitor: MonitorServices;
   readonly #human: HumanMonitor;
   readonly #channel: ClientChannel;
   readonly #terminal: boolean;
@@ -28,7 +28,7 @@ export class HumanSession {
   #unfinished = '';
 
   constructor(
-    monitor: Monitor,
+    monitor: MonitorServices,
     human: HumanMonitor,
     channel: ClientChannel,
     { terminal }: { terminal: boolean },

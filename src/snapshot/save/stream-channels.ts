@@ -1,10 +1,18 @@
 import { availableParallelism } from 'node:os';
+import type { StreamCompression } from '../../channels/socket/payload-decoder.js';
 import { MAXIMUM_SOCKET_CHANNELS } from '../../channels/socket/socket-channel-receiver.js';
-import type { QemuVm } from '../../guest/qemu/qemu-vm.js';
-import type { SaveOptions } from './save.js';
+import type { QemuWithFeatures } from '../../guest/qemu/qemu-features.js';
 
 /** With fewer, the migration thread of a QEMU up to 8.0, which polls its channels, takes time away from those that move pages. */
 const ENOUGH_PROCESSORS = 4;
+
+/** How a stream is to come; the options of `save` that say so. */
+export interface StreamWishes {
+  readonly channels?: number | 'auto';
+  readonly multifd?: boolean;
+  readonly background?: boolean;
+  readonly compression?: StreamCompression;
+}
 
 /**
  * The multifd channels that a stream is to come through, 0 for a single, plain connection. Who names a number of channels,
@@ -14,8 +22,8 @@ const ENOUGH_PROCESSORS = 4;
  * @param defaultChannels where no number was named
  */
 export function streamChannels(
-  qemu: Pick<QemuVm, 'has'>,
-  options: Pick<SaveOptions, 'channels' | 'multifd' | 'background' | 'compression'>,
+  qemu: Pick<QemuWithFeatures, 'has'>,
+  options: StreamWishes,
   mayConnect: boolean,
   defaultChannels: number,
   processors = availableParallelism(),
