@@ -9,7 +9,7 @@ import { hasErrno } from '../../io/system-error.js';
  * @param doing what the user asked for, with the file in it: `saving to vm.mapram`
  * @throws MapramError `NO_SPACE` or `IO` instead of a plain system error, `CANCELLED` instead of an AbortError; everything else as it is
  */
-export async function inOneSentence<T>(doing: string, path: string, work: () => Promise<T>): Promise<T> {
+export async function withFileErrors<T>(doing: string, path: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {

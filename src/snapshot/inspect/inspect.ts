@@ -13,6 +13,7 @@ import { isStoreAddress } from '../../store/open-place.js';
 import { StoreSource } from '../../store/store-source.js';
 import { type DecodedDevice, decodeDevice } from '../../stream/device-decoder.js';
 import type { DeviceSection } from '../../stream/device-sections.js';
+import { runOperation } from '../files/operation.js';
 import { openSaved } from '../store/open-saved.js';
 
 export interface InspectOptions {
@@ -94,6 +95,10 @@ export interface InspectedDevice {
  *   here, `IO`
  */
 export async function inspect(options: InspectOptions): Promise<Inspection> {
+  return runOperation(`inspecting ${options.file}`, options.file, options, inspectFile);
+}
+
+async function inspectFile(options: InspectOptions): Promise<Inspection> {
   const { file, signal } = options;
   signal?.throwIfAborted();
   await using saved = await openSaved(file, options);

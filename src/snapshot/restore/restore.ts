@@ -33,7 +33,7 @@ import { staleBlock } from '../checks/stale-memory.js';
 import { DEFAULT_CHANNELS, defaultChannels } from '../files/channel-numbers.js';
 import { CheckedFile } from '../files/checked-file.js';
 import { chooseDirectIo, type DirectIoChoice } from '../files/direct-io-choice.js';
-import { inOneSentence } from '../files/file-errors.js';
+import { runOperation } from '../files/operation.js';
 import { clockSetter, savedAt } from '../resume/guest-clock.js';
 import { recordedLaunch } from '../resume/recorded-launch.js';
 import { localFile } from '../store/local-file.js';
@@ -107,7 +107,7 @@ const PROGRESS_MS = 100;
  *   signature is required and others may write to the file
  */
 export async function restore(options: RestoreOptions): Promise<RestoreResult> {
-  return inOneSentence(`loading ${options.file}`, options.file, () => restoreChecked(options));
+  return runOperation(`loading ${options.file}`, options.file, options, restoreChecked);
 }
 
 async function restoreChecked(options: RestoreOptions): Promise<RestoreResult> {

@@ -6,7 +6,7 @@
 import { EventEmitter } from 'node:events';
 import { defined } from '../../defined.js';
 import { errorReason, MapramError } from '../../errors.js';
-import { inOneSentence } from '../files/file-errors.js';
+import { withFileErrors } from '../files/file-errors.js';
 import { CloneFactory, type CloneOptions, removeTree, type WaitingClone } from './clone-factory.js';
 import type { ResumedVm } from './resumed-vm.js';
 
@@ -60,7 +60,7 @@ export class ClonePool extends EventEmitter<{ ready: []; lost: [MapramError] }> 
     if (!Number.isInteger(size) || size < 1) {
       throw new MapramError('USAGE', `opening a pool of ${options.file}: ${size} is not a number of VMs`);
     }
-    const factory = await inOneSentence(`opening a pool of ${options.file}`, options.file, () =>
+    const factory = await withFileErrors(`opening a pool of ${options.file}`, options.file, () =>
       CloneFactory.open(options),
     );
     const pool = new ClonePool(factory, size);

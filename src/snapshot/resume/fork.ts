@@ -1,8 +1,9 @@
 /** Starts many VMs from one mapped-ram file at once: what `mapram fork` does. */
+
 import os from 'node:os';
 import path from 'node:path';
 import { MapramError } from '../../errors.js';
-import { inOneSentence } from '../files/file-errors.js';
+import { runOperation } from '../files/operation.js';
 import type { BackgroundCheck, BackgroundCheckOptions } from '../verify/background-check.js';
 import type { VerifiedFile } from '../verify/verify.js';
 import { CloneFactory, type CloneOptions, removeTree } from './clone-factory.js';
@@ -62,7 +63,7 @@ const STARTING_AT_ONCE = 2 * os.availableParallelism();
  * @throws MapramError as `resume` does
  */
 export async function fork(options: ForkOptions): Promise<ForkedVms> {
-  return inOneSentence(`forking ${options.file}`, options.file, () => forkChecked(options));
+  return runOperation(`forking ${options.file}`, options.file, options, forkChecked);
 }
 
 async function forkChecked(options: ForkOptions): Promise<ForkedVms> {

@@ -11,7 +11,7 @@ import path from 'node:path';
 import { defined } from '../../defined.js';
 import { assertSocketsFree } from '../../launch/listeners.js';
 import { qmpSockets, withQmpSocket } from '../../launch/qmp-sockets.js';
-import { inOneSentence } from '../files/file-errors.js';
+import { runOperation } from '../files/operation.js';
 import { VmGuard } from '../guard/vm-guard.js';
 import { BackgroundCheck, type BackgroundCheckOptions } from '../verify/background-check.js';
 import { clockSetter, savedAt } from './guest-clock.js';
@@ -56,7 +56,7 @@ export interface ResumePlan {
  *   `UNTRUSTED` for a recorded command line that nobody has agreed to; `BUSY` when a socket is in use; `USAGE` when there is none; `FORMAT` for a bad file. No process is left behind
  */
 export async function resume(options: ResumeOptions): Promise<ResumedVm> {
-  return inOneSentence(`resuming ${options.file}`, options.file, () => resumeChecked(options));
+  return runOperation(`resuming ${options.file}`, options.file, options, resumeChecked);
 }
 
 async function resumeChecked(options: ResumeOptions): Promise<ResumedVm> {

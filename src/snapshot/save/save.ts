@@ -38,7 +38,8 @@ import type { ProgressEvent } from '../../progress.js';
 import { pluggedWarning } from '../checks/plugged-devices.js';
 import { channelsFor, defaultChannels } from '../files/channel-numbers.js';
 import { chooseDirectIo, type DirectIoChoice, unlessSlow } from '../files/direct-io-choice.js';
-import { failureToWrite, inOneSentence } from '../files/file-errors.js';
+import { failureToWrite } from '../files/file-errors.js';
+import { runOperation } from '../files/operation.js';
 import { partPathOf, TargetFile } from '../files/target-file.js';
 import { tryDisk } from '../files/target-speed.js';
 import { assertNotAbandoned, SaveGuard } from '../guard/save-guard.js';
@@ -132,9 +133,9 @@ export interface SaveResult {
  */
 export async function save(options: SaveOptions): Promise<SaveResult> {
   const { file } = options;
-  return inOneSentence(`saving to ${file}`, file, async () => {
+  return runOperation(`saving to ${file}`, file, options, async (guarded) => {
     try {
-      return await saveChecked(options);
+      return await saveChecked(guarded);
     } catch (error) {
       throw failureToWrite(error, file, placesOf(file).partPath);
     }

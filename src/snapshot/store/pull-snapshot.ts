@@ -9,7 +9,7 @@ import { ChunkFetcher } from '../../store/pull.js';
 import type { SnapshotRoot, StoredFile } from '../../store/snapshot-root.js';
 import { Store } from '../../store/store.js';
 import type { StoreUnlock } from '../../store/store-keys.js';
-import { inOneSentence } from '../files/file-errors.js';
+import { withFileErrors } from '../files/file-errors.js';
 import { TargetFile } from '../files/target-file.js';
 
 export interface PullSnapshotOptions {
@@ -66,7 +66,7 @@ export async function pullRoot(
   const startedAt = performance.now();
   const address = store.called(root);
   const wanted = wantedFiles(root, options);
-  return await inOneSentence(`pulling ${address}`, options.file, async () => {
+  return await withFileErrors(`pulling ${address}`, options.file, async () => {
     using targets = Targets.create(wanted, options.force === true);
     const totalBytes = wanted.reduce((sum, { stored }) => sum + stored.dataBytes, 0);
     await using fetcher = new ChunkFetcher(store, root, { ...options, phase: 'pull', totalBytes });

@@ -9,7 +9,7 @@ import { type PushedSnapshot, push } from '../../store/push.js';
 import type { SnapshotRoot } from '../../store/snapshot-root.js';
 import { Store } from '../../store/store.js';
 import type { StoreUnlock } from '../../store/store-keys.js';
-import { inOneSentence } from '../files/file-errors.js';
+import { withFileErrors } from '../files/file-errors.js';
 import { unchangedChunks } from './unchanged-chunks.js';
 
 export interface PushSnapshotOptions {
@@ -47,7 +47,7 @@ export async function pushSnapshot(options: PushSnapshotOptions): Promise<PushRe
       `pushing to ${to}: a new snapshot gets an ID of its own; leave out @${id}`,
     );
   const store = await Store.open(place, options.unlock);
-  return await inOneSentence(`pushing ${file}`, file, async () => {
+  return await withFileErrors(`pushing ${file}`, file, async () => {
     const parent = await findParent(store, name, options.parent);
     const known = await knownOf(file, store, parent);
     const pushed = await push(store, {

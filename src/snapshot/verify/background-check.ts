@@ -1,7 +1,7 @@
 /** Holds a file against its checksums while VMs run from it already, so that resuming takes no longer. */
 import { MapramError } from '../../errors.js';
 import { chooseDirectIo } from '../files/direct-io-choice.js';
-import { inOneSentence } from '../files/file-errors.js';
+import { withFileErrors } from '../files/file-errors.js';
 import type { ResumeSource } from '../resume/resume-source.js';
 import type { VerifiedFile } from './verify.js';
 
@@ -65,7 +65,7 @@ export class BackgroundCheck {
       }
       return { ok, ...found, totalTimeMs: Math.round(performance.now() - startedAt) };
     };
-    const result = inOneSentence(`verifying ${source.file}`, source.file, check);
+    const result = withFileErrors(`verifying ${source.file}`, source.file, check);
     // Whoever does not ask for the result is not to die of it.
     result.catch(() => {});
     return new BackgroundCheck(result, abort);

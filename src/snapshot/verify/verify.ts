@@ -17,7 +17,7 @@ import type { ProgressEvent } from '../../progress.js';
 import { DEFAULT_CHANNELS } from '../files/channel-numbers.js';
 import { CheckedFile } from '../files/checked-file.js';
 import { chooseDirectIo } from '../files/direct-io-choice.js';
-import { inOneSentence } from '../files/file-errors.js';
+import { runOperation } from '../files/operation.js';
 import { signatureGaps } from './signature-cover.js';
 
 export interface VerifyOptions {
@@ -90,7 +90,7 @@ export interface VerifyResult extends VerifiedFile {
  *   a key that cannot be used, `IO`, `CANCELLED`
  */
 export async function verify(options: VerifyOptions): Promise<VerifyResult> {
-  return inOneSentence(`verifying ${options.file}`, options.file, () => verifyFile(options));
+  return runOperation(`verifying ${options.file}`, options.file, options, verifyFile);
 }
 
 async function verifyFile(options: VerifyOptions): Promise<VerifyResult> {

@@ -19,7 +19,7 @@ test('a buffer begins at a multiple of 64 KiB, has its length, and is zeroed (F2
 test('a save needs little more address space than Node.js itself (F25)', () => {
   const peak = "console.log(/^VmPeak:\\s+(\\d+)/m.exec(fs.readFileSync('/proc/self/status', 'utf8'))[1])";
   const alone = Number(spawnSync(process.execPath, ['-e', peak], { encoding: 'utf8' }).stdout);
-  const main = path.join(import.meta.dirname, '..', '..', 'src', 'cli', 'main.js');
+  const main = path.join(import.meta.dirname, '..', '..', '..', 'src', 'cli', 'main.js');
   const folder = temporaryFolder('space');
   try {
     // Two channels and the guest are three threads. WebAssembly memories would take 8 GiB each.
