@@ -91,6 +91,8 @@ test('it depends on these packages only', () => {
   const reasons: Record<string, string> = {
     '@node-rs/xxhash': 'checksums',
     '@valibot/to-json-schema': 'publishes the shapes of --json as JSON Schema',
+    'age-encryption': 'wraps the keys of encrypted stores',
+    aws4fetch: 'signs requests to S3',
     commander: 'arguments and help',
     koffi: 'system calls that Node has no function for',
     'log-update': 'the progress bar',
