@@ -1,6 +1,6 @@
 /** Keeps the rooms of docs/architecture.md apart: imports between the folders of src point downwards only. */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 import { repositoryRoot } from '../support/environment.js';
@@ -74,6 +74,25 @@ function levelOf(room: string): number {
   return LEVELS.findIndex((rooms) => rooms.includes(room));
 }
 
+/** A row for each level, with the rooms that have a folder, and what each imports. */
+function drawing(): string {
+  const folders = new Set(files.filter((file) => file.includes('/')).map(roomOf));
+  const below = (room: string) => {
+    const rooms = imports
+      .filter(({ internal, from }) => internal && roomOf(from) === room)
+      .map(({ to }) => roomOf(to))
+      .filter((to) => to !== room && folders.has(to));
+    return [...new Set(rooms)].sort((a, b) => levelOf(a) - levelOf(b) || a.localeCompare(b));
+  };
+  const rows = LEVELS.map((rooms) => rooms.filter((room) => folders.has(room))).filter(
+    (rooms) => rooms.length > 0,
+  );
+  const lines = rows.map((rooms) =>
+    rooms.map((room) => `  ${room.padEnd(11)} ──► ${below(room).join(', ') || 'nothing'}`).join('\n'),
+  );
+  return ['```text', lines.join('\n\n'), '```'].join('\n');
+}
+
 test('every folder of src is a room with a place', () => {
   const rooms = new Set(files.map((file) => roomOf(file.replace(/\.ts$/, ''))));
   assert.deepEqual(
@@ -90,6 +109,19 @@ test('docs/architecture.md has a row for every folder', () => {
     [...folders].filter((folder) => !page.includes(`\`src/${folder}\``)),
     [],
   );
+});
+
+test('docs/architecture.md draws the rooms as the imports are', () => {
+  const page = path.join(repositoryRoot, 'docs', 'architecture.md');
+  const section = /(<!-- rooms -->\n)([\s\S]*?)(\n?<!-- end of rooms -->)/;
+  if (process.env.MAPRAM_UPDATE === '1') {
+    const text = readFileSync(page, 'utf8');
+    writeFileSync(
+      page,
+      text.replace(section, (_, begin, __, end) => `${begin}\n${drawing()}\n\n${end.trimStart()}`),
+    );
+  }
+  assert.equal(section.exec(readFileSync(page, 'utf8'))?.[2]?.trim(), drawing());
 });
 
 test('docs/architecture.md names files that exist', () => {
