@@ -63,7 +63,10 @@ for (const [architecture, casesHere] of Object.entries(cases) as [ForeignArchite
         await source.console.waitForCounterAbove(10);
         await source.stop();
         const file = path.join(source.folder, 'saved');
-        assert.equal((await save({ vm: source.qmpPath, file, ...options })).method, method);
+        assert.equal(
+          (await save({ vm: source.qmpPath, file, afterwards: 'stop', ...options })).method,
+          method,
+        );
         assert.deepEqual((await verify({ file })).problems, []);
 
         await using restored = await startVm({ architecture, ...memory, incoming: true });
@@ -86,7 +89,7 @@ describe(
       await source.console.waitForCounterAbove(10);
       await source.stop();
       const file = path.join(source.folder, 'saved');
-      assert.equal((await save({ vm: source.qmpPath, file })).method, 'stream');
+      assert.equal((await save({ vm: source.qmpPath, file, afterwards: 'stop' })).method, 'stream');
       await using restored = await startVm({ qemu: '7.2', architecture: 'ppc64', incoming: true });
       await restore({ file, vm: restored.qmpPath });
       await assertGoesOn(restored, source);

@@ -84,6 +84,8 @@ describe('a guest that writes all the time', needs({ qemu: ['10.0', '7.2'], tool
     await save({ vm: vm.qmpPath, file, force: true, method: 'stream' });
     const saved = statSync(disk).mtimeMs;
     while (statSync(disk).mtimeMs === saved) await delay(20);
+    await assert.rejects(planResume({ file }), failsWith('BUSY', /is being written to by another VM/));
+    await vm[Symbol.asyncDispose]();
     await assert.rejects(planResume({ file }), failsWith('VM', /disks have changed .*--allow-changed-disks/));
   });
 
