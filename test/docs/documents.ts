@@ -45,7 +45,7 @@ export function needsVm({ code }: CodeBlock): boolean {
 }
 
 /** What a newcomer types to install and try it: test/docs/readme.test.ts. */
-export const isFirstTry = ({ code }: CodeBlock): boolean => /^npm ci$/m.test(code);
+export const isFirstTry = ({ code }: CodeBlock): boolean => /^npm ci && npm run demo$/m.test(code);
 
 export interface Session {
   readonly where: string;
