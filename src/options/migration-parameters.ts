@@ -374,7 +374,7 @@ export const MIGRATION_PARAMETERS = {
     type: { kind: 'enum', values: ['none', 'legacy', 'multifd'] },
     default: 'multifd',
     since: [9, 0],
-    summary: 'Who looks for zero pages: nobody, the migration thread, or the multifd channels.',
+    summary: 'What detects zero pages: nothing, the migration thread, or the multifd channels.',
     line: { place: 180 },
   },
   'direct-io': {

@@ -42,7 +42,7 @@ export function optionsPage(): string {
     '| off | any | on | accepted, without effect |',
     '',
     'It can be set at any time and is read when the channels are opened. Where the platform has no O_DIRECT it is refused',
-    '(`No build-time support for direct-io`). Where the file system has none, `migrate` fails and the VM goes on.',
+    '(`No build-time support for direct-io`). Where the file system has none, `migrate` fails and the VM keeps running.',
     '',
     'Rows that say 10.1 or later were compared with recorded answers of these QEMUs, not with a QEMU that ran here.',
     '',
