@@ -215,6 +215,10 @@ test('virsh saves through mapram by streams as well, which QEMU gets a descripto
     await virsh.run(`restore ${image}`);
     assert.match(await virsh.run('list'), /front\s+running/);
   }
+  // A domain that is running becomes a persistent one by its UUID.
+  const uuid = /[0-9a-f-]{36}/.exec(await virsh.run('domuuid front'))?.[0];
+  const domain = readFileSync(path.join(folder, 'domain.xml'), 'utf8');
+  writeFileSync(path.join(folder, 'domain.xml'), domain.replace('</name>', `</name><uuid>${uuid}</uuid>`));
   await virsh.run(`define ${folder}/domain.xml`);
   await virsh.run('managedsave front');
   assert.match(await virsh.run('list --all'), /front\s+shut off/);

@@ -57,9 +57,14 @@ export class VmRecord implements Disposable {
   static create(file: string, written: Omit<Written, 'format' | 'left'>): VmRecord {
     const fd = openFile(file, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW);
     const record = new VmRecord(file, { format: 1, ...written, left: [] }, fd);
-    tryLock(fd, 'exclusive');
-    record.#write();
-    return record;
+    try {
+      tryLock(fd, 'exclusive');
+      record.#write();
+      return record;
+    } catch (error) {
+      record.remove();
+      throw error;
+    }
   }
 
   /** The record of a process that died. Undefined for one that lives, or was put right meanwhile. */
