@@ -24,6 +24,11 @@ export function hostCpuWarning(image: MappedRamImage, present: CpuIdentity): str
 
 /** Architectures whose features say all that a guest may rely on, so that another model which has them will do. */
 const TOLD_BY_FEATURES = /-(x86_64|i386|s390x)-cpu$/;
+/**
+ * PCOMMIT, CPUID leaf 7 EBX bit 22: Intel withdrew it before any processor had it. QEMU 7.2 shows it to guests of `-cpu max`, 10.0 does not,
+ * and Linux does not use it.
+ */
+const WITHDRAWN = { name: 'pcommit', word: '7.0.EBX', bit: 22 } as const;
 /** Names in a message; there may be hundreds. */
 const NAMED = 12;
 
@@ -52,7 +57,7 @@ function describe(saved: CpuIdentity, present: CpuIdentity, lacking: readonly st
 function without(saved: readonly string[] = [], present: readonly string[] | undefined): string[] {
   if (present === undefined) return [];
   const known = new Set(present);
-  return saved.filter((name) => !known.has(name));
+  return saved.filter((name) => !known.has(name) && name !== WITHDRAWN.name);
 }
 
 /** Of CPUID: `leaf 1 ECX bit 13`. */
@@ -61,7 +66,8 @@ function missingBits(
   present: NonNullable<CpuIdentity['words']>,
 ): string[] {
   return Object.entries(saved).flatMap(([place, features]) => {
-    const missing = (features & ~(present[place] ?? 0)) >>> 0;
+    const needed = place === WITHDRAWN.word ? features & ~(1 << WITHDRAWN.bit) : features;
+    const missing = (needed & ~(present[place] ?? 0)) >>> 0;
     const [leaf, subleaf, register] = place.split('.');
     const name = `CPUID leaf 0x${leaf}${subleaf === '0' ? '' : `.${subleaf}`} ${register}`;
     return Array.from({ length: 32 }, (_, bit) => bit)

@@ -35,6 +35,12 @@ describe('cpuMismatch (guests 3b)', () => {
     assert.equal(cpuMismatch(saved, { ...saved, features: [] }), undefined);
   });
 
+  test('PCOMMIT, which no processor has and QEMU has dropped, is not missed', () => {
+    const saved = x86('max', { '7.0.EBX': (1 << 22) | 8 }, ['bmi1', 'pcommit']);
+    assert.equal(cpuMismatch(saved, x86('max', { '7.0.EBX': 8 }, ['bmi1'])), undefined);
+    assert.match(cpuMismatch(saved, x86('max', { '7.0.EBX': 0 }, [])) ?? '', /lacks bmi1$/);
+  });
+
   test('compares words whose highest bit is set', () => {
     const high = x86('max', { '7.0.EDX': 0x8000_0000 }, []);
     assert.equal(cpuMismatch(high, high), undefined);
