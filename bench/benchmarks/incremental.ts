@@ -91,7 +91,7 @@ export const incrementalBenchmark: Benchmark = {
   name: 'incremental',
   title: 'Second save of a resumed VM, on XFS',
   description:
-    'The guest of save-stopped (4 GiB; quick: 1 GiB), resumed from its file on an XFS in a loop device; one page in a hundred is changed, 64 neighbours at a time, all over its memory. The whole command each time: `--method incremental` shares what did not change, `--method native` writes all of it, `--method stream` too.',
+    'The guest of save-stopped (4 GiB; quick: 1 GiB), resumed from its file on an XFS in a loop device; one page in a hundred is changed, 64 neighbours at a time, across its memory. The whole command each time: `--method incremental` shares unchanged pages, `--method native` and `--method stream` write all pages.',
   goals: [{ group: 'incremental', against: 'full', timeAtMost: 0.1 }],
   async prepare({ folder, quick }) {
     if (process.getuid?.() !== 0 || !existsSync('/usr/sbin/mkfs.xfs'))

@@ -13,7 +13,7 @@ const SCRIPT = process.env.ANALYZE_MIGRATION;
 
 export const inspectBenchmark: Benchmark = {
   name: 'inspect',
-  title: 'A look into a saved VM of 16 GiB',
+  title: 'Inspecting a saved VM of 16 GiB',
   description:
     "A Linux guest of 16 GiB (quick: 1 GiB), mostly empty, 64 MiB of random data in it. mapram: `inspect` and `inspect --devices`, the whole commands. QEMU's own script analyze-migration, on a plain stream of the same VM, where the variable ANALYZE_MIGRATION names it.",
   goals: [

@@ -70,7 +70,7 @@ export const resumeBenchmark: Benchmark = {
   name: 'resume',
   title: 'Start of a saved Linux guest',
   description:
-    "Guests of 256 MiB to 16 GiB (quick: to 1 GiB; `--memory`: others), mostly empty, saved by mapram while they ran; from the start of QEMU until the guest runs, and until its first output (it counts every 100 ms). QEMU's start: the same QEMU with -S and no file, until its monitor answers. resume(): the library, in a process that has it loaded. mapram resume: the command, start of Node included. QEMU's load: mapped-ram with multifd, 2 channels, and direct-io. Warm and cold: what is not zero in the file is in the page cache before, or nothing of the file.",
+    "Guests of 256 MiB to 16 GiB (quick: to 1 GiB; `--memory`: others), mostly empty, saved by mapram while they ran; from the start of QEMU until the guest runs, and until its first output (it counts every 100 ms). QEMU's start: the same QEMU with -S and no file, until its monitor answers. resume(): the library, in a process that has it loaded. mapram resume: the command, start of Node included. QEMU's load: mapped-ram with multifd, 2 channels, and direct-io. Warm: all non-zero pages of the file are in the page cache; cold: none.",
   async prepare({ folder, quick, memoryMiB = quick ? QUICK_SIZES : SIZES, log }) {
     const snapshots: LinuxSnapshot[] = [];
     const dispose = async () => {

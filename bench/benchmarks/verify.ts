@@ -13,7 +13,7 @@ export const verifyBenchmark: Benchmark = {
   name: 'verify',
   title: 'Verification of a saved VM, direct I/O',
   description:
-    'The file of save-stopped (guest of 4 GiB; quick: 1 GiB). mapram: the whole command, which reads all pages and holds them against their checksums. fio: reading as many bytes of a dense file.',
+    'The file of save-stopped (guest of 4 GiB; quick: 1 GiB). mapram: the whole command, which reads all pages and compares them with their checksums. fio: reading as many bytes of a dense file.',
   goals: [
     // At least 0.90 of the rate.
     { group: 'mapram', against: 'fio', timeAtMost: 1 / 0.9 },
