@@ -8,7 +8,7 @@ import path from 'node:path';
 import { defined } from '../defined.js';
 import { errorReason, MapramError } from '../errors.js';
 import { processUsers, userName } from '../io/process/process-user.js';
-import { formatCommandLine, parseCommandLine } from './command-line.js';
+import { type CommandLineOption, formatCommandLine, parseCommandLine } from './command-line.js';
 import { diskArguments } from './disks.js';
 import { persistentMemory } from './memory-files.js';
 import { withoutOwnMonitor } from './own-monitor.js';
@@ -59,10 +59,10 @@ export function recordLaunch(pid: number): LaunchRecord {
   const words = readProc(pid, () => readFileSync(`/proc/${pid}/cmdline`, 'utf8'))
     .split('\0')
     .slice(0, -1);
-  const workingDirectory = readProc(pid, () => readlinkSync(`/proc/${pid}/cwd`));
   const executable = readProc(pid, () => readlinkSync(`/proc/${pid}/exe`));
   const [calledAs = executable, ...args] = words;
   const given = withoutOwnMonitor(parseCommandLine(args));
+  const workingDirectory = directoryOfNames(pid, given);
   const { options, omitted } = omitSecrets(given);
   const hostId = readHostId();
   const uid = ownerOf(pid);
@@ -82,6 +82,22 @@ export function recordLaunch(pid: number): LaunchRecord {
     uid,
     ...defined({ user, hostId }),
   };
+}
+
+/**
+ * The directory that relative names of the command line start from. QEMU with `-daemonize` changes to `/` once it has opened its files; the
+ * `PWD` that it inherited from its shell still names the directory in which it was started.
+ */
+function directoryOfNames(pid: number, options: readonly CommandLineOption[]): string {
+  const current = readProc(pid, () => readlinkSync(`/proc/${pid}/cwd`));
+  if (current !== '/' || !options.some(({ name }) => name === 'daemonize')) return current;
+  const environment = readProc(pid, () => readFileSync(`/proc/${pid}/environ`, 'utf8')).split('\0');
+  const inherited = environment.find((entry) => entry.startsWith('PWD='))?.slice('PWD='.length) ?? '';
+  return path.isAbsolute(inherited) && isDirectory(inherited) ? inherited : current;
+}
+
+function isDirectory(place: string): boolean {
+  return statSync(place, { throwIfNoEntry: false })?.isDirectory() === true;
 }
 
 /** Whoever of its users is not this one could have chosen what it shows of itself. */

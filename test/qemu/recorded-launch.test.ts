@@ -1,13 +1,14 @@
 /** Files of mapram know how their VM was started: resuming needs nothing else. */
 
 import assert from 'node:assert/strict';
-import { appendFileSync, chmodSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { appendFileSync, chmodSync, existsSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fork } from '../../src/snapshot/resume/fork.js';
 import { planResume, resume } from '../../src/snapshot/resume/resume.js';
 import { save } from '../../src/snapshot/save/save.js';
-import { needs } from '../support/environment.js';
+import { needs, qemuProgram } from '../support/environment.js';
 import { failsWith } from '../support/fails-with.js';
 import { startVm } from '../support/qemu.js';
 import { consoleIn, killProcessesWith, processesWith } from '../support/resumed-guest.js';
@@ -132,4 +133,33 @@ describe('a file that mapram has saved', needs({ qemu: '10.0', guest: 'tiny', to
   });
 
   test('leaves no process behind', () => assert.deepEqual(processesWith(file), []));
+});
+
+test('relative names of a QEMU with -daemonize are those of the directory in which it was started', {
+  ...needs({ qemu: '10.0' }),
+  timeout: 60_000,
+}, async () => {
+  const folder = temporaryFolder('daemonized');
+  const { program, args } = qemuProgram('10.0');
+  writeFileSync(path.join(folder, 'disk.img'), Buffer.alloc(1 << 20));
+  const command = [
+    ...[...args, '-machine', 'q35', '-m', '64M', '-display', 'none', '-nodefaults', '-daemonize', '-S'],
+    ...['-serial', 'file:serial.log', '-qmp', 'unix:vm.qmp,server=on,wait=off'],
+    // QEMU itself cannot migrate a VM with a writable disk that it opened by a relative name.
+    ...['-drive', `file=${folder}/disk.img,format=raw,if=virtio`],
+  ];
+  const env = { ...process.env, PWD: folder };
+  const { status, stderr } = spawnSync(program, command, { cwd: folder, env, encoding: 'utf8' });
+  assert.equal(status, 0, stderr);
+  const file = path.join(folder, 'vm.mapram');
+  try {
+    await save({ vm: path.join(folder, 'vm.qmp'), file, afterwards: 'quit' });
+    const plan = await planResume({ file });
+    assert.equal(plan.workingDirectory, folder);
+    rmSync(path.join(folder, 'serial.log'));
+    await using _vm = await resume({ file, qmp: path.join(folder, 'new.qmp') });
+    assert.ok(existsSync(path.join(folder, 'serial.log')), 'the serial log is elsewhere');
+  } finally {
+    killProcessesWith(folder);
+  }
 });
