@@ -14,8 +14,8 @@ import { assertNothingLeaked, operationsOn, repeated } from '../trust/leaks.js';
  */
 const COUNTS = {
   shared: { warmUp: 20, count: 30 },
-  'shared-16': { warmUp: 10, count: 6 },
-  stream: { warmUp: 12, count: 10 },
+  'shared-16': { warmUp: 20, count: 6 },
+  stream: { warmUp: 24, count: 15 },
   native: { warmUp: 10, count: 22 },
   verify: { warmUp: 20, count: 40 },
   cancelled: { warmUp: 20, count: 30 },

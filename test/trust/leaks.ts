@@ -77,12 +77,12 @@ export async function repeated(
 }
 
 /**
- * What V8 and the allocator map for each thread comes and goes by some dozens, whatever the number of operations. A thread that
- * ends would leave three for each operation.
+ * What V8 and the allocator map for each thread comes and goes, by up to a hundred and more for 28 threads, whatever the number of
+ * operations. What leaked before was at least 200 in the counts of the tests.
  */
 export function assertNothingLeaked({ before, after }: { before: Held; after: Held }, count: number): void {
   const figures = JSON.stringify({ before, after, count });
-  assert.ok(after.mappings - before.mappings < 100 + count / 100, `mappings: ${figures}`);
+  assert.ok(after.mappings - before.mappings < 180 + count / 100, `mappings: ${figures}`);
   assert.ok(after.descriptors - before.descriptors <= 4, `descriptors: ${figures}`);
   assert.ok(after.threads - before.threads <= 1, `threads: ${figures}`);
   assert.ok(after.rssMiB - before.rssMiB < 64, `memory: ${figures}`);
