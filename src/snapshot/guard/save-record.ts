@@ -6,8 +6,9 @@
  * The process that saves holds a lock on the file and removes it when the VM is in its final state. A file that nobody
  * has locked belongs to a save that died: whoever gets its lock may put things right, once.
  */
+
 import { randomUUID } from 'node:crypto';
-import { constants, fstatSync, readdirSync, readFileSync } from 'node:fs';
+import { constants, fstatSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import * as v from 'valibot';
 import { tryLock } from '../../io/file/file-lock.js';
@@ -16,6 +17,7 @@ import { closeFile, openFile } from '../../io/file/open-file.js';
 import { writeFully } from '../../io/file/positional-io.js';
 import { hasErrno } from '../../io/system-error.js';
 import { writeJson } from '../../json/json-writer.js';
+import { openAbandonedRecord } from './abandoned-record.js';
 import { recordFolder, recordFolders } from './record-folder.js';
 
 const VmSchema = v.object({
@@ -120,24 +122,8 @@ export class HeldRecord implements Disposable {
 
   /** The record of a save that died. Undefined for one that is under way, or was put right meanwhile. */
   static takeAbandoned(file: string): HeldRecord | undefined {
-    let fd: number;
-    try {
-      fd = openFile(file, constants.O_RDWR | constants.O_NOFOLLOW);
-    } catch (error) {
-      if (hasErrno(error, 'ENOENT', 'ELOOP')) return undefined;
-      throw error;
-    }
-    try {
-      if (tryLock(fd, 'exclusive')) {
-        // Removed by its owner between opening and locking?
-        const result = v.safeParse(RecordSchema, JSON.parse(readFileSync(file, 'utf8')));
-        if (result.success) return new HeldRecord(file, result.output, fd);
-      }
-    } catch (error) {
-      if (!hasErrno(error, 'ENOENT') && !(error instanceof SyntaxError)) throw error;
-    }
-    closeFile(fd);
-    return undefined;
+    const found = openAbandonedRecord(file, RecordSchema);
+    return found && new HeldRecord(file, found.record, found.fd);
   }
 
   /** The VM is in its final state: nothing is left to be done. */

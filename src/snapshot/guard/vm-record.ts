@@ -9,8 +9,9 @@
  * The process holds a lock on the file and removes it when no VM is its any more. A file that nobody has locked belongs to a process
  * that died.
  */
+
 import { randomUUID } from 'node:crypto';
-import { constants, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { constants, readdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import * as v from 'valibot';
@@ -22,6 +23,7 @@ import { ProcessHandle } from '../../io/process/process-handle.js';
 import { hasErrno } from '../../io/system-error.js';
 import { writeJson } from '../../json/json-writer.js';
 import { type MarkedProcess, markedProcesses } from '../../launch/marked-processes.js';
+import { openAbandonedRecord } from './abandoned-record.js';
 import { recordFolder, recordFolders } from './record-folder.js';
 
 const RecordSchema = v.object({
@@ -69,23 +71,8 @@ export class VmRecord implements Disposable {
 
   /** The record of a process that died. Undefined for one that lives, or was put right meanwhile. */
   static takeAbandoned(file: string): VmRecord | undefined {
-    let fd: number;
-    try {
-      fd = openFile(file, constants.O_RDWR | constants.O_NOFOLLOW);
-    } catch (error) {
-      if (hasErrno(error, 'ENOENT', 'ELOOP')) return undefined;
-      throw error;
-    }
-    try {
-      if (tryLock(fd, 'exclusive')) {
-        const result = v.safeParse(RecordSchema, JSON.parse(readFileSync(file, 'utf8')));
-        if (result.success) return new VmRecord(file, result.output, fd);
-      }
-    } catch (error) {
-      if (!hasErrno(error, 'ENOENT') && !(error instanceof SyntaxError)) throw error;
-    }
-    closeFile(fd);
-    return undefined;
+    const found = openAbandonedRecord(file, RecordSchema);
+    return found && new VmRecord(file, found.record, found.fd);
   }
 
   /** Of the VMs' file. */
