@@ -30,8 +30,11 @@ export function testFiles(words) {
 
 export const needsQemu = (file) => file.startsWith(path.join('build', 'test', 'qemu') + path.sep);
 
-/** Runs test files under `node`, whose folder comes first in PATH, and gives node:test's counts; a breakdown counts as a failure. */
-export function runTests(files, { concurrency, node = process.execPath }) {
+/**
+ * Runs test files under `node`, whose folder comes first in PATH, and gives node:test's counts; a breakdown counts as a failure.
+ * A file that has not ended after `timeoutMs` fails.
+ */
+export function runTests(files, { concurrency, timeoutMs, node = process.execPath }) {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-test-'));
   try {
     const counts = path.join(folder, 'counts.json');
@@ -41,7 +44,7 @@ export function runTests(files, { concurrency, node = process.execPath }) {
         '--enable-source-maps',
         '--test',
         `--test-concurrency=${concurrency}`,
-        '--test-timeout=900000',
+        `--test-timeout=${timeoutMs}`,
         '--test-reporter=spec',
         '--test-reporter-destination=stdout',
         `--test-reporter=${path.join(root, 'scripts', 'count-reporter.mjs')}`,

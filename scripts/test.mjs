@@ -13,7 +13,7 @@ run('npx', ['biome', 'ci', '--error-on-warnings', '.']);
 compile();
 
 const files = testFiles(words);
-const groups = [[files.filter((file) => !needsQemu(file)), 2]];
+const groups = [[files.filter((file) => !needsQemu(file)), { concurrency: 2, timeoutMs: 300_000 }]];
 if (!unitOnly && files.some(needsQemu)) {
   try {
     await prepareVmEnvironment({ required: process.env.MAPRAM_TEST_QEMU === 'required' });
@@ -21,13 +21,13 @@ if (!unitOnly && files.some(needsQemu)) {
     console.error(error.message);
     process.exit(1);
   }
-  groups.push([files.filter(needsQemu), 1]);
+  groups.push([files.filter(needsQemu), { concurrency: 1, timeoutMs: 900_000 }]);
 }
 
 const total = { passed: 0, failed: 0, skipped: 0 };
-for (const [group, concurrency] of groups) {
+for (const [group, limits] of groups) {
   if (group.length === 0) continue;
-  const counts = runTests(group, { concurrency });
+  const counts = runTests(group, limits);
   for (const key of Object.keys(total)) total[key] += counts[key];
 }
 console.log(summary(total));

@@ -205,7 +205,7 @@ async function storm(): Promise<void> {
   assert.equal(guest.runState, 'running');
   await Promise.all(
     sockets.map((socket) => {
-      const closed = socket.closed ? Promise.resolve() : once(socket, 'close');
+      const closed = socket.closed ? Promise.resolve() : once(socket, 'close').catch(() => {});
       socket.destroy();
       return closed;
     }),
