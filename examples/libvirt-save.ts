@@ -3,7 +3,8 @@
  *
  *     node libvirt-save.ts /var/lib/libvirt/qemu/save/web.save
  */
-import { decodeDevice, deviceValues, openSavedVm } from 'mapram';
+import { openSavedVm } from 'mapram';
+import { decodeDevice, deviceValues } from 'mapram/stream';
 
 const [file] = process.argv.slice(2);
 if (file === undefined) throw new Error('usage: libvirt-save.ts FILE');

@@ -1,7 +1,11 @@
-/** mapram: save, load and inspect QEMU virtual machines through mapped-ram files with direct I/O. */
+/**
+ * Save, load and inspect QEMU virtual machines through mapped-ram files with direct I/O. Lower layers: `mapram/mapped-ram`,
+ * `mapram/stream`, `mapram/monitor`, `mapram/qmp`, `mapram/options`.
+ *
+ * @module mapram
+ */
 
 export { type CompareOptions, type Comparison, compareSavedVms } from './analysis/compare.js';
-export { type DeviceValue, deviceValues } from './analysis/device-values.js';
 export { equalChunksOf } from './analysis/equal-chunks.js';
 export { type MemoryPicture, pictureOf } from './analysis/memory-picture.js';
 export { type OpenOptions, openSavedVm } from './analysis/open-saved-vm.js';
@@ -14,43 +18,8 @@ export { type DirectIoProbe, probeDirectIo } from './io/file/direct-io-probe.js'
 export type { DirectIoMode } from './io/file/open-direct.js';
 export type { Manifest } from './manifest/manifest.js';
 export { distrustKey, type TrustedKey, trustedKeys, trustKey } from './manifest/trusted-keys.js';
-export { PageBitmap, type PageRun } from './mapped-ram/bitmap.js';
-export { type ByteSource, FileSource, MemorySource } from './mapped-ram/byte-source.js';
-export { checkImage, type ImageProblem } from './mapped-ram/check-image.js';
-export { GuestMap, type GuestRegion } from './mapped-ram/guest-map.js';
-export { readGuestMemory } from './mapped-ram/guest-memory.js';
-export { type ImageBlock, type ImageOpenOptions, MappedRamImage } from './mapped-ram/image.js';
-export { ImageWriter, type ImageWriterBlock, type ImageWriterOptions } from './mapped-ram/image-writer.js';
-export { type BlockLayout, type BlockShape, layoutBlocks } from './mapped-ram/layout.js';
 export type { LiveLimits } from './migration/live-limits.js';
-export type { MigrationBackend } from './monitor/backend.js';
-export { BuiltinBackend, type BuiltinBackendOptions } from './monitor/builtin-backend.js';
-export { Monitor, type MonitorEvent, type MonitorSetup } from './monitor/monitor.js';
-export { type FrontOptions, monitorInFrontOf } from './monitor/open-monitor.js';
-export { effectiveDirectIo } from './options/direct-io.js';
-export {
-  type CapabilityName,
-  defaultCapabilities,
-  MIGRATION_CAPABILITIES,
-  type MigrationCapabilities,
-} from './options/migration-capabilities.js';
-export { MigrationOptions } from './options/migration-options.js';
-export {
-  defaultParameters,
-  MIGRATION_PARAMETERS,
-  type MigrationParameters,
-  type ParameterName,
-} from './options/migration-parameters.js';
-export { type ProfileName, type QemuProfile, qemuProfile } from './options/qemu-profile.js';
 export type { ChannelProgress, ProgressEvent } from './progress.js';
-export {
-  QmpClient,
-  type QmpConnectOptions,
-  type QmpEventsOptions,
-  type QmpExecuteOptions,
-  type QmpPatience,
-} from './qmp/qmp-client.js';
-export { QmpError, type QmpErrorClass } from './qmp/qmp-error.js';
 export { convertToElf } from './snapshot/convert/convert-elf.js';
 export { convertToMappedRam } from './snapshot/convert/convert-mapped-ram.js';
 export { convertToRaw } from './snapshot/convert/convert-raw.js';
@@ -118,23 +87,3 @@ export type { PushedSnapshot } from './store/push.js';
 export type { Retention } from './store/retention.js';
 export type { StoreEncryption, StoreUnlock } from './store/store-keys.js';
 export type { VerifiedSnapshot, VerifySnapshotOptions } from './store/verify-snapshot.js';
-export type { StreamConfiguration } from './stream/configuration.js';
-export {
-  type DecodedDevice,
-  type DecodedField,
-  type DecodedStruct,
-  type DecodedValue,
-  decodeDevice,
-} from './stream/device-decoder.js';
-export {
-  type DeviceSection,
-  type SplitOptions,
-  type StreamTail,
-  splitTail,
-} from './stream/device-sections.js';
-export { decodeLibvirtHeader, type LibvirtHeader } from './stream/libvirt-header.js';
-export type { StreamEvent } from './stream/stream-event.js';
-export { StreamParser, type StreamParserOptions } from './stream/stream-parser.js';
-export { readStream, readStreamSync } from './stream/stream-reader.js';
-export { type SectionOpening, StreamWriter } from './stream/stream-writer.js';
-export { type DeviceDescription, parseVmDescription, type VmDescription } from './stream/vmdescription.js';

@@ -1,8 +1,8 @@
 /** The device state in a file, decoded, for the page. */
 
-import { deviceValues } from '../analysis/device-values.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import { decodeDevice } from '../stream/device-decoder.js';
+import { deviceValues } from '../stream/device-values.js';
 
 export interface SavedDevice {
   readonly idstr: string;

@@ -1,16 +1,19 @@
-/** docs/api is what the docstrings say now: `node scripts/api-reference.mjs` writes it anew. */
+/** docs/api is what the docstrings say now: `npm run docs` writes it. */
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { readFileSync, rmSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
-import * as mapram from '../../src/index.js';
 import { repositoryRoot } from '../support/environment.js';
 import { temporaryFolder } from '../support/temporary-folder.js';
-import { readPage } from './documents.js';
+import { exportedPaths, readPage } from './documents.js';
 
-const written = readPage('docs/api/README.md');
+/** The pages below `folder`, by name. */
+function pagesIn(folder: string): ReadonlyMap<string, string> {
+  const names = (readdirSync(folder, { recursive: true }) as string[]).filter((name) => name.endsWith('.md'));
+  return new Map(names.sort().map((name) => [name, readFileSync(path.join(folder, name), 'utf8')]));
+}
 
 test('the reference is up to date', () => {
   const folder = temporaryFolder('api');
@@ -18,19 +21,26 @@ test('the reference is up to date', () => {
     const script = path.join(repositoryRoot, 'scripts', 'api-reference.mjs');
     const { status, stdout, stderr } = spawnSync(process.execPath, [script, folder], { encoding: 'utf8' });
     assert.equal(status, 0, stdout + stderr);
-    const now = readFileSync(path.join(folder, 'README.md'), 'utf8');
-    assert.ok(now === written, 'run `npm run docs`');
+    const written = pagesIn(path.join(repositoryRoot, 'docs', 'api'));
+    const now = pagesIn(folder);
+    assert.deepEqual([...written.keys()], [...now.keys()], 'run `npm run docs`');
+    for (const [name, text] of now) assert.ok(written.get(name) === text, `${name}: run \`npm run docs\``);
   } finally {
     rmSync(folder, { recursive: true });
   }
 });
 
-test('it tells of everything that can be imported', () => {
-  const headings = new Set(
-    [...written.matchAll(/^### (\S+?)(?:\(\))?$/gm)].map(([, name = '']) => name.replaceAll('\\', '')),
-  );
-  assert.deepEqual(
-    Object.keys(mapram).filter((name) => !headings.has(name)),
-    [],
-  );
-});
+for (const { specifier, source } of exportedPaths()) {
+  test(`the page of ${specifier} has everything that can be imported from it`, async () => {
+    const page = readPage(`docs/api/${specifier}.md`);
+    const headings = new Set(
+      [...page.matchAll(/^### (\S+?)(?:\(\))?$/gm)].map(([, name = '']) => name.replaceAll('\\', '')),
+    );
+    const names = Object.keys(await import(path.join(repositoryRoot, 'build', source)));
+    assert.ok(names.length > 0, 'nothing can be imported');
+    assert.deepEqual(
+      names.filter((name) => !headings.has(name)),
+      [],
+    );
+  });
+}

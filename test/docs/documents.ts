@@ -22,6 +22,21 @@ export function readPage(page: string): string {
   return readFileSync(path.join(repositoryRoot, page), 'utf8');
 }
 
+/** What scripts can import: the specifier, and the compiled module in `build`. */
+export function exportedPaths(): { specifier: string; source: string }[] {
+  const { exports } = JSON.parse(readPage('package.json')) as { exports: Record<string, unknown> };
+  return Object.entries(exports).flatMap(([specifier, target]) =>
+    typeof target === 'object' && target !== null && 'default' in target
+      ? [
+          {
+            specifier: path.join('mapram', specifier),
+            source: String(target.default).replace('./dist/', 'src/'),
+          },
+        ]
+      : [],
+  );
+}
+
 /** The blocks of a page, of all languages or those that are given. */
 export function codeBlocks(page: string, ...languages: string[]): CodeBlock[] {
   const text = readPage(page);
@@ -113,15 +128,15 @@ export function putFiles(folder: string, code: string): void {
   }
 }
 
-/** Makes `import … from 'mapram'` mean this repository for scripts in `folder`. */
+/** Makes `import … from 'mapram'` and `'mapram/…'` mean this repository for scripts in `folder`. */
 export function linkPackage(folder: string): void {
   const installed = path.join(folder, 'node_modules', 'mapram');
   mkdirSync(installed, { recursive: true });
   symlinkSync(path.join(repositoryRoot, 'build', 'src'), path.join(installed, 'lib'));
-  const entry = { types: './lib/index.d.ts', default: './lib/index.js' };
+  const { exports } = JSON.parse(readPage('package.json').replaceAll('./dist/', './lib/'));
   writeFileSync(
     path.join(installed, 'package.json'),
-    JSON.stringify({ name: 'mapram', type: 'module', exports: { '.': entry } }),
+    JSON.stringify({ name: 'mapram', type: 'module', exports }),
   );
   writeFileSync(path.join(folder, 'package.json'), JSON.stringify({ private: true, type: 'module' }));
 }

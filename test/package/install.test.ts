@@ -136,4 +136,32 @@ describe('in a bundle', () => {
       assert.match(stderr, /exclude it from the bundle/);
     });
   }
+
+  for (const layer of ['stream', 'options']) {
+    test(`mapram/${layer} works inside: it loads nothing at run time`, async () => {
+      const folder = emptyFolder(`bundle-${layer}`);
+      const outfile = path.join(folder, 'app.mjs');
+      const { metafile } = await build({
+        stdin: {
+          contents: `
+            import * as layer from ${JSON.stringify(path.join(repositoryRoot, 'src', layer, 'index.ts'))};
+            const { StreamParser, qemuProfile, defaultParameters } = layer;
+            if (StreamParser) new StreamParser({ name: 'bytes' }).push(Buffer.from('QEVM'));
+            if (qemuProfile) defaultParameters(qemuProfile('10.0'));
+            console.log('works');`,
+          resolveDir: repositoryRoot,
+        },
+        bundle: true,
+        platform: 'node',
+        target: 'node20',
+        format: 'esm',
+        outfile,
+        logLevel: 'silent',
+        metafile: true,
+      });
+      assert.equal(run(folder, [process.execPath, outfile]), 'works\n');
+      const packages = Object.keys(metafile.inputs).filter((file) => file.includes('node_modules'));
+      assert.deepEqual(packages, [], 'it needs packages');
+    });
+  }
 });

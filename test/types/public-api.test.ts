@@ -2,6 +2,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as mapram from '../../src/index.js';
+import { MappedRamImage } from '../../src/mapped-ram/index.js';
+import { Monitor } from '../../src/monitor/index.js';
+import * as options from '../../src/options/index.js';
+import { QmpClient } from '../../src/qmp/index.js';
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 /** Compiles only where its argument is `true`. */
@@ -58,7 +62,7 @@ test('errors tell programs what went wrong', () => {
 });
 
 test('commands of QMP have typed arguments and results', () => {
-  const _typed = async (client: mapram.QmpClient) => {
+  const _typed = async (client: QmpClient) => {
     const { status } = await client.execute('query-status');
     holds<Equal<typeof status extends string ? true : false, true>>();
     const parameters = await client.execute('query-migrate-parameters');
@@ -67,22 +71,16 @@ test('commands of QMP have typed arguments and results', () => {
 });
 
 test('options of a migration bear the names of QEMU', () => {
-  const parameters = mapram.defaultParameters(mapram.qemuProfile('10.0'));
+  const parameters = options.defaultParameters(options.qemuProfile('10.0'));
   holds<Equal<(typeof parameters)['direct-io'], boolean>>();
-  holds<Equal<mapram.MigrationCapabilities['mapped-ram'], boolean>>();
-  const capabilities = { ...mapram.defaultCapabilities(), 'mapped-ram': true, multifd: true };
-  assert.equal(mapram.effectiveDirectIo({ ...parameters, 'direct-io': true }, capabilities), true);
+  holds<Equal<options.MigrationCapabilities['mapped-ram'], boolean>>();
+  const capabilities = { ...options.defaultCapabilities(), 'mapped-ram': true, multifd: true };
+  assert.equal(options.effectiveDirectIo({ ...parameters, 'direct-io': true }, capabilities), true);
 });
 
 test('what holds a resource is disposable', () => {
-  type Disposables = [
-    mapram.MappedRamImage,
-    mapram.SavedVm,
-    mapram.QmpClient,
-    mapram.Monitor,
-    mapram.BuiltinGuest,
-  ];
+  type Disposables = [MappedRamImage, mapram.SavedVm, QmpClient, Monitor, mapram.BuiltinGuest];
   holds<Disposables[number] extends AsyncDisposable ? true : false>();
-  for (const { prototype } of [mapram.MappedRamImage, mapram.QmpClient, mapram.Monitor, mapram.BuiltinGuest])
+  for (const { prototype } of [MappedRamImage, QmpClient, Monitor, mapram.BuiltinGuest])
     assert.equal(typeof prototype[Symbol.asyncDispose], 'function');
 });

@@ -1,7 +1,6 @@
 import { accessSync, closeSync, constants, mkdtempSync, openSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { deviceValues } from '../../analysis/device-values.js';
 import { mountOf } from '../../doctor/mounts.js';
 import { errorReason, MapramError } from '../../errors.js';
 import { BuiltinGuest } from '../../guest/builtin/builtin-guest.js';
@@ -11,6 +10,7 @@ import { formatSize } from '../../size.js';
 import { type Inspection, inspect } from '../../snapshot/inspect/inspect.js';
 import { restore } from '../../snapshot/restore/restore.js';
 import { save } from '../../snapshot/save/save.js';
+import { deviceValues } from '../../stream/device-values.js';
 import { directIoOption } from '../arguments.js';
 import type { CommandContext, CommandDescription } from '../command.js';
 import { formatDuration, plural } from '../format.js';

@@ -1,5 +1,4 @@
 import { InvalidArgumentError } from 'commander';
-import { deviceValues } from '../../analysis/device-values.js';
 import { pictureOf } from '../../analysis/memory-picture.js';
 import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
@@ -14,6 +13,7 @@ import {
 } from '../../snapshot/inspect/inspect.js';
 import { writeInspectionReport } from '../../snapshot/inspect/report.js';
 import { openSaved } from '../../snapshot/store/open-saved.js';
+import { deviceValues } from '../../stream/device-values.js';
 import { parseOffset } from '../arguments.js';
 import type { CommandDescription } from '../command.js';
 import { deviceTree } from '../device-tree.js';

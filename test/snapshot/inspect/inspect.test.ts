@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { statSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
-import { deviceValues } from '../../../src/analysis/device-values.js';
 import { inspect } from '../../../src/snapshot/inspect/inspect.js';
+import { deviceValues } from '../../../src/stream/device-values.js';
 import { temporaryFolder } from '../../support/temporary-folder.js';
 import { writeBuiltinImage } from '../builtin-image.js';
 

@@ -1,4 +1,4 @@
-import type { DecodedDevice, DecodedStruct, DecodedValue, Undecoded } from '../stream/device-decoder.js';
+import type { DecodedDevice, DecodedStruct, DecodedValue, Undecoded } from './device-decoder.js';
 
 /**
  * Device state as plain values: structs are objects by field name, arrays are arrays, 64-bit integers are bigint, raw bytes
