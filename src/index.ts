@@ -37,6 +37,21 @@ export {
   type InspectOptions,
   inspect,
 } from './snapshot/inspect/inspect.js';
+export {
+  type ControlledVm,
+  type ControlOptions,
+  continueVms,
+  type EndedVm,
+  type QuitOptions,
+  quitVms,
+  stopVms,
+} from './snapshot/lifecycle/control-vms.js';
+export { type ListedVm, type ListVmsOptions, listVms } from './snapshot/lifecycle/list-vms.js';
+export {
+  type RemoveOptions,
+  type RemoveResult,
+  removeSnapshot,
+} from './snapshot/lifecycle/remove-snapshot.js';
 export { type RestoreOptions, type RestoreResult, restore } from './snapshot/restore/restore.js';
 export type { CloneOptions } from './snapshot/resume/clone-factory.js';
 export { ClonePool, type ClonePoolHealth, type ClonePoolOptions } from './snapshot/resume/clone-pool.js';

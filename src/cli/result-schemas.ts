@@ -16,6 +16,9 @@ import type { GuestRegion } from '../mapped-ram/guest-map.js';
 import type { ChannelProgress, ProgressEvent } from '../progress.js';
 import type { ConvertedFile } from '../snapshot/convert/convert-target.js';
 import type { InspectedBlock, InspectedDevice, Inspection } from '../snapshot/inspect/inspect.js';
+import type { ControlledVm, EndedVm } from '../snapshot/lifecycle/control-vms.js';
+import type { ListedVm } from '../snapshot/lifecycle/list-vms.js';
+import type { RemoveResult } from '../snapshot/lifecycle/remove-snapshot.js';
 import { LOAD_METHODS, type RestoreResult } from '../snapshot/restore/restore.js';
 import type { LaunchTrust } from '../snapshot/resume/recorded-launch.js';
 import type { ResumePlan } from '../snapshot/resume/resume.js';
@@ -94,6 +97,28 @@ const vm = shape<ResumedVmFacts>()({
   savedAt: v.exactOptional(text),
   clockSet: v.exactOptional(flag),
   macs: v.exactOptional(texts),
+});
+
+const listedVm = shape<ListedVm>()({
+  qmp: text,
+  pid: v.exactOptional(count),
+  file: v.exactOptional(v.pipe(text, v.description('what it was started from'))),
+  savingTo: v.exactOptional(text),
+  detached: v.exactOptional(v.pipe(flag, v.description('whether it outlives the mapram that started it'))),
+  made: v.exactOptional(v.pipe(text, v.description('a folder or socket that goes with it'))),
+  ageMs: v.exactOptional(ms),
+  privateBytes: v.exactOptional(v.pipe(count, v.description('bytes that ending it would free'))),
+  runState: v.exactOptional(v.pipe(text, v.description('absent while its monitor is in use'))),
+});
+
+const controlledVm = shape<ControlledVm>()({ qmp: text, pid: v.exactOptional(count), runState: text });
+
+const endedVm = shape<EndedVm>()({
+  qmp: text,
+  pid: v.exactOptional(count),
+  by: v.picklist(['quit', 'SIGTERM', 'SIGKILL']),
+  removed: v.exactOptional(text),
+  kept: v.exactOptional(text),
 });
 
 const block = shape<InspectedBlock>()({
@@ -295,6 +320,7 @@ const diagnosis = v.strictObject({
     parts: v.array(v.looseObject({ removed: flag })),
     vms: v.array(v.strictObject({ address: text, file: text, rescued: flag })),
     orphans: v.array(v.strictObject({ file: text, processes: v.array(count), ended: flag })),
+    ended: v.array(v.strictObject({ path: text, removed: flag })),
   }),
   findings: v.array(
     shape<Finding>()({ level: v.picklist(['good', 'note', 'bad']), subject: text, message: text }),
@@ -412,6 +438,11 @@ const RESULTS = {
     }),
   ],
   fork: [v.strictObject({ ...forked, verification: v.exactOptional(verifiedFile) })],
+  ps: [v.strictObject({ vms: v.array(listedVm) })],
+  stop: [v.strictObject({ vms: v.array(controlledVm) })],
+  cont: [v.strictObject({ vms: v.array(controlledVm) })],
+  quit: [v.strictObject({ vms: v.array(endedVm) })],
+  remove: [shape<RemoveResult>()({ removed: texts, freedBytes: bytes })],
   inspect: [inspection],
   verify: [verifyResult],
   diff: [comparison],

@@ -10,7 +10,7 @@ import {
 } from '../snapshot/files/left-over-parts.js';
 import { rescue as rescueHeld } from '../snapshot/guard/rescue-vm.js';
 import { takeAbandonedRecords } from '../snapshot/guard/save-record.js';
-import { takeAbandonedVms } from '../snapshot/guard/vm-record.js';
+import { takeAbandonedVms, type VmRecord } from '../snapshot/guard/vm-record.js';
 import type { Finding } from './finding.js';
 
 export interface LeftBehind {
@@ -20,11 +20,13 @@ export interface LeftBehind {
   vms: { address: string; file: string; rescued: boolean }[];
   /** VMs that were to end with a process that was killed, together with its guard. */
   orphans: { file: string; processes: number[]; ended: boolean }[];
+  /** What was made for VMs that were left to themselves and have ended: folders of clones, sockets. */
+  ended: { path: string; removed: boolean }[];
   findings: Finding[];
 }
 
 /**
- * @param options.clean remove the part files
+ * @param options.clean remove the part files, and what was made for VMs that have ended
  * @param options.rescue bring the VMs back to the state they were in
  * @param options.endOrphans end VMs that were to end with a process that was killed; false by default
  */
@@ -32,7 +34,7 @@ export async function checkLeftBehind(
   directory: string,
   { clean, rescue, endOrphans = false }: { clean: boolean; rescue: boolean; endOrphans?: boolean },
 ): Promise<LeftBehind> {
-  const result: LeftBehind = { parts: [], vms: [], orphans: [], findings: [] };
+  const result: LeftBehind = { parts: [], vms: [], orphans: [], ended: [], findings: [] };
   const parts = findLeftOvers(directory);
   for (const held of takeAbandonedRecords()) {
     using _ = held;
@@ -80,28 +82,45 @@ export async function checkLeftBehind(
           },
     );
   }
-  await checkOrphans(result, endOrphans);
+  for (const record of takeAbandonedVms()) {
+    using held = record;
+    await checkOrphans(held, result, endOrphans);
+    checkEnded(held, result, clean);
+  }
   return result;
 }
 
-async function checkOrphans({ orphans, findings }: LeftBehind, endOrphans: boolean): Promise<void> {
-  for (const record of takeAbandonedVms()) {
-    using _ = record;
-    const { file } = record;
-    const processes = record.processes().map(({ pid }) => pid);
-    if (processes.length === 0 || endOrphans) await record.putRight();
-    if (processes.length === 0) continue;
-    orphans.push({ file, processes, ended: endOrphans });
-    const subject = `VMs of ${file}`;
-    const which = `process${processes.length === 1 ? '' : 'es'} ${processes.join(', ')}`;
-    findings.push(
-      endOrphans
-        ? { level: 'good', subject, message: `ended, ${which}` }
-        : {
-            level: 'bad',
-            subject,
-            message: `${which} were to end with a mapram that was killed; "mapram doctor --end-orphans" ends them`,
-          },
-    );
+async function checkOrphans(
+  record: VmRecord,
+  { orphans, findings }: LeftBehind,
+  endOrphans: boolean,
+): Promise<void> {
+  const { file } = record;
+  const processes = record.processes().map(({ pid }) => pid);
+  if (processes.length === 0 || endOrphans) await record.endVms();
+  if (processes.length === 0) return;
+  orphans.push({ file, processes, ended: endOrphans });
+  const subject = `VMs of ${file}`;
+  const which = `process${processes.length === 1 ? '' : 'es'} ${processes.join(', ')}`;
+  findings.push(
+    endOrphans
+      ? { level: 'good', subject, message: `ended, ${which}` }
+      : {
+          level: 'bad',
+          subject,
+          message: `${which} were to end with a mapram that was killed; "mapram doctor --end-orphans" ends them`,
+        },
+  );
+}
+
+/** Folders may hold disks that somebody wants, so that they are removed only when that is asked for. */
+function checkEnded(record: VmRecord, { ended, findings }: LeftBehind, clean: boolean): void {
+  for (const made of record.leftOvers()) {
+    ended.push({ path: made, removed: clean });
+    const message = clean
+      ? `removed, made for a VM of ${record.file} that has ended`
+      : `made for a VM of ${record.file} that has ended; "mapram doctor --clean" removes it`;
+    findings.push({ level: clean ? 'good' : 'note', subject: made, message });
   }
+  if (record.processes().length === 0) record.dropEnded(() => (clean ? 'remove' : 'stay'));
 }

@@ -195,7 +195,6 @@ describe('fork', needs({ qemu: '10.0', guest: 'tiny', tools: ['qemu-img'] }), ()
       const child = start(own, ['resume', file, '--detach']);
       const [code] = await once(child, 'exit');
       assert.equal(code, 0);
-      assert.deepEqual(readdirSync(path.join(own, 'mapram')), []);
       assert.equal(processesWith(`${own}/`).length, 1);
       killProcessesWith(`${own}/`);
     });
@@ -261,10 +260,11 @@ describe('fork', needs({ qemu: '10.0', guest: 'tiny', tools: ['qemu-img'] }), ()
     }
   });
 
-  test('fails when every clone was killed, not when one lives (R07)', async () => {
+  test('fails when a clone was killed, not when they were asked to end (R07)', async () => {
     for (const [killed, code] of [
       [2, 1],
-      [1, 0],
+      [1, 1],
+      [0, 0],
     ] as const) {
       const directory = path.join(folder, `killed-${killed}`);
       let begun = false;

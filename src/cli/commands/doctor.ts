@@ -27,7 +27,10 @@ export const doctor: CommandDescription = {
   declare(command) {
     command
       .argument('[directory]', 'where saved VMs would go', '.')
-      .option('--clean', 'remove what saves that died have left in the directory')
+      .option(
+        '--clean',
+        'remove what saves that died have left in the directory, and folders of clones that have ended',
+      )
       .option('--rescue', 'continue VMs that a save which died has left stopped')
       .option('--end-orphans', 'end VMs that were to end with a resume or fork that was killed');
     command.addHelpText(
@@ -54,7 +57,7 @@ Examples:
       rescue: rescue === true,
       endOrphans: endOrphans === true,
     });
-    const { parts, vms, orphans } = leftBehind;
+    const { parts, vms, orphans, ended } = leftBehind;
     const findings: Finding[] = [
       ...hostFindings(host),
       ...(qemus.length === 0
@@ -71,7 +74,7 @@ Examples:
     ];
     const bad = findings.filter(({ level }) => level === 'bad');
     return {
-      fields: { host, qemus, directory: checked, leftBehind: { parts, vms, orphans }, findings },
+      fields: { host, qemus, directory: checked, leftBehind: { parts, vms, orphans, ended }, findings },
       text: describe(host, qemus, checked, findings),
       ...(bad.length === 0
         ? {}

@@ -93,9 +93,13 @@ Examples:
     }
     await untilEnded(Promise.all(running.vms.map(({ exited }) => exited)), context.signal);
     const verdict = await checked(clones, String(file), context);
-    const allCrashed =
-      crashed === running.vms.length ? { failed: `forking ${file}: all clones were killed or failed` } : {};
-    return { fields: { ...fields, ...verdict.fields }, text: '', ...allCrashed, ...verdict.failure };
+    const died =
+      crashed > 0
+        ? {
+            failed: `forking ${file}: ${crashed} of ${plural(running.vms.length, 'clone')} failed or were killed`,
+          }
+        : {};
+    return { fields: { ...fields, ...verdict.fields }, text: '', ...died, ...verdict.failure };
   },
 };
 

@@ -10,8 +10,10 @@
 import { constants, lstatSync, mkdtempSync, readdirSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import * as v from 'valibot';
 import { errorReason, MapramError } from '../../errors.js';
 import { makeDirectories } from '../../io/file/make-directories.js';
+import { readRegularFile } from '../../io/file/regular-file.js';
 import { hasErrno } from '../../io/system-error.js';
 
 /**
@@ -94,4 +96,38 @@ function isPrivate(folder: string): boolean {
     (status.mode & 0o077) === 0 &&
     (status.mode & constants.S_IFMT) === constants.S_IFDIR
   );
+}
+
+/** What all records with names that end so say, locked or not. Files that are no such records are left out. */
+export function readRecords<S extends v.GenericSchema>(
+  suffix: string,
+  schema: S,
+): { path: string; record: v.InferOutput<S> }[] {
+  return recordFolders().flatMap((folder) =>
+    readdirSync(folder)
+      .filter((name) => name.endsWith(suffix))
+      .flatMap((name) => {
+        const file = path.join(folder, name);
+        const record = readRecord(file, schema);
+        return record === undefined ? [] : [{ path: file, record }];
+      }),
+  );
+}
+
+/** A record may be removed, or written anew, while it is read. */
+const MOST_READS = 3;
+const MAX_RECORD_BYTES = 16 * 2 ** 20;
+
+function readRecord<S extends v.GenericSchema>(file: string, schema: S): v.InferOutput<S> | undefined {
+  for (let reads = 0; reads < MOST_READS; reads++) {
+    try {
+      const bytes = readRegularFile(file, MAX_RECORD_BYTES);
+      if (bytes === undefined) return undefined;
+      const { success, output } = v.safeParse(schema, JSON.parse(bytes.toString()));
+      return success ? output : undefined;
+    } catch (error) {
+      if (!(error instanceof SyntaxError)) return undefined;
+    }
+  }
+  return undefined;
 }

@@ -15,6 +15,7 @@
  * ```
  */
 import path from 'node:path';
+import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
 import { MigrationSettings } from '../../guest/qemu/migration-settings.js';
 import type { QemuVm } from '../../guest/qemu/qemu-vm.js';
@@ -52,7 +53,14 @@ export class SaveGuard implements AsyncDisposable {
   /** Guards a VM, too, that is about to be touched. @param runState to which a save that dies must bring it back */
   async watch(vm: QemuVm, runState: string): Promise<void> {
     const settings = await MigrationSettings.capture(vm);
-    this.held.addVm({ address: absoluteAddress(vm.address), runState, stopped: false, ...settings });
+    const pid = vm.peerPid();
+    this.held.addVm({
+      address: absoluteAddress(vm.address),
+      ...defined({ pid }),
+      runState,
+      stopped: false,
+      ...settings,
+    });
     vm.beforeStop = () => this.held.noteStopped(true);
     this.#vm = vm;
   }

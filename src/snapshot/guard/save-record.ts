@@ -14,15 +14,16 @@ import * as v from 'valibot';
 import { tryLock } from '../../io/file/file-lock.js';
 import { renameFile, unlinkFile } from '../../io/file/file-names.js';
 import { closeFile, openFile } from '../../io/file/open-file.js';
-import { writeFully } from '../../io/file/positional-io.js';
 import { hasErrno } from '../../io/system-error.js';
-import { writeJson } from '../../json/json-writer.js';
 import { openAbandonedRecord } from './abandoned-record.js';
-import { recordFolder, recordFolders } from './record-folder.js';
+import { rewriteRecord } from './record-file.js';
+import { readRecords, recordFolder, recordFolders } from './record-folder.js';
 
 const VmSchema = v.object({
   /** Of its monitor; a path is absolute. */
   address: v.string(),
+  /** Its process, where that is known. */
+  pid: v.optional(v.number()),
   /** Its state before the save. */
   runState: v.string(),
   /**
@@ -86,13 +87,8 @@ export class HeldRecord implements Disposable {
     this.#write(rest);
   }
 
-  /** A process that is killed here leaves the old record or the new one: it is one write, with blanks over what was longer before. */
   #write(record: SaveRecord): void {
-    const text = writeJson(record);
-    this.#length = Math.max(this.#length, Buffer.byteLength(text));
-    const bytes = Buffer.alloc(this.#length, ' ');
-    bytes.write(text);
-    writeFully(this.fd, bytes, 0);
+    this.#length = rewriteRecord(this.fd, record, this.#length);
     this.written = record;
   }
 
@@ -141,6 +137,11 @@ export class HeldRecord implements Disposable {
     this.fd = -1;
     if (fd >= 0) closeFile(fd);
   }
+}
+
+/** What the records of saves say, of those under way and of those that died. */
+export function savesOnRecord(): SaveRecord[] {
+  return readRecords('.json', RecordSchema).map(({ record }) => record);
 }
 
 /** The records of saves that died, each locked by this process until disposed. */

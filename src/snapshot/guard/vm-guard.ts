@@ -2,6 +2,7 @@
  * The guard of VMs that end with the process that started them: should it be killed, they end all the same, and so does the folder
  * that was made for them. As save-guard.ts, with a mark in the environment of each VM instead of an address.
  */
+import { resolve } from 'node:path';
 import { defined } from '../../defined.js';
 import { MARK } from '../../launch/marked-processes.js';
 import type { GuardedProcess } from '../../launch/qemu-process.js';
@@ -21,22 +22,29 @@ export class VmGuard implements Disposable {
 
   /**
    * @param file what the VMs are started from
-   * @param folder made for them, to be removed with them
+   * @param folder made for all of them, to be removed with the last
    */
   static start(file: string, folder?: string): VmGuard {
     const path = VmRecord.newPath();
     const shell = new GuardShell(path);
     try {
-      return new VmGuard(VmRecord.create(path, { file, ...defined({ folder }) }), shell);
+      const contents = { file: resolve(file), ...defined({ folder }) };
+      return new VmGuard(VmRecord.create(path, contents), shell);
     } catch (error) {
       shell.dismiss();
       throw error;
     }
   }
 
-  /** For a VM that is about to be started. */
-  next(): GuardedProcess {
+  /**
+   * For a VM that is about to be started.
+   *
+   * @param qmp absolute path of its QMP socket
+   * @param made a folder or socket that is made for it, and goes with it should this process be killed
+   */
+  next({ qmp, made }: { qmp: string; made?: string }): GuardedProcess {
     const vm = ++this.#vms;
+    this.record.put({ number: vm, qmp, left: false, ...defined({ made }) });
     this.#held++;
     let over = false;
     return {
@@ -45,6 +53,7 @@ export class VmGuard implements Disposable {
         if (over) return;
         over = true;
         if (how === 'left') this.record.leave(vm);
+        else this.record.forget(vm);
         this.#release();
       },
     };
@@ -61,7 +70,7 @@ export class VmGuard implements Disposable {
     this.#held--;
     if (this.#held > 0) return;
     try {
-      this.record.remove();
+      this.record.settle();
     } catch {
       // The VMs are right, and nobody waits here; a record that stays is removed by doctor.
     }

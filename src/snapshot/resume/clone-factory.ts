@@ -149,7 +149,7 @@ export class CloneFactory implements AsyncDisposable {
           terminal: 'detached',
           errorLog,
           ...(hasBalloon(options) ? { errorLogLimit: LOG_LIMIT } : {}),
-          guarded: this.guard.next(),
+          guarded: this.guard.next({ qmp, made: folder }),
         },
         {
           allowCpuMismatch: this.options.allowCpuMismatch ?? false,

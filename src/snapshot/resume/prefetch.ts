@@ -43,7 +43,8 @@ const RecordSchema = v.object({
   ranges: v.array(v.tuple([count, count])),
 });
 
-function prefetchRecordPath(file: string): string {
+/** Where what a resume has recorded lies. */
+export function prefetchRecordPath(file: string): string {
   return `${file}.prefetch`;
 }
 

@@ -64,11 +64,15 @@ async function resumeChecked(options: ResumeOptions): Promise<ResumedVm> {
   const { signal, terminal = 'detached', cont = false } = options;
   signal?.throwIfAborted();
   await using source = await ResumeSource.open(options.file, options);
-  const { plan, qmp } = withMonitor(await planLaunch(source, options, 'run', false), options);
+  const { plan, qmp, made } = withMonitor(await planLaunch(source, options, 'run', false), options);
   const signed = options.requireSignature === undefined ? undefined : await source.assertVerified(options);
   await assertSocketsFree(plan.options, plan.workingDirectory);
   using guard = VmGuard.start(source.file);
-  const start = WaitingVm.start(source, { ...plan, terminal, guarded: guard.next() }, options);
+  const start = WaitingVm.start(
+    source,
+    { ...plan, terminal, guarded: guard.next({ qmp, ...defined({ made }) }) },
+    options,
+  );
   const warnings = plan.warnings();
   // QEMU takes its time to start; meanwhile its state is made and held against what was saved, and what it will read is read ahead.
   const prefetched = source.prefetch(options.prefetch, signal);
@@ -124,7 +128,11 @@ export async function planResume(options: ResumeOptions): Promise<ResumePlan> {
   };
 }
 
-function withMonitor(plan: LaunchPlan, options: ResumeOptions): { plan: LaunchPlan; qmp: string } {
+/** `made`: the socket, where nobody has said where it is to be. */
+function withMonitor(
+  plan: LaunchPlan,
+  options: ResumeOptions,
+): { plan: LaunchPlan; qmp: string; made?: string } {
   const [recorded] = qmpSockets(plan.options);
   if (options.qmp === undefined && recorded !== undefined) {
     return { plan, qmp: path.resolve(plan.workingDirectory, recorded) };
@@ -132,7 +140,8 @@ function withMonitor(plan: LaunchPlan, options: ResumeOptions): { plan: LaunchPl
   const qmp = path.resolve(
     options.qmp ?? path.join(os.tmpdir(), `mapram-${randomBytes(6).toString('hex')}.qmp`),
   );
-  return { plan: { ...plan, options: withQmpSocket(plan.options, qmp) }, qmp };
+  const rewritten = { ...plan, options: withQmpSocket(plan.options, qmp) };
+  return { plan: rewritten, qmp, ...(options.qmp === undefined ? { made: qmp } : {}) };
 }
 
 function fulfilledValue<T>(result: PromiseSettledResult<T>): T {
