@@ -1,7 +1,7 @@
 /** A save by file channels alone, without a VM: what the disk and the channels can do. */
 import { closeSync, constants, fdatasyncSync, ftruncateSync, openSync, rmSync } from 'node:fs';
 import path from 'node:path';
-import { regionBitmapBytes } from '../src/channels/file/channel-region.js';
+import { bitmapBytes } from '../src/channels/channel-block.js';
 import { digestChunkBytes } from '../src/channels/file/digest-chunk-bytes.js';
 import { FileChannels, type FileChannelsOptions } from '../src/channels/file/file-channels.js';
 import {
@@ -12,6 +12,7 @@ import {
 } from '../src/channels/file/slot-allocation.js';
 import type { DigestAlgorithm } from '../src/checksums/chunk-hash.js';
 import { DigestTable } from '../src/checksums/digest-table.js';
+import { defined } from '../src/defined.js';
 import { MIB, type StripedMemory } from './striped-memory.js';
 
 const PAGE = 4096;
@@ -51,20 +52,23 @@ export async function saveByChannels({
   try {
     const digests =
       checksums === 'none'
-        ? {}
-        : {
-            digests: DigestTable.create({
-              algorithm: checksums,
-              chunkBytes: digestChunkBytes(length, checksums),
-              length,
-            }),
-          };
+        ? undefined
+        : DigestTable.create({
+            algorithm: checksums,
+            chunkBytes: digestChunkBytes(length, checksums),
+            length,
+          });
     const block = {
+      idstr: 'bench.ram',
       usedLength: length,
       pageSize: PAGE,
       pagesOffset: MIB,
-      bitmap: new SharedArrayBuffer(regionBitmapBytes(length, PAGE)),
-      allocated: noPieces(length),
+      bitmap: new SharedArrayBuffer(bitmapBytes(length, PAGE)),
+      memory: { fd, offset: 0 },
+      ...defined({
+        allocated: reserve === 'never' ? undefined : noPieces(length),
+        digests: digests?.shape,
+      }),
     };
     await using channels = await FileChannels.open({
       path: file,
@@ -72,22 +76,11 @@ export async function saveByChannels({
       count,
       direct,
       ...options,
-      regions: [
-        {
-          fd,
-          fdOffset: 0,
-          length,
-          pagesOffset: MIB,
-          pageSize: PAGE,
-          bitmap: block.bitmap,
-          ...(reserve === 'never' ? {} : { allocated: block.allocated }),
-          ...digests,
-        },
-      ],
+      blocks: [block],
     });
     const start = performance.now();
     if (sized) coverSlots(main, [block]);
-    if (reserve === 'before') await reserveSlots(main, { fd, offset: 0 }, block);
+    if (reserve === 'before') await reserveSlots(main, block.memory, block);
     await channels.transfer();
     await releaseUnusedSlots(main, [block]);
     ftruncateSync(main, MIB + length);

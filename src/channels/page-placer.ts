@@ -6,23 +6,16 @@
  */
 import { inflateSync } from 'node:zlib';
 import type { ArrivalDigester } from '../checksums/arrival-digester.js';
-import type { DigestTableShape } from '../checksums/digest-table.js';
 import { MapramError } from '../errors.js';
 import { punchHole } from '../io/file/file-space.js';
 import { readFully, writeFully } from '../io/file/positional-io.js';
 import { alignedBuffer } from '../io/memory/aligned-buffer.js';
 import { PageBitmap } from '../mapped-ram/bitmap.js';
 import { decodeXbzrle } from '../stream/xbzrle.js';
-import { type AllocatedBlock, SlotAllocator } from './file/slot-allocation.js';
+import type { SlotBlock } from './channel-block.js';
+import { SlotAllocator } from './file/slot-allocation.js';
 import { GATHER_BYTES, WriteBehind } from './file/write-behind.js';
 import { findBit } from './page-bits.js';
-
-/** Where the pages of a block go. The memory in it is shared between all that place pages. */
-export interface PlacedBlock extends AllocatedBlock {
-  idstr: string;
-  /** To be filled where pages can be digested as they arrive. */
-  digests?: DigestTableShape;
-}
 
 /** The file and the places of all blocks in it. */
 export interface PagePlace {
@@ -32,7 +25,7 @@ export interface PagePlace {
   path: string;
   /** Whether page data go out through O_DIRECT. */
   direct: boolean;
-  blocks: PlacedBlock[];
+  blocks: SlotBlock[];
 }
 
 export interface PlacerCounters {
@@ -42,7 +35,7 @@ export interface PlacerCounters {
   duplicatePages: number;
 }
 
-interface PlacerBlock extends PlacedBlock {
+interface PlacerBlock extends SlotBlock {
   present: PageBitmap;
 }
 
@@ -51,7 +44,7 @@ export interface PagePlacerOptions {
   name: string;
   /** Whether the descriptor has O_DIRECT. */
   direct: boolean;
-  blocks: readonly PlacedBlock[];
+  blocks: readonly SlotBlock[];
   /** Told of all pages that come by here. */
   digester?: ArrivalDigester;
 }

@@ -1,7 +1,7 @@
 /** Digests of what is in an image: its pages are read once, by all channels, past the page cache where possible. */
 
 import { constants } from 'node:fs';
-import { regionOfImage } from '../channels/file/channel-region.js';
+import { channelBlock } from '../channels/channel-block.js';
 import { FileChannels } from '../channels/file/file-channels.js';
 import { transferWithProgress } from '../channels/file/transfer-with-progress.js';
 import { findBit } from '../channels/page-bits.js';
@@ -68,7 +68,7 @@ export async function digestMissing(
     count,
     direct,
     ...(descriptors.fds.length > 0 ? { fds: descriptors.fds } : {}),
-    regions: blocks.map((block, index) => regionOfImage(block, { digests: tables[index] as DigestTable })),
+    blocks: blocks.map((block, index) => channelBlock(block, { digests: tables[index] as DigestTable })),
     ...defined({ signal }),
   });
   await transferWithProgress(channels, {

@@ -11,7 +11,7 @@
  * `root` comes last but for the signature: it covers every byte before it, see root.ts.
  */
 import * as v from 'valibot';
-import { MAXIMUM_CHUNK } from '../channels/file/channel-region.js';
+import { MAXIMUM_CHUNK } from '../channels/channel-block.js';
 import { DIGEST_BYTES } from '../checksums/chunk-hash.js';
 import { CpuSchema } from './cpu-schema.js';
 import { LaunchSchema } from './launch-schema.js';

@@ -7,7 +7,7 @@
  */
 
 import { EventEmitter } from 'node:events';
-import { regionOfImage } from '../channels/file/channel-region.js';
+import { channelBlock } from '../channels/channel-block.js';
 import { FileChannels } from '../channels/file/file-channels.js';
 import { transferWithProgress } from '../channels/file/transfer-with-progress.js';
 import { defined } from '../defined.js';
@@ -105,11 +105,11 @@ export class IncomingMigration extends EventEmitter<{
       ...file.channelTarget(channelCount(parameters, capabilities)),
       access: 'read',
       direct: file.direct,
-      regions: image.blocks.map((saved) => {
+      blocks: image.blocks.map((saved) => {
         const block = guest.blocks.find(
           (candidate) => candidate.idstr === saved.idstr,
         ) as (typeof guest.blocks)[number];
-        return regionOfImage(saved, { memory: { fd: block.fd, offset: block.fdOffset } });
+        return channelBlock(saved, { memory: { fd: block.fd, offset: block.fdOffset } });
       }),
       signal: this.#abort.signal,
     });

@@ -2,15 +2,21 @@
  * Loads a mapped-ram file into any QEMU that waits with `-incoming defer`: mapram plays the file to it as an ordinary
  * migration stream, plain or with multifd channels, over a descriptor of its own or a private Unix socket.
  */
+
+import { channelBlock } from '../channels/channel-block.js';
+import { MapramError } from '../errors.js';
 import { MigrationSettings } from '../guest/qemu/migration-settings.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { releaseFiles } from '../io/file/open-file.js';
+import { shutdownSocket } from '../io/socket/unix-socket.js';
 import type { MappedRamImage } from '../mapped-ram/image.js';
 import type { ProgressEvent } from '../progress.js';
 import { ProgressMeter } from '../progress-meter.js';
-import type { SyncMarks } from './outputs/stream-of-image.js';
-import { type SentPages, StreamSender } from './outputs/stream-sender.js';
-import { openRouteTo } from './receiver/stream-route.js';
+import { type StreamDevices, type SyncMarks, streamOfSaved } from '../stream/stream-frame.js';
+import { ThreadFailedError } from '../threads/thread-protocol.js';
+import { StreamOutput } from './outputs/stream-output.js';
+import type { StreamConnections } from './receiver/stream-connections.js';
+import { openRouteTo, type StreamRoute } from './receiver/stream-route.js';
 
 export interface StreamLoadOptions {
   /** Of a file. */
@@ -36,45 +42,85 @@ const PATIENCE_MS = 3000;
  *
  * @throws MapramError with QEMU's reason where it tells one; QEMU is then of no use any more
  */
-export async function loadByStream(vm: QemuVm, options: StreamLoadOptions): Promise<SentPages> {
-  const { image, channels, directIo, signal, exitOnError = false } = options;
+export async function loadByStream(vm: QemuVm, options: StreamLoadOptions): Promise<void> {
+  const { image, channels, signal, exitOnError = false } = options;
   const settings = await MigrationSettings.apply(vm, channels > 0 ? ['multifd', 'events'] : ['events'], {
     'tls-creds': '',
     ...(channels > 0 ? { 'multifd-channels': channels, 'multifd-compression': 'none' } : {}),
   });
   await using route = await openRouteTo(vm, channels + 1);
-  const sockets: number[] = [];
-  let sender: StreamSender | undefined;
+  const output = await outputOf(vm, route, options);
   let ticker: NodeJS.Timeout | undefined;
-  const giveUp = () => void sender?.dispose();
+  const giveUp = () => output.abort();
   try {
-    const uuid = await vm.uuid();
-    const marks = await syncMarks(vm, channels);
     signal.throwIfAborted();
     await vm.migrateIncoming(route.uri, { exitOnError });
     options.onListening?.();
-    sockets.push(...(await route.connect(signal)));
-    sender = new StreamSender({
-      image,
-      direct: directIo,
-      sockets,
-      uuid,
-      marks,
-      switchoverStart: vm.has('switchoverStart'),
-    });
+    const { start, devices } = streamOfSaved(image);
+    await output.open(start, signal);
     signal.addEventListener('abort', giveUp, { once: true });
-    ticker = reportProgress(sender, image, options.onProgress);
+    ticker = reportProgress(output, image, options.onProgress);
     const abandon = new AbortController();
     const waiting = AbortSignal.any([signal, abandon.signal]);
     const loaded = vm.waitForMigration(['completed'], { signal: waiting, announced: true });
-    await firstFailure(sender.sent(), loaded, abandon);
+    await firstFailure(sendAll(output, devices, image.path), loaded, abandon);
     await settings.restore();
-    return sender.counters();
+  } catch (error) {
+    // What has failed then is a consequence.
+    signal.throwIfAborted();
+    throw error;
   } finally {
     clearInterval(ticker);
     signal.removeEventListener('abort', giveUp);
-    await sender?.dispose();
-    releaseFiles(sockets);
+    output.abort();
+    await output.close();
+  }
+}
+
+async function outputOf(
+  vm: QemuVm,
+  route: StreamRoute,
+  { image, channels, directIo: direct }: StreamLoadOptions,
+): Promise<StreamOutput> {
+  const { path, descriptor: fd } = image;
+  if (fd === undefined) throw new MapramError('USAGE', `sending ${path}: it is not a file`);
+  return new StreamOutput({
+    endpoint: {
+      name: `the VM at ${vm.address}`,
+      // Open until QEMU has loaded everything.
+      connect: async (signal) => heldSockets(await route.connect(signal)),
+      dispose: async () => {},
+    },
+    channels,
+    marks: await syncMarks(vm, channels),
+    zeroPages: 'main',
+    compression: { method: 'none', level: 0 },
+    switchoverStart: vm.has('switchoverStart'),
+    image: { kind: 'image', path, fd, direct, blocks: image.blocks.map((block) => channelBlock(block)) },
+    uuid: await vm.uuid(),
+  });
+}
+
+function heldSockets(fds: readonly number[]): StreamConnections {
+  return {
+    kind: 'socket',
+    fds,
+    finish: async () => {},
+    abort: () => fds.forEach(shutdownSocket),
+    close: async () => releaseFiles(fds),
+  };
+}
+
+async function sendAll(output: StreamOutput, devices: StreamDevices, path: string): Promise<void> {
+  try {
+    await output.writeStart();
+    await output.transfer();
+    await output.writePart();
+    await output.writeDevices(devices);
+  } catch (error) {
+    const { code, message, cause } = error as MapramError;
+    if (code !== 'MIGRATION') throw error;
+    throw new MapramError(code, `sending ${path}: ${message}`, { path, cause });
   }
 }
 
@@ -102,7 +148,9 @@ async function firstFailure(
 
 /** Whether sending failed because QEMU had gone away from the socket. */
 function isConsequence(error: unknown): boolean {
-  return /EPIPE|ECONNRESET/.test(String((error as Error).message));
+  const { cause } = error as Error;
+  const { errno } = cause instanceof ThreadFailedError ? cause.failure : {};
+  return errno === 'EPIPE' || errno === 'ECONNRESET';
 }
 
 /** By QEMU's machine property `multifd-flush-after-each-section`, which machine types up to 8.0 have on. */
@@ -116,7 +164,7 @@ async function syncMarks(vm: QemuVm, channels: number): Promise<SyncMarks> {
 }
 
 function reportProgress(
-  sender: StreamSender,
+  output: StreamOutput,
   image: MappedRamImage,
   onProgress: ((event: ProgressEvent) => void) | undefined,
 ): NodeJS.Timeout | undefined {
@@ -124,7 +172,8 @@ function reportProgress(
   const meter = new ProgressMeter();
   const pages = image.blocks.reduce((total, { bitmap }) => total + bitmap.count(), 0);
   return setInterval(() => {
-    const { bytes, normalPages, channels } = sender.counters();
+    const { normalPages, channels } = output.counters();
+    const bytes = normalPages * image.pageSize;
     onProgress(
       meter.report('RAM', { bytes, totalBytes: pages * image.pageSize, pages: normalPages, channels }),
     );

@@ -18,14 +18,14 @@ import type { MigrationParameters } from '../options/migration-parameters.js';
 import { type StreamTail, splitTail } from '../stream/device-sections.js';
 import { encodeGlobalState, GLOBAL_STATE_BYTES, GLOBAL_STATE_SECTION } from '../stream/global-state.js';
 import { isToldToFail } from '../stream/return-path.js';
+import type { StreamStart } from '../stream/stream-frame.js';
 import {
   type ReceivedPages,
   type StreamTail as ReceivedTail,
   StreamReceiver,
-  type StreamStart,
 } from './receiver/stream-receiver.js';
 import { openRouteFrom, type StreamRoute } from './receiver/stream-route.js';
-import type { PlacedPages, SourceDevices, SourceSetup } from './sources/migration-source.js';
+import type { PlacedPages, SourceDevices } from './sources/migration-source.js';
 
 export interface QemuStreamOptions {
   /** Beside `events`, and `multifd` where there are channels. */
@@ -317,20 +317,6 @@ export function soundTail({ tail, started, footers }: ReceivedTail, name: string
     `receiving ${name}: its device state is not sound: ${split.problems.join(', ')}`,
     path === undefined ? {} : { path },
   );
-}
-
-/** What the engine wants to know of a source, from what its stream begins with. */
-export function streamSetup(start: StreamStart): SourceSetup {
-  const { machine, targetPageBits, uuid } = start.configuration;
-  const { pageSize, ramSectionId, earlySections, blocks } = start;
-  return {
-    machine,
-    pageSize,
-    ramSectionId,
-    earlySections,
-    blocks,
-    ...defined({ targetPageBits, uuid }),
-  };
 }
 
 /** How long the guest stood still, in ms. Starting a running one again changes nothing. */

@@ -1,4 +1,10 @@
-/** Records of pages, many at a time, in memory given by the caller: `StreamWriter` makes one object a record. */
+/**
+ * The records of pages in a RAM section:
+ *
+ * ```
+ * be64 offset in the block | flags    str8 name of the block, unless CONTINUE is set    contents, by the flags
+ * ```
+ */
 import { RamFlag } from './format.js';
 
 /** Bytes of the record of a page that continues the block of the record before it, without the page. */
@@ -10,63 +16,42 @@ export const ZERO_RECORD_BYTES = 9;
 export const BLOCK_NAME_BYTES = 1 + 255;
 
 /**
- * Which block the last record of a stream was for: a record for the same one need not name it. One for each stream.
+ * Encodes records into memory given by the caller. One for each stream: it knows which block the last record was for, and a
+ * record for the same one does not name it.
  */
 export class RecordEncoder {
   #block: string | undefined;
-  #name = new Uint8Array(0);
 
   /**
-   * Writes records of whole pages to `target` from `at` on.
+   * The record of a page with its contents.
    *
-   * @param offset of the first page in the block
-   * @param pages the pages, one behind the other
-   * @param target must have room for `BLOCK_NAME_BYTES` and, for each page, `PAGE_WORD_BYTES` and the page
-   * @returns where the records end
+   * @param offset of the page in the block
+   * @param target must have room at `at` for `BLOCK_NAME_BYTES`, `PAGE_WORD_BYTES` and the page
+   * @returns where the record ends
    */
-  pages(
-    target: Buffer,
-    at: number,
-    block: string,
-    offset: number,
-    pages: Uint8Array,
-    pageSize: number,
-  ): number {
-    let end = at;
-    for (let done = 0; done < pages.length; done += pageSize) {
-      end = this.#word(target, end, block, offset + done, RamFlag.PAGE);
-      target.set(pages.subarray(done, done + pageSize), end);
-      end += pageSize;
-    }
-    return end;
+  page(target: Buffer, at: number, block: string, offset: number, page: Uint8Array): number {
+    const end = this.word(target, at, block, offset, RamFlag.PAGE);
+    target.set(page, end);
+    return end + page.length;
   }
 
-  /** As `pages`, of `count` zero pages; room for `ZERO_RECORD_BYTES` each. */
-  zeroPages(
-    target: Buffer,
-    at: number,
-    block: string,
-    offset: number,
-    count: number,
-    pageSize: number,
-  ): number {
-    let end = at;
-    for (let page = 0; page < count; page++) {
-      end = this.#word(target, end, block, offset + page * pageSize, RamFlag.ZERO);
-      target[end++] = 0;
-    }
-    return end;
+  /** As `page`, of a zero page; room for `BLOCK_NAME_BYTES` and `ZERO_RECORD_BYTES`. */
+  zeroPage(target: Buffer, at: number, block: string, offset: number): number {
+    const end = this.word(target, at, block, offset, RamFlag.ZERO);
+    target[end] = 0;
+    return end + 1;
   }
 
-  #word(target: Buffer, at: number, block: string, offset: number, flag: number): number {
+  /** As `page`, of what each record begins with; its contents belong where it ends. */
+  word(target: Buffer, at: number, block: string, offset: number, flag: number): number {
     const same = block === this.#block;
     target.writeUInt32BE(Math.floor(offset / 2 ** 32), at);
     target.writeUInt32BE((offset % 2 ** 32) + flag + (same ? RamFlag.CONTINUE : 0), at + 4);
     if (same) return at + PAGE_WORD_BYTES;
     this.#block = block;
-    this.#name = new TextEncoder().encode(block);
-    target[at + PAGE_WORD_BYTES] = this.#name.length;
-    target.set(this.#name, at + PAGE_WORD_BYTES + 1);
-    return at + PAGE_WORD_BYTES + 1 + this.#name.length;
+    const name = new TextEncoder().encode(block);
+    target[at + PAGE_WORD_BYTES] = name.length;
+    target.set(name, at + PAGE_WORD_BYTES + 1);
+    return at + PAGE_WORD_BYTES + 1 + name.length;
   }
 }

@@ -13,6 +13,7 @@ import {
   STREAM_VERSION,
 } from './format.js';
 import { encodeMappedRamHeader } from './mapped-ram-header.js';
+import { BLOCK_NAME_BYTES, PAGE_WORD_BYTES, RecordEncoder } from './page-records.js';
 import type { RamBlock } from './ram-block.js';
 
 /** What opens a START or FULL section. */
@@ -34,7 +35,7 @@ export class StreamWriter {
   position = 0;
   private pieces: Uint8Array[] = [];
   private pending = new ByteBuilder();
-  private block: string | undefined;
+  private readonly records = new RecordEncoder();
 
   /** Magic and version. */
   header(): this {
@@ -183,12 +184,9 @@ export class StreamWriter {
   }
 
   private pageWord(block: string, offset: number, flag: number): this {
-    const same = block === this.block;
-    this.block = block;
-    return this.append((to) => {
-      if (same) to.uint64(offset + flag + RamFlag.CONTINUE);
-      else to.uint64(offset + flag).str8(block);
-    });
+    const word = Buffer.alloc(PAGE_WORD_BYTES + BLOCK_NAME_BYTES);
+    const end = this.records.word(word, 0, block, offset, flag);
+    return this.append((to) => to.raw(word.subarray(0, end)));
   }
 
   private append(write: (to: ByteBuilder) => void): this {

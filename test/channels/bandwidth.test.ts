@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ChannelState } from '../../src/channels/file/channel-state.js';
 import { FileChannels } from '../../src/channels/file/file-channels.js';
-import { MIB, PAGE, pageOf, pokePage, region, Scratch } from './fixtures.js';
+import { block, MIB, PAGE, pageOf, pokePage, Scratch } from './fixtures.js';
 
 const LENGTH = 16 * MIB;
 const CHANNELS = 2;
@@ -17,7 +17,7 @@ async function openFull(scratch: Scratch): Promise<FileChannels> {
     access: 'write',
     count: CHANNELS,
     direct: false,
-    regions: [region(fd, LENGTH)],
+    blocks: [block(fd, LENGTH)],
     ioSize: MIB,
   });
 }

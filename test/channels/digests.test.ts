@@ -9,7 +9,7 @@ import { FileChannels, type ZeroPageDetection } from '../../src/channels/file/fi
 import { createChunkHasher, DIGEST_BYTES, type DigestAlgorithm } from '../../src/checksums/chunk-hash.js';
 import { CHUNK_STATE, DigestTable } from '../../src/checksums/digest-table.js';
 import { type Fault, installFaults } from '../../src/io/faults.js';
-import { KIB, MIB, naiveLoad, PAGE, pageOf, pokePage, region, Scratch } from './fixtures.js';
+import { block, KIB, MIB, naiveLoad, PAGE, pageOf, pokePage, Scratch } from './fixtures.js';
 
 const LENGTH = 5 * MIB + 64 * KIB;
 const CHUNK = MIB;
@@ -83,13 +83,13 @@ for (const algorithm of ALGORITHMS) {
         fill(fd);
         const image = scratch.image(MIB + LENGTH);
         const written = tableOf(algorithm);
-        const saved = region(fd, LENGTH, { digests: written });
+        const saved = block(fd, LENGTH, { digests: written.shape });
         const options = { path: image, direct: false, count: 2 };
         {
           await using channels = await FileChannels.open({
             ...options,
             access: 'write',
-            regions: [saved],
+            blocks: [saved],
             zeroPageDetection,
             copy,
           });
@@ -99,10 +99,11 @@ for (const algorithm of ALGORITHMS) {
         assert.deepEqual(hexOf(written), expected);
         assert.ok(zeroPageDetection === 'none' || expected[2] === expected[3], 'chunks without pages');
         const read = tableOf(algorithm);
+        const { memory: _, ...slots } = saved;
         await using channels = await FileChannels.open({
           ...options,
           access: 'digest',
-          regions: [{ ...saved, fd: -1, digests: read }],
+          blocks: [{ ...slots, digests: read.shape }],
         });
         await channels.transfer();
         assert.deepEqual(hexOf(read), expected);
@@ -118,13 +119,13 @@ for (const algorithm of ALGORITHMS)
     fill(fd);
     const image = scratch.image(MIB + LENGTH);
     const digests = tableOf(algorithm);
-    const saved = region(fd, LENGTH, { digests });
+    const saved = block(fd, LENGTH, { digests: digests.shape });
     await using channels = await FileChannels.open({
       path: image,
       access: 'write',
       direct: false,
       count: 3,
-      regions: [saved],
+      blocks: [saved],
     });
     await channels.transfer();
     const first = hexOf(digests);
@@ -144,9 +145,9 @@ for (const algorithm of ALGORITHMS)
 /** An image of the memory without digests, and what channels that read it have in common with those that wrote it. */
 async function savedImage(scratch: Scratch, fd: number) {
   const image = scratch.image(MIB + LENGTH);
-  const saved = region(fd, LENGTH);
+  const saved = block(fd, LENGTH);
   const common = { path: image, direct: false, count: 1 };
-  await using channels = await FileChannels.open({ ...common, access: 'write', regions: [saved] });
+  await using channels = await FileChannels.open({ ...common, access: 'write', blocks: [saved] });
   await channels.transfer();
   return { image, saved, common };
 }
@@ -162,7 +163,7 @@ test('chunks that cannot be read are marked, and the others digested', async () 
   await using channels = await FileChannels.open({
     ...common,
     access: 'digest',
-    regions: [{ ...saved, digests }],
+    blocks: [{ ...saved, digests: digests.shape }],
   });
   await channels.transfer();
   const { unreadable, done, truncated } = CHUNK_STATE;
@@ -184,7 +185,7 @@ test('pages that lie close together are read as one, and one by one where that f
     await using channels = await FileChannels.open({
       ...common,
       access: 'digest',
-      regions: [{ ...saved, digests }],
+      blocks: [{ ...saved, digests: digests.shape }],
     });
     await channels.transfer();
     assert.deepEqual(hexOf(digests), expected);

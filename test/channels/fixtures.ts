@@ -1,7 +1,7 @@
 import { closeSync, constants, fstatSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { type ChannelRegion, regionBitmapBytes } from '../../src/channels/file/channel-region.js';
+import { bitmapBytes, type ChannelBlock, type MemoryBlock } from '../../src/channels/channel-block.js';
 import { truncateFile } from '../../src/io/file/file-space.js';
 import { createMemfd } from '../../src/io/memory/memfd.js';
 
@@ -42,17 +42,21 @@ export class Scratch implements Disposable {
   }
 }
 
-export function region(fd: number, length: number, more: Partial<ChannelRegion> = {}): ChannelRegion {
+/** A block whose memory, from its beginning on, is `fd`. */
+export function block(
+  fd: number,
+  usedLength: number,
+  more: Partial<ChannelBlock> = {},
+): ChannelBlock & MemoryBlock {
   const pageSize = more.pageSize ?? PAGE;
   return {
-    fd,
-    fdOffset: 0,
-    length,
+    idstr: 'test.ram',
+    usedLength,
     pagesOffset: MIB,
     pageSize,
-    bitmap: new SharedArrayBuffer(regionBitmapBytes(length, pageSize)),
-    name: 'test.ram',
+    bitmap: new SharedArrayBuffer(bitmapBytes(usedLength, pageSize)),
     ...more,
+    memory: more.memory ?? { fd, offset: 0 },
   };
 }
 
@@ -80,11 +84,11 @@ export function bytesOf(fd: number, offset: number, length: number): Buffer {
 }
 
 /** The memory that an image stands for, by the rule of the layout: a page whose bit is clear is zero. */
-export function naiveLoad(imageFile: string, of: ChannelRegion): Buffer {
+export function naiveLoad(imageFile: string, of: ChannelBlock): Buffer {
   const fd = openSync(imageFile, 'r');
   const bits = new Uint8Array(of.bitmap);
-  const memory = Buffer.alloc(of.length);
-  for (let page = 0; page < of.length / of.pageSize; page++) {
+  const memory = Buffer.alloc(of.usedLength);
+  for (let page = 0; page < of.usedLength / of.pageSize; page++) {
     if ((((bits[page >> 3] ?? 0) >> (page & 7)) & 1) === 0) continue;
     bytesOf(fd, of.pagesOffset + page * of.pageSize, of.pageSize).copy(memory, page * of.pageSize);
   }

@@ -57,24 +57,24 @@ test('a page is zero only if every byte is', () => {
   );
 });
 
-test('the chunks of a grid cover every region exactly once, in order', () => {
+test('the chunks of a grid cover every block exactly once, in order', () => {
   fc.assert(
     fc.property(fc.array(fc.nat(40), { maxLength: 6 }), fc.constantFrom(4, 16), (pageCounts, chunkPages) => {
-      const regions = pageCounts.map((pages) => ({ length: pages * 4096, pageSize: 4096 }));
-      const grid = new ChunkGrid(regions, chunkPages * 4096);
-      const reached = regions.map(() => 0);
+      const blocks = pageCounts.map((pages) => ({ usedLength: pages * 4096, pageSize: 4096 }));
+      const grid = new ChunkGrid(blocks, chunkPages * 4096);
+      const reached = blocks.map(() => 0);
       for (let index = 0; index < grid.count; index++) {
         const chunk = grid.at(index);
         assert.ok(chunk);
-        assert.equal(chunk.start, reached[chunk.regionIndex]);
+        assert.equal(chunk.start, reached[chunk.blockIndex]);
         assert.equal(chunk.firstPage * 4096, chunk.start);
         assert.equal(chunk.endPage * 4096, chunk.end);
         assert.ok(chunk.end > chunk.start && chunk.end - chunk.start <= chunkPages * 4096);
-        reached[chunk.regionIndex] = chunk.end;
+        reached[chunk.blockIndex] = chunk.end;
       }
       assert.deepEqual(
         reached,
-        regions.map(({ length }) => length),
+        blocks.map(({ usedLength }) => usedLength),
       );
       assert.equal(grid.at(grid.count), undefined);
     }),

@@ -5,8 +5,9 @@ import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, rmS
 import path from 'node:path';
 import { before, test } from 'node:test';
 import fc from 'fast-check';
+import type { ChannelBlock } from '../../src/channels/channel-block.js';
 import { noPieces, releaseUnusedSlots } from '../../src/channels/file/slot-allocation.js';
-import { PagePlacer, type PlacedBlock } from '../../src/channels/page-placer.js';
+import { PagePlacer } from '../../src/channels/page-placer.js';
 import { arrivalDigester } from '../../src/checksums/arrival-digester.js';
 import { createChunkHasher, type DigestAlgorithm } from '../../src/checksums/chunk-hash.js';
 import { CHUNK_STATE, DigestTable } from '../../src/checksums/digest-table.js';
@@ -27,7 +28,7 @@ before(() => {
 
 interface Placing {
   fd: number;
-  block: PlacedBlock;
+  block: ChannelBlock;
   bitmap: PageBitmap;
   table: DigestTable;
   placer: PagePlacer;
@@ -49,7 +50,7 @@ async function withPlacer(
   ftruncateSync(fd, pagesOffset + length + 4096);
   const bitmap = PageBitmap.shared(pageCount);
   const table = DigestTable.create({ algorithm, chunkBytes, length });
-  const block: PlacedBlock = {
+  const block: ChannelBlock = {
     idstr: 'ram',
     usedLength: length,
     pageSize,

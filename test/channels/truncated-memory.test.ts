@@ -4,11 +4,11 @@ import { constants, openSync, truncateSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FileChannels } from '../../src/channels/file/file-channels.js';
-import { MemorySupply } from '../../src/channels/file/memory-supply.js';
+import { MemoryPages } from '../../src/channels/memory-pages.js';
 import { DigestTable } from '../../src/checksums/digest-table.js';
 import { MapramError } from '../../src/errors.js';
 import { type InstalledFaults, type IoCall, installFaults } from '../../src/io/faults.js';
-import { MIB, PAGE, pageOf, pokePage, region, Scratch } from './fixtures.js';
+import { block, MIB, PAGE, pageOf, pokePage, Scratch } from './fixtures.js';
 
 const LENGTH = 16 * MIB;
 
@@ -35,7 +35,7 @@ async function openChannels(
     access,
     count: 2,
     direct,
-    regions: [region(fd, LENGTH, { bitmap, ...(access === 'write' ? { digests } : {}) })],
+    blocks: [block(fd, LENGTH, { bitmap, ...(access === 'write' ? { digests: digests.shape } : {}) })],
   });
 }
 
@@ -85,9 +85,10 @@ for (const access of ['write', 'read'] as const) {
 test('memory that was cut short is not sent as zeros (F10)', () => {
   using scratch = new Scratch();
   const { file, fd } = memoryFile(scratch);
-  const supply = new MemorySupply([{ idstr: 'ram', fd, fdOffset: 0, length: LENGTH, pageSize: PAGE }]);
-  assert.equal(supply.read(0, undefined, true)?.zeroOffsets.length, 0);
+  const pages = new MemoryPages({ kind: 'memory', blocks: [block(fd, LENGTH)], detectZeros: true });
+  const read = (chunk: number) => pages.read(chunk, { contents: true });
+  assert.deepEqual(read(0)?.zeros, []);
   truncateSync(file, MIB / 4);
-  assert.throws(() => supply.read(0, undefined, true), namesTheFile(file));
-  assert.throws(() => supply.read(supply.chunks - 1, undefined, true), namesTheFile(file));
+  assert.throws(() => read(0), namesTheFile(file));
+  assert.throws(() => read(pages.chunks - 1), namesTheFile(file));
 });

@@ -1,35 +1,13 @@
 /** What a set of file channels and its workers say to each other. */
 
 import type { DigestAlgorithm } from '../../checksums/chunk-hash.js';
-import type { DigestTableShape } from '../../checksums/digest-table.js';
-import type { MemoryMapAddress } from '../../io/memory/memory-map.js';
+import type { ChannelBlock } from '../channel-block.js';
 
 /**
  * How a page is found to be zero, in QEMU's words: `multifd` each channel looks at its own pages, `legacy` one
  * channel looks at all of them before any is written, `none` nobody looks and every page is written.
  */
 export type ZeroPageDetection = 'none' | 'legacy' | 'multifd';
-
-/** The memory of a RAM block in a worker's terms. */
-export interface WorkerMemory {
-  fd: number;
-  fdOffset: number;
-  length: number;
-  pageSize: number;
-  /** Where the memory is mapped; without it pages are copied through a buffer. */
-  map?: MemoryMapAddress;
-}
-
-/** A region in a worker's terms. */
-export interface WorkerRegion extends WorkerMemory {
-  pagesOffset: number;
-  bitmap: SharedArrayBuffer;
-  name: string;
-  /** See `ChannelRegion`. */
-  allocated?: SharedArrayBuffer;
-  /** Filled with the digests of the region's chunks. */
-  digests?: DigestTableShape;
-}
 
 /** `digest` reads the image as `read` does, and needs no memory: only the digest tables are filled. */
 export type ChannelAccess = 'read' | 'write' | 'digest';
@@ -49,10 +27,10 @@ export interface ChannelSetup {
   /** Memory of a `ChannelState`. */
   state: SharedArrayBuffer;
   channels: number;
-  regions: WorkerRegion[];
+  blocks: ChannelBlock[];
 }
 
-/** One pass over the regions; `selected` holds one bit a page for each region, absent means every page. */
+/** One pass over the blocks; `selected` holds one bit a page for each block, absent means every page. */
 export type PassRequest =
   | { kind: 'scan'; selected?: Uint8Array[]; found: SharedArrayBuffer[] }
   | {
@@ -64,7 +42,7 @@ export type PassRequest =
     }
   | { kind: 'read'; selected?: Uint8Array[] }
   | { kind: 'digest' }
-  /** Not over the regions: space that was reserved and not used is given back. */
+  /** Not over the blocks: space that was reserved and not used is given back. */
   | { kind: 'trim' };
 
 /** `setup` comes before the first pass. */

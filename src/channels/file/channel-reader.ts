@@ -6,10 +6,10 @@ import { FileIoError } from '../../io/file/file-io-error.js';
 import type { IoQueue } from '../../io/file/linux-aio.js';
 import { readWhole } from '../../io/file/positional-io.js';
 import { bitRuns, findBit } from '../page-bits.js';
+import type { BlockMemory } from './block-memory.js';
 import type { ChannelSetup, PassRequest } from './channel-protocol.js';
 import type { ChannelState } from './channel-state.js';
 import type { Chunk } from './chunk-grid.js';
-import type { RegionMemory } from './region-memory.js';
 
 type ReadRequest = Extract<PassRequest, { kind: 'read' }>;
 
@@ -18,17 +18,17 @@ export class ChannelReader {
 
   constructor(
     private readonly setup: ChannelSetup,
-    private readonly memories: RegionMemory[],
+    private readonly memories: readonly (BlockMemory | undefined)[],
     private readonly state: ChannelState,
     /** For what is read into mapped memory: it is made ready for the next pages meanwhile. */
     private readonly queue?: IoQueue,
   ) {
-    this.#bitmaps = setup.regions.map(({ bitmap }) => new Uint8Array(bitmap));
+    this.#bitmaps = setup.blocks.map(({ bitmap }) => new Uint8Array(bitmap));
   }
 
   /** Loads the pages of one chunk that are asked for. */
   read(chunk: Chunk, request: ReadRequest): void {
-    const selected = request.selected?.[chunk.regionIndex];
+    const selected = request.selected?.[chunk.blockIndex];
     if (selected === undefined) {
       this.#readPages(chunk, chunk.firstPage, chunk.endPage);
       return;
@@ -38,10 +38,10 @@ export class ChannelReader {
   }
 
   #readPages(chunk: Chunk, first: number, end: number): void {
-    const memory = this.memories[chunk.regionIndex];
-    const bitmap = this.#bitmaps[chunk.regionIndex];
-    if (memory === undefined || bitmap === undefined) throw new RangeError(`no region ${chunk.regionIndex}`);
-    const { pageSize, pagesOffset } = memory.region;
+    const memory = this.memories[chunk.blockIndex];
+    const bitmap = this.#bitmaps[chunk.blockIndex];
+    if (memory === undefined || bitmap === undefined) throw new RangeError(`no block ${chunk.blockIndex}`);
+    const { pageSize, pagesOffset } = memory.block;
     const { channel } = this.setup;
     for (let page = first; page < end; ) {
       const present = findBit(bitmap, page, page + 1, true) === page;
@@ -60,10 +60,10 @@ export class ChannelReader {
     }
   }
 
-  #fill(target: Buffer, slot: number, { region }: RegionMemory): void {
+  #fill(target: Buffer, slot: number, { block }: BlockMemory): void {
     const { fd } = this.setup;
     try {
-      if (this.queue && region.map) this.queue.read(fd, target, slot);
+      if (this.queue && block.memory.map) this.queue.read(fd, target, slot);
       else readWhole(fd, target, slot);
     } catch (error) {
       throw FileIoError.at(slot, error);

@@ -17,15 +17,16 @@ import { punchHole } from '../../io/file/file-space.js';
 import type { IoQueue } from '../../io/file/linux-aio.js';
 import { writeFully } from '../../io/file/positional-io.js';
 import { alignedBuffer } from '../../io/memory/aligned-buffer.js';
+import type { ChannelBlock } from '../channel-block.js';
 import { bitRuns, clearBits, findBit, setBits, testBit } from '../page-bits.js';
 import { isZeroPage, wordsOf } from '../zero-page.js';
-import type { ChannelSetup, PassRequest, WorkerRegion } from './channel-protocol.js';
+import type { BlockMemory } from './block-memory.js';
+import type { ChannelSetup, PassRequest } from './channel-protocol.js';
 import type { ChannelState } from './channel-state.js';
 import type { ChunkDigester } from './chunk-digester.js';
 import type { Chunk } from './chunk-grid.js';
 import type { ChunkMemory } from './chunk-memory.js';
 import { DropBehind } from './drop-behind.js';
-import type { RegionMemory } from './region-memory.js';
 import { releasingUnusedSlots, SlotAllocator } from './slot-allocation.js';
 
 const SKIP = 0;
@@ -47,26 +48,26 @@ export class ChannelWriter {
 
   constructor(
     private readonly setup: ChannelSetup,
-    private readonly memories: RegionMemory[],
+    private readonly memories: readonly (BlockMemory | undefined)[],
     private readonly contents: ChunkMemory,
     private readonly state: ChannelState,
     private readonly digester?: ChunkDigester,
     /** For what is written from mapped memory: the next pages are looked at and hashed meanwhile. */
     private readonly queue?: IoQueue,
   ) {
-    const smallestPage = Math.min(...setup.regions.map(({ pageSize }) => pageSize));
+    const smallestPage = Math.min(...setup.blocks.map(({ pageSize }) => pageSize));
     this.#states = new Uint8Array(Math.ceil(setup.chunkBytes / smallestPage));
-    this.#bitmaps = setup.regions.map(({ bitmap }) => new Uint8Array(bitmap));
+    this.#bitmaps = setup.blocks.map(({ bitmap }) => new Uint8Array(bitmap));
     this.#allocator = new SlotAllocator(setup.fd);
     this.#behind = new DropBehind(setup.fd, setup.dropBehind);
   }
 
   /** Writes what has to be written of one chunk. Returns how many bytes of pages that were. */
   write(chunk: Chunk, request: WriteRequest): number {
-    const selected = request.selected?.[chunk.regionIndex];
+    const selected = request.selected?.[chunk.blockIndex];
     if (selected && findBit(selected, chunk.firstPage, chunk.endPage, true) === chunk.endPage) return 0;
     this.contents.begin(chunk, this.#memoryOf(chunk));
-    const found = request.found?.[chunk.regionIndex];
+    const found = request.found?.[chunk.blockIndex];
     const states = this.#states.subarray(0, chunk.endPage - chunk.firstPage);
     if (found !== undefined) this.#statesFromScan(chunk, states, new Uint8Array(found));
     else if (request.detectZeroPages) this.#statesByLooking(chunk, states, selected);
@@ -76,7 +77,7 @@ export class ChannelWriter {
         if (!testBit(selected, chunk.firstPage + page)) states[page] = SKIP;
       }
     }
-    bridgeGaps(states, Math.floor(this.setup.bridgeBytes / this.#memoryOf(chunk).region.pageSize));
+    bridgeGaps(states, Math.floor(this.setup.bridgeBytes / this.#memoryOf(chunk).block.pageSize));
     const written = this.#act(chunk, states);
     this.digester?.fromMemory(chunk, selected);
     return written;
@@ -89,15 +90,14 @@ export class ChannelWriter {
 
   /** Behind the last pass: the space of slots without a page is given back. */
   trim(): void {
-    const { fd, regions } = this.setup;
-    const blocks = regions.map((region) => ({ ...region, usedLength: region.length }));
+    const { fd, blocks } = this.setup;
     for (const _ of releasingUnusedSlots(fd, blocks)) if (this.state.stopped) return;
   }
 
   /** Only looks: sets the bits of pages that hold data in `found`. */
   scan(chunk: Chunk, request: ScanRequest): void {
-    const selected = request.selected?.[chunk.regionIndex];
-    const found = request.found[chunk.regionIndex];
+    const selected = request.selected?.[chunk.blockIndex];
+    const found = request.found[chunk.blockIndex];
     if (found === undefined) return;
     const states = this.#states.subarray(0, chunk.endPage - chunk.firstPage);
     this.contents.begin(chunk, this.#memoryOf(chunk));
@@ -117,7 +117,7 @@ export class ChannelWriter {
 
   #statesOfEverything(chunk: Chunk, states: Uint8Array): void {
     const memory = this.#memoryOf(chunk);
-    const { pageSize } = memory.region;
+    const { pageSize } = memory.block;
     states.fill(FILL);
     for (const { start, end } of memory.extents(chunk.start, chunk.end)) {
       states.fill(DATA, (start - chunk.start) / pageSize, (end - chunk.start) / pageSize);
@@ -125,7 +125,7 @@ export class ChannelWriter {
   }
 
   #statesByLooking(chunk: Chunk, states: Uint8Array, selected: Uint8Array | undefined): void {
-    const { pageSize } = this.#memoryOf(chunk).region;
+    const { pageSize } = this.#memoryOf(chunk).block;
     states.fill(HOLE);
     const wanted = selected
       ? bitRuns(selected, chunk.firstPage, chunk.endPage, true)
@@ -141,8 +141,8 @@ export class ChannelWriter {
   }
 
   #act(chunk: Chunk, states: Uint8Array): number {
-    const { region } = this.#memoryOf(chunk);
-    const { pageSize, pagesOffset } = region;
+    const { block } = this.#memoryOf(chunk);
+    const { pageSize, pagesOffset } = block;
     const bitmap = this.#bitmapOf(chunk);
     const { channel } = this.setup;
     let written = 0;
@@ -160,7 +160,7 @@ export class ChannelWriter {
         value === FILL
           ? this.#zeroBytes(length)
           : this.contents.bytes(firstPage * pageSize, endPage * pageSize);
-      this.#store(bytes, region, firstPage * pageSize);
+      this.#store(bytes, block, firstPage * pageSize);
       setBits(bitmap, firstPage, endPage);
       this.state.count(channel, 'normalPages', end - start);
       written += length;
@@ -169,12 +169,12 @@ export class ChannelWriter {
     return written;
   }
 
-  /** @param start in bytes from the start of the region */
-  #store(bytes: Buffer, { length, pagesOffset, allocated }: WorkerRegion, start: number): void {
+  /** @param start in bytes from the start of the block */
+  #store(bytes: Buffer, block: ChannelBlock, start: number): void {
     const { fd, direct } = this.setup;
-    const slot = pagesOffset + start;
+    const slot = block.pagesOffset + start;
     try {
-      this.#allocator.prepare({ usedLength: length, pagesOffset, allocated }, start, bytes.length);
+      this.#allocator.prepare(block, start, bytes.length);
       if (this.queue) this.queue.write(fd, bytes, slot);
       else writeFully(fd, bytes, slot);
     } catch (error) {
@@ -202,15 +202,15 @@ export class ChannelWriter {
     return this.#zeros.subarray(0, length);
   }
 
-  #memoryOf(chunk: Chunk): RegionMemory {
-    const memory = this.memories[chunk.regionIndex];
-    if (memory === undefined) throw new RangeError(`no region ${chunk.regionIndex}`);
+  #memoryOf(chunk: Chunk): BlockMemory {
+    const memory = this.memories[chunk.blockIndex];
+    if (memory === undefined) throw new RangeError(`no block ${chunk.blockIndex}`);
     return memory;
   }
 
   #bitmapOf(chunk: Chunk): Uint8Array {
-    const bitmap = this.#bitmaps[chunk.regionIndex];
-    if (bitmap === undefined) throw new RangeError(`no region ${chunk.regionIndex}`);
+    const bitmap = this.#bitmaps[chunk.blockIndex];
+    if (bitmap === undefined) throw new RangeError(`no block ${chunk.blockIndex}`);
     return bitmap;
   }
 }

@@ -18,7 +18,7 @@ const BRIDGE_BYTES = 64 * 1024;
 /** Of this thread, for one digester after the other. */
 let readBuffer: Buffer | undefined;
 
-interface DigestedRegion {
+interface DigestedBlock {
   table: DigestTable;
   bitmap: Uint8Array;
   pageSize: number;
@@ -26,7 +26,7 @@ interface DigestedRegion {
 }
 
 export class ChunkDigester {
-  readonly #regions: (DigestedRegion | undefined)[];
+  readonly #blocks: (DigestedBlock | undefined)[];
   #zeros: Buffer | undefined;
 
   constructor(
@@ -35,7 +35,7 @@ export class ChunkDigester {
     private readonly state: ChannelState,
     private readonly hasher: ChunkHasher,
   ) {
-    this.#regions = setup.regions.map(
+    this.#blocks = setup.blocks.map(
       ({ digests, bitmap, pageSize, pagesOffset }) =>
         digests && { table: new DigestTable(digests), bitmap: new Uint8Array(bitmap), pageSize, pagesOffset },
     );
@@ -46,9 +46,9 @@ export class ChunkDigester {
    * runs its memory may have changed since; then the page is dirty, and a later pass comes here again.
    */
   fromMemory(work: Chunk, selected: Uint8Array | undefined): void {
-    const region = this.#regions[work.regionIndex];
-    if (region === undefined) return;
-    const { table, bitmap, pageSize } = region;
+    const block = this.#blocks[work.blockIndex];
+    if (block === undefined) return;
+    const { table, bitmap, pageSize } = block;
     for (const chunk of digestChunks(work, table, pageSize)) {
       if (selected && findBit(selected, chunk.firstPage, chunk.endPage, true) === chunk.endPage) continue;
       let empty = true;
@@ -65,9 +65,9 @@ export class ChunkDigester {
    * cannot be read is marked, not thrown.
    */
   fromImage(work: Chunk): void {
-    const region = this.#regions[work.regionIndex];
-    if (region === undefined) return;
-    const { table, bitmap, pageSize } = region;
+    const block = this.#blocks[work.blockIndex];
+    if (block === undefined) return;
+    const { table, bitmap, pageSize } = block;
     for (const chunk of digestChunks(work, table, pageSize)) {
       if (table.state(chunk.index) === CHUNK_STATE.done) continue;
       let pages = 0;
@@ -78,7 +78,7 @@ export class ChunkDigester {
         READ_BYTES / pageSize,
       )) {
         for (const { first, end } of runs) pages += end - first;
-        failure ??= this.#hashImage(region, runs);
+        failure ??= this.#hashImage(block, runs);
       }
       this.#finish(table, chunk.index, pages === 0);
       if (failure !== undefined) table.setState(chunk.index, failure);
@@ -112,10 +112,10 @@ export class ChunkDigester {
   }
 
   /** Runs that lie close together, read as one. What is wrong with a slot between them is no fault of theirs. */
-  #hashImage(region: DigestedRegion, runs: readonly BitRun[]): ReadFailure | undefined {
+  #hashImage(block: DigestedBlock, runs: readonly BitRun[]): ReadFailure | undefined {
     const first = (runs[0] as BitRun).first;
     const end = (runs.at(-1) as BitRun).end;
-    const { pagesOffset, pageSize } = region;
+    const { pagesOffset, pageSize } = block;
     if (runs.length > 1) {
       const bytes = this.#readImage(pagesOffset + first * pageSize, (end - first) * pageSize);
       if (typeof bytes !== 'number') {
@@ -127,13 +127,13 @@ export class ChunkDigester {
       }
     }
     for (const run of runs) {
-      const failure = this.#hashRun(region, run);
+      const failure = this.#hashRun(block, run);
       if (failure !== undefined) return failure;
     }
     return undefined;
   }
 
-  #hashRun({ pagesOffset, pageSize }: DigestedRegion, { first, end }: BitRun): ReadFailure | undefined {
+  #hashRun({ pagesOffset, pageSize }: DigestedBlock, { first, end }: BitRun): ReadFailure | undefined {
     const stop = pagesOffset + end * pageSize;
     for (let at = pagesOffset + first * pageSize; at < stop; at += READ_BYTES) {
       const bytes = this.#readImage(at, Math.min(READ_BYTES, stop - at));

@@ -16,9 +16,8 @@
 import type { Extent } from '../../io/file/data-extents.js';
 import type { IoQueue } from '../../io/file/linux-aio.js';
 import { alignedBuffer } from '../../io/memory/aligned-buffer.js';
-import type { WorkerMemory } from './channel-protocol.js';
+import type { BlockMemory } from './block-memory.js';
 import type { Chunk } from './chunk-grid.js';
-import type { RegionMemory } from './region-memory.js';
 
 /** Copies of a thread together, unless a single chunk is larger. */
 const COPIES_BYTES = 12 * 1024 ** 2;
@@ -40,7 +39,7 @@ export interface MemoryData extends Extent {
 export class ChunkMemory {
   readonly #copies: number;
   #turn = 0;
-  #memory: RegionMemory<WorkerMemory> | undefined;
+  #memory: BlockMemory | undefined;
   #start = 0;
   #end = 0;
   /** Of each piece that was asked for. */
@@ -54,7 +53,7 @@ export class ChunkMemory {
   }
 
   /** Turns to another chunk, of which nothing is read before it is asked for. */
-  begin({ start, end }: Chunk, memory: RegionMemory<WorkerMemory>): void {
+  begin({ start, end }: Chunk, memory: BlockMemory): void {
     this.#turn = (this.#turn + 1) % this.#copies;
     this.#memory = memory;
     this.#start = start;
@@ -69,7 +68,7 @@ export class ChunkMemory {
    * @throws MapramError `VM` where the memory was cut short
    */
   *data(start: number, end: number): Generator<MemoryData> {
-    const piece = Math.max(PIECE_BYTES, this.#memory?.region.pageSize ?? 0);
+    const piece = Math.max(PIECE_BYTES, this.#memory?.block.pageSize ?? 0);
     for (let index = Math.floor((start - this.#start) / piece); this.#start + index * piece < end; index++) {
       const from = this.#start + index * piece;
       this.#extents[index] ??= this.#load(from, Math.min(from + piece, this.#end));
@@ -88,7 +87,7 @@ export class ChunkMemory {
   }
 
   #load(start: number, end: number): Extent[] {
-    const memory = this.#memory as RegionMemory<WorkerMemory>;
+    const memory = this.#memory as BlockMemory;
     const extents = [...memory.extents(start, end)];
     for (const extent of extents) {
       if (memory.cannotShrink) memory.populate(extent.start, extent.end - extent.start);
@@ -98,7 +97,7 @@ export class ChunkMemory {
   }
 
   #bytes(start: number, end: number): Buffer {
-    const memory = this.#memory as RegionMemory<WorkerMemory>;
+    const memory = this.#memory as BlockMemory;
     if (memory.cannotShrink) return memory.view(start, end - start);
     return bufferOf(this.#turn, this.chunkBytes).subarray(start - this.#start, end - this.#start);
   }

@@ -1,5 +1,5 @@
 import { DIGEST_BYTES, type DigestAlgorithm } from '../../checksums/chunk-hash.js';
-import { MAXIMUM_CHUNK } from './channel-region.js';
+import { MAXIMUM_CHUNK } from '../channel-block.js';
 
 const SMALLEST_CHUNK = 2 ** 20;
 

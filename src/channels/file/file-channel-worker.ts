@@ -5,6 +5,7 @@ import { admit } from '../../io/faults.js';
 import { IoQueue } from '../../io/file/linux-aio.js';
 import { native } from '../../io/native.js';
 import type { ThreadService } from '../../threads/thread-protocol.js';
+import { assertWhole, BlockMemory, CopyBuffer } from './block-memory.js';
 import type { ChannelRequest, ChannelSetup, PassRequest } from './channel-protocol.js';
 import { ChannelReader } from './channel-reader.js';
 import { ChannelState } from './channel-state.js';
@@ -12,7 +13,6 @@ import { ChannelWriter } from './channel-writer.js';
 import { ChunkDigester } from './chunk-digester.js';
 import { ChunkGrid } from './chunk-grid.js';
 import { ChunkMemory } from './chunk-memory.js';
-import { assertWhole, CopyBuffer, RegionMemory } from './region-memory.js';
 
 /** The thread's own, for one channel after the other: the kernel needs time to forget one. */
 let queue: IoQueue | undefined;
@@ -32,7 +32,8 @@ class FileChannel {
   readonly #setup: ChannelSetup;
   readonly #state: ChannelState;
   readonly #grid: ChunkGrid;
-  readonly #memories: RegionMemory[];
+  /** In the order of the blocks. */
+  readonly #memories: (BlockMemory | undefined)[];
   readonly #digester: ChunkDigester | undefined;
   readonly #queue: IoQueue | undefined;
   readonly #writer: ChannelWriter;
@@ -42,8 +43,10 @@ class FileChannel {
     const copies = new CopyBuffer(setup.chunkBytes);
     this.#setup = setup;
     this.#state = new ChannelState(setup.channels, setup.state);
-    this.#grid = new ChunkGrid(setup.regions, setup.chunkBytes);
-    this.#memories = setup.regions.map((region) => new RegionMemory(region, copies));
+    this.#grid = new ChunkGrid(setup.blocks, setup.chunkBytes);
+    this.#memories = setup.blocks.map(
+      ({ memory, ...block }) => memory && new BlockMemory({ ...block, memory }, copies),
+    );
     const queues = setup.access !== 'digest' && setup.direct && setup.ioDepth > 0;
     this.#queue = queues ? queueOf(setup.ioDepth) : undefined;
     const contents = new ChunkMemory(setup.chunkBytes, this.#queue);
@@ -61,7 +64,7 @@ class FileChannel {
 
   static open(setup: ChannelSetup): FileChannel {
     admit('worker');
-    const digested = setup.regions.find(({ digests }) => digests !== undefined);
+    const digested = setup.blocks.find(({ digests }) => digests !== undefined);
     const hasher = digested?.digests && createChunkHasher(digested.digests.algorithm, digested.pageSize);
     return new FileChannel(setup, hasher);
   }
@@ -93,7 +96,7 @@ class FileChannel {
       else if (request.kind === 'scan') this.#writer.scan(chunk, request);
       else if (request.kind === 'digest') this.#digester?.fromImage(chunk);
       else this.#reader.read(chunk, request);
-      this.#memories[chunk.regionIndex]?.release(chunk.start, chunk.end);
+      this.#memories[chunk.blockIndex]?.release(chunk.start, chunk.end);
       this.#state.spend(written);
     }
     this.#queue?.drain();
@@ -103,7 +106,7 @@ class FileChannel {
   }
 
   #assertMemoryWhole(): void {
-    if (this.#setup.access !== 'digest') for (const region of this.#setup.regions) assertWhole(region);
+    for (const memory of this.#memories) if (memory) assertWhole(memory.block);
   }
 
   /** The end of a pass that has failed: nothing is under way any more. */

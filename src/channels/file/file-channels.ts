@@ -17,19 +17,12 @@ import { MemoryMap } from '../../io/memory/memory-map.js';
 import { workerScript } from '../../io/worker-script.js';
 import { openThread, prepareThreads, type WorkerThread } from '../../threads/thread-pool.js';
 import type { ThreadFailedError, ThreadFailure } from '../../threads/thread-protocol.js';
+import { type ChannelBlock, checkBlock, chunkBytesFor } from '../channel-block.js';
 import { setBits } from '../page-bits.js';
-import type {
-  ChannelAccess,
-  ChannelRequest,
-  PassRequest,
-  WorkerRegion,
-  ZeroPageDetection,
-} from './channel-protocol.js';
-import { type ChannelRegion, checkRegion, chunkBytesFor } from './channel-region.js';
+import type { ChannelAccess, ChannelRequest, PassRequest, ZeroPageDetection } from './channel-protocol.js';
 import { type ChannelCounters, ChannelState } from './channel-state.js';
 
 export type { ZeroPageDetection } from './channel-protocol.js';
-export type { ChannelRegion } from './channel-region.js';
 export type { ChannelCounters } from './channel-state.js';
 
 /** Limits of QEMU's `multifd-channels` are 1 to 255; more threads than this have never helped a disk. */
@@ -56,7 +49,7 @@ export interface FileChannelsOptions {
   count: number;
   /** Open with O_DIRECT; fails with `NO_DIRECT_IO` where that is refused. With `fds`: what they are. */
   direct: boolean;
-  regions: readonly ChannelRegion[];
+  blocks: readonly ChannelBlock[];
   /** Saving only; default `multifd`. */
   zeroPageDetection?: ZeroPageDetection;
   /** Bytes that a channel takes and, where all of them are data, writes at once; default 4 MiB. */
@@ -78,11 +71,11 @@ export interface FileChannelsOptions {
   signal?: AbortSignal;
 }
 
-/** Pages of one region: one bit a page, or ranges in bytes as `[start, length]`. */
+/** Pages of one block: one bit a page, or ranges in bytes as `[start, length]`. */
 export type PageSelection = Uint8Array | SharedArrayBuffer | readonly (readonly [number, number])[];
 
 export interface TransferOptions {
-  /** What to transfer of each region, in the order of the regions; absent means all of it. */
+  /** What to transfer of each block, in the order of the blocks; absent means all of it. */
   ranges?: readonly PageSelection[];
 }
 
@@ -113,7 +106,7 @@ export class FileChannels implements AsyncDisposable {
   /** Whether the channels' descriptors have O_DIRECT. */
   readonly direct: boolean;
   readonly #path: string;
-  readonly #regions: readonly ChannelRegion[];
+  readonly #blocks: readonly ChannelBlock[];
   readonly #access: ChannelAccess;
   readonly #detection: ZeroPageDetection;
   readonly #resources: ChannelResources;
@@ -135,7 +128,7 @@ export class FileChannels implements AsyncDisposable {
     this.count = threads.length;
     this.direct = options.direct;
     this.#path = options.path;
-    this.#regions = options.regions;
+    this.#blocks = options.blocks;
     this.#access = options.access;
     this.#detection = options.zeroPageDetection ?? 'multifd';
     this.#resources = resources;
@@ -148,11 +141,11 @@ export class FileChannels implements AsyncDisposable {
   /**
    * Opens the image once a channel, maps the memory and takes a thread for each.
    *
-   * @throws MapramError `NO_DIRECT_IO`, `IO` for files that cannot be opened or mapped, `FORMAT` for regions that do not fit,
+   * @throws MapramError `NO_DIRECT_IO`, `IO` for files that cannot be opened or mapped, `FORMAT` for blocks that do not fit,
    * `CANCELLED`.
    */
   static async open(options: FileChannelsOptions): Promise<FileChannels> {
-    const { path, fds, access, regions, direct, signal } = options;
+    const { path, fds, access, blocks, direct, signal } = options;
     const count = fds?.length ?? options.count;
     if (!Number.isInteger(count) || count < 1 || count > MAXIMUM_FILE_CHANNELS) {
       throw new MapramError(
@@ -160,15 +153,15 @@ export class FileChannels implements AsyncDisposable {
         `opening file channels for ${path}: ${count} channels asked for; use 1 to ${MAXIMUM_FILE_CHANNELS}`,
       );
     }
-    for (const region of regions) checkRegion(region);
-    const chunkBytes = chunkBytesFor(regions, options.ioSize ?? DEFAULT_IO_SIZE);
+    for (const block of blocks) checkBlock(block);
+    const chunkBytes = chunkBytesFor(blocks, options.ioSize ?? DEFAULT_IO_SIZE);
     throwIfAborted(signal, path);
 
     const resources = new ChannelResources();
     const threads = Array.from({ length: count }, () => openThread<ChannelRequest>(WORKER));
     try {
       const state = new ChannelState(count);
-      const workerRegions = regions.map((region) => resources.attach(region, access, options.copy ?? false));
+      const attached = blocks.map((block) => resources.attach(block, access, options.copy ?? false));
       const descriptors = fds
         ? fds.map((fd) => checkDescriptor(fd, path, access, direct))
         : Array.from({ length: count }, () => resources.openImage(options));
@@ -189,7 +182,7 @@ export class FileChannels implements AsyncDisposable {
               dropBehind: options.dropBehind ?? false,
               state: state.buffer,
               channels: count,
-              regions: workerRegions,
+              blocks: attached,
             },
           }),
         ),
@@ -308,7 +301,7 @@ export class FileChannels implements AsyncDisposable {
     } else if (this.#access === 'read') {
       await this.#broadcast({ kind: 'read', ...selection }, this.#threads);
     } else if (this.#detection === 'legacy') {
-      const found = this.#regions.map(({ bitmap }) => new SharedArrayBuffer(bitmap.byteLength));
+      const found = this.#blocks.map(({ bitmap }) => new SharedArrayBuffer(bitmap.byteLength));
       await this.#broadcast({ kind: 'scan', found, ...selection }, this.#threads.slice(0, 1));
       if (this.#state.stopped) return;
       await this.#broadcast({ kind: 'write', detectZeroPages: true, found, ...selection }, this.#threads);
@@ -342,10 +335,10 @@ export class FileChannels implements AsyncDisposable {
 
   /** Selections as bitmaps in shared memory, so that every worker sees the same ones. */
   #selectionBits(ranges: readonly PageSelection[]): Uint8Array[] {
-    if (ranges.length !== this.#regions.length) {
-      throw this.#refusal(`ranges for ${ranges.length} regions given, there are ${this.#regions.length}`);
+    if (ranges.length !== this.#blocks.length) {
+      throw this.#refusal(`ranges for ${ranges.length} blocks given, there are ${this.#blocks.length}`);
     }
-    return this.#regions.map(({ bitmap, pageSize, length }, index) => {
+    return this.#blocks.map(({ bitmap, pageSize, usedLength }, index) => {
       const given = ranges[index] ?? [];
       if (given instanceof SharedArrayBuffer) return new Uint8Array(given);
       const bits = new Uint8Array(new SharedArrayBuffer(bitmap.byteLength));
@@ -354,7 +347,7 @@ export class FileChannels implements AsyncDisposable {
         return bits;
       }
       for (const [start, size] of given) {
-        const end = Math.min(start + size, length);
+        const end = Math.min(start + size, usedLength);
         setBits(bits, Math.floor(start / pageSize), Math.ceil(end / pageSize));
       }
       return bits;
@@ -387,36 +380,18 @@ class ChannelResources {
     return fd;
   }
 
-  attach(region: ChannelRegion, access: ChannelAccess, copy: boolean): WorkerRegion {
-    const {
-      fd,
-      fdOffset,
-      length,
-      pagesOffset,
-      pageSize,
-      bitmap,
-      allocated,
-      digests,
-      name = 'unnamed',
-    } = region;
-    const attached: WorkerRegion = {
-      fd,
-      fdOffset,
-      length,
-      pagesOffset,
-      pageSize,
-      bitmap,
-      name,
-      ...defined({ allocated, digests: digests?.shape }),
-    };
-    if (access === 'digest' || copy || length === 0) return attached;
+  /** The block with its memory mapped, where it can be. */
+  attach(block: ChannelBlock, access: ChannelAccess, copy: boolean): ChannelBlock {
+    const { memory, usedLength: length, idstr: path } = block;
+    if (memory === undefined || copy || length === 0) return block;
+    const { fd, offset } = memory;
     try {
-      const map = MemoryMap.open({ fd, offset: fdOffset, length, writable: access === 'read', path: name });
+      const map = MemoryMap.open({ fd, offset, length, writable: access === 'read', path });
       this.#maps.push(map);
-      return { ...attached, map: map.address };
+      return { ...block, memory: { fd, offset, map: map.address } };
     } catch (error) {
       const { cause } = error as MapramError;
-      if ((cause as NodeJS.ErrnoException | undefined)?.code === 'ENODEV') return attached;
+      if ((cause as NodeJS.ErrnoException | undefined)?.code === 'ENODEV') return block;
       throw error;
     }
   }

@@ -13,7 +13,9 @@
  */
 import { seekData } from '../../io/file/data-extents.js';
 import { allocateRange, fileSize, punchHole, truncateFile } from '../../io/file/file-space.js';
+import type { MemoryFile } from '../../io/memory/memory-map.js';
 import { hasErrno } from '../../io/system-error.js';
+import type { SlotBlock } from '../channel-block.js';
 import { bitRuns } from '../page-bits.js';
 
 /** Reserved at once; a multiple of every page size. */
@@ -21,27 +23,9 @@ const PIECE_BYTES = 32 << 20;
 /** Shorter stretches of unused slots are not worth a call each. */
 const SMALLEST_RELEASE = 64 << 10;
 
-export interface AllocatedBlock {
-  usedLength: number;
-  pageSize: number;
-  /** Absolute offset of page 0 in the file. */
-  pagesOffset: number;
-  /** Present bits, LSB first. */
-  bitmap: SharedArrayBuffer;
-  /** What is reserved: made by `noPieces`. */
-  allocated?: SharedArrayBuffer | undefined;
-}
-
 /** Of a block of which nothing is reserved. */
 export function noPieces(usedLength: number): SharedArrayBuffer {
   return new SharedArrayBuffer(Math.ceil(usedLength / PIECE_BYTES));
-}
-
-/** Memory whose pages go into the slots of a block. */
-interface MemoryOfBlock {
-  fd: number;
-  /** Where the block begins in it. */
-  offset: number;
 }
 
 /** Reserved by one call at most: the thread that calls has other things to do, too. */
@@ -50,7 +34,7 @@ const LARGEST_RESERVE = 8 * 2 ** 30;
 /** Lets the file reach to the end of all slots. A target that has no size, such as a pipe or a device, stays as it is. */
 export function coverSlots(
   fd: number,
-  blocks: readonly Pick<AllocatedBlock, 'pagesOffset' | 'usedLength'>[],
+  blocks: readonly Pick<SlotBlock, 'pagesOffset' | 'usedLength'>[],
 ): void {
   const end = Math.max(0, ...blocks.map(({ pagesOffset, usedLength }) => pagesOffset + usedLength));
   try {
@@ -66,8 +50,8 @@ export function coverSlots(
  */
 export async function reserveSlots(
   fd: number,
-  memory: MemoryOfBlock,
-  { usedLength, pagesOffset, allocated }: AllocatedBlock,
+  memory: MemoryFile,
+  { usedLength, pagesOffset, allocated }: SlotBlock,
 ): Promise<void> {
   if (allocated === undefined) return;
   const pieces = new Uint8Array(allocated);
@@ -95,7 +79,7 @@ export async function reserveSlots(
 }
 
 /** The first piece from `piece` on with data in its memory; past the last where there is none. */
-function nextPieceWithData({ fd, offset }: MemoryOfBlock, piece: number, usedLength: number): number {
+function nextPieceWithData({ fd, offset }: MemoryFile, piece: number, usedLength: number): number {
   const start = piece * PIECE_BYTES;
   const past = Math.ceil(usedLength / PIECE_BYTES);
   if (start >= usedLength) return past;
@@ -112,7 +96,7 @@ export class SlotAllocator {
 
   /** @param start in bytes from the start of the block */
   prepare(
-    { usedLength, pagesOffset, allocated }: Pick<AllocatedBlock, 'usedLength' | 'pagesOffset' | 'allocated'>,
+    { usedLength, pagesOffset, allocated }: Pick<SlotBlock, 'usedLength' | 'pagesOffset' | 'allocated'>,
     start: number,
     length: number,
   ): void {
@@ -138,14 +122,14 @@ export class SlotAllocator {
 }
 
 /** Gives back the reserved space of slots that have no page. Nothing may be placing pages of these blocks any more. */
-export async function releaseUnusedSlots(fd: number, blocks: readonly AllocatedBlock[]): Promise<void> {
+export async function releaseUnusedSlots(fd: number, blocks: readonly SlotBlock[]): Promise<void> {
   // Whoever else has something to do in this thread comes in between.
   for (const _ of releasingUnusedSlots(fd, blocks))
     await new Promise<void>((resolve) => setImmediate(resolve));
 }
 
 /** The same step by step. */
-export function* releasingUnusedSlots(fd: number, blocks: readonly AllocatedBlock[]): Generator<void> {
+export function* releasingUnusedSlots(fd: number, blocks: readonly SlotBlock[]): Generator<void> {
   for (const { usedLength, pageSize, pagesOffset, bitmap, allocated } of blocks) {
     for (const [piece, isReserved] of new Uint8Array(allocated ?? new SharedArrayBuffer(0)).entries()) {
       if (isReserved === 0) continue;

@@ -3,9 +3,7 @@ import {
   encodeMultifdInitialPacket,
   encodeMultifdPacketHeader,
   type MultifdPacketHeader,
-  multifdPagesAPacket,
 } from '../../stream/multifd-packet.js';
-import type { SuppliedPages } from '../file/page-supply.js';
 
 export class SocketChannelSender {
   readonly #write: (bytes: Uint8Array) => void;
@@ -25,17 +23,6 @@ export class SocketChannelSender {
   /** The initial packet; before anything else. */
   introduce(channel: number, uuid: Uint8Array): void {
     this.#write(encodeMultifdInitialPacket({ uuid, channel }));
-  }
-
-  pages({ block, offsets, data }: SuppliedPages): void {
-    const pageSize = this.#pageSize;
-    const most = multifdPagesAPacket(pageSize);
-    for (let first = 0; first < offsets.length; first += most) {
-      const normalOffsets = offsets.slice(first, first + most);
-      const payload = data.subarray(first * pageSize, (first + normalOffsets.length) * pageSize);
-      this.#packet({ block: block.idstr, normalOffsets, payloadBytes: payload.length });
-      this.#write(payload);
-    }
   }
 
   /** One packet: pages in whatever form `payload` has them, and zero pages; together at most as many as a packet names. */

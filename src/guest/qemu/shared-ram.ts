@@ -8,17 +8,15 @@
 import { constants } from 'node:fs';
 import { MapramError } from '../../errors.js';
 import { releaseFiles } from '../../io/file/open-file.js';
+import type { MemoryFile } from '../../io/memory/memory-map.js';
 import { openProcessMapping, type ProcessMapping, readProcessMaps } from '../../io/process/process-maps.js';
 import type { QemuVm } from './qemu-vm.js';
 import type { QemuRamBlock } from './ram-block-table.js';
 
-export interface SharedRamBlock {
+/** Where the memory of a block is; the caller closes its descriptor. */
+export interface SharedRamBlock extends MemoryFile {
   idstr: string;
   usedLength: number;
-  /** Descriptor of the backing file; the caller closes it. */
-  fd: number;
-  /** Where the block begins in that file. */
-  offset: number;
   /** Path as the backend or the kernel names it, for messages. */
   path: string;
 }

@@ -29,6 +29,16 @@ const MADV_POPULATE_READ = 22;
 /** Bytes of one window; ranges that are asked for must not cross a multiple of it. */
 export const WINDOW_BYTES = 1024 ** 3;
 
+/** A file that memory is made of: tmpfs, hugetlbfs, memfd or any regular file. */
+export interface MemoryFile {
+  /** Stays its owner's. */
+  fd: number;
+  /** Where the memory begins in the file; a multiple of the page size. */
+  offset: number;
+  /** Where it is mapped. Without it pages are copied through a buffer. */
+  map?: MemoryMapAddress;
+}
+
 /** Where a mapping lies, in a form that can be sent to a worker of the same process. */
 export interface MemoryMapAddress {
   address: bigint;

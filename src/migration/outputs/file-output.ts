@@ -1,5 +1,6 @@
 /** A mapped-ram file as the output of a migration: pages through the channels, everything else by the main channel. */
 
+import type { ChannelBlock } from '../../channels/channel-block.js';
 import { digestChunkBytes } from '../../channels/file/digest-chunk-bytes.js';
 import { FileChannels, type PageSelection } from '../../channels/file/file-channels.js';
 import {
@@ -8,7 +9,7 @@ import {
   releaseUnusedSlots,
   reserveSlots,
 } from '../../channels/file/slot-allocation.js';
-import type { PagePlace, PlacedBlock } from '../../channels/page-placer.js';
+import type { PagePlace } from '../../channels/page-placer.js';
 import type { DigestAlgorithm } from '../../checksums/chunk-hash.js';
 import { DigestTable } from '../../checksums/digest-table.js';
 import { defined } from '../../defined.js';
@@ -52,9 +53,9 @@ export class FileOutput implements MigrationOutput {
   /** By the index of the block. */
   readonly #digests = new Map<number, DigestTable>();
   /** Where pages go, whoever brings them. */
-  #places: PlacedBlock[] = [];
+  #places: ChannelBlock[] = [];
   /** Those of them that no channel writes. */
-  #placedBySource: PlacedBlock[] = [];
+  #placedBySource: ChannelBlock[] = [];
   #trimming: Promise<void> | undefined;
   #fileBytes = 0;
   /**
@@ -190,16 +191,11 @@ export class FileOutput implements MigrationOutput {
 
   async #layOut(setup: SourceSetup): Promise<ImageWriter> {
     const { file } = this.#options;
-    const { machine, targetPageBits, uuid } = setup;
     this.#writer = await ImageWriter.create({
       fd: file.mainFd,
       path: file.name,
       offset: file.offset,
-      configuration: {
-        machine,
-        capabilities: ['mapped-ram'],
-        ...defined({ targetPageBits, uuid }),
-      },
+      configuration: { ...setup.configuration, capabilities: ['mapped-ram'] },
       blocks: setup.blocks.map(({ idstr, usedLength }) => ({ idstr, usedLength })),
       pageSize: setup.pageSize,
       ramSectionId: setup.ramSectionId,
@@ -220,48 +216,31 @@ export class FileOutput implements MigrationOutput {
         pagesOffset,
         bitmap: bitmap.bytes.buffer as SharedArrayBuffer,
         allocated: noPieces(usedLength),
-        ...defined({ digests }),
+        ...defined({ digests, memory: setup.blocks[index]?.memory }),
       };
     });
-    this.#placedBySource = this.#places.filter((_, index) => setup.blocks[index]?.memory === undefined);
+    this.#placedBySource = this.#places.filter(({ memory }) => memory === undefined);
     coverSlots(file.mainFd, this.#places);
-    const regions = setup.blocks.flatMap(({ memory }, index) => {
-      const block = writer.blocks[index] as ImageWriterBlock;
-      if (!memory) return [];
-      const digests = this.#digests.get(index);
-      return [
-        {
-          fd: memory.fd,
-          fdOffset: memory.offset,
-          length: block.usedLength,
-          pagesOffset: block.pagesOffset,
-          pageSize: writer.pageSize,
-          bitmap: block.bitmap.bytes.buffer as SharedArrayBuffer,
-          allocated: this.#places[index]?.allocated as SharedArrayBuffer,
-          ...defined({ digests }),
-        },
-      ];
-    });
-    if (regions.length > 0) {
+    const blocks = this.#places.filter(({ memory }) => memory !== undefined);
+    if (blocks.length > 0) {
       this.#channels = await FileChannels.open({
         ...file.channelTarget(channelCount(parameters, capabilities)),
         access: 'write',
         direct: file.direct,
-        regions,
+        blocks,
         zeroPageDetection: parameters['zero-page-detection'],
         dropBehind,
         ...defined({ ioSize }),
         signal,
       });
       this.#channels.maxBandwidth = this.#maxBandwidth;
-      if (file.direct) await this.#reserveSpace(setup);
+      if (file.direct) await this.#reserveSpace();
     }
   }
 
-  async #reserveSpace(setup: SourceSetup): Promise<void> {
-    for (const [index, { memory }] of setup.blocks.entries()) {
-      const place = this.#places[index];
-      if (memory && place) await reserveSlots(this.#options.file.mainFd, memory, place);
+  async #reserveSpace(): Promise<void> {
+    for (const block of this.#places) {
+      if (block.memory) await reserveSlots(this.#options.file.mainFd, block.memory, block);
     }
   }
 

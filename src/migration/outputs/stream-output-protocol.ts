@@ -1,5 +1,5 @@
 /** What the output of a stream and its threads, one a connection, tell each other. */
-import type { SuppliedMemory } from '../../channels/file/memory-supply.js';
+import type { PageOrigin } from '../../channels/page-source.js';
 import type { StreamCompression } from '../../channels/socket/payload-decoder.js';
 
 /**
@@ -16,13 +16,14 @@ export interface StreamOutputSetup {
   connection: number;
   /** A socket, the end of a pipe, or a file at its place. The worker closes nothing. */
   fd: number;
-  blocks: SuppliedMemory[];
+  pages: PageOrigin;
   pageSize: number;
   /** Of a `ChannelState` with a channel for each connection. */
   state: SharedArrayBuffer;
   connections: number;
   zeroPages: ZeroPageWay;
   compression: { method: StreamCompression; level: number };
+  /** 16 raw bytes, of the destination. */
   uuid: Uint8Array;
 }
 

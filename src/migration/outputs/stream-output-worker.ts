@@ -1,15 +1,18 @@
-/** The thread of one connection of a stream that is made of memory. See stream-output.ts. */
+/** The thread of one connection of a stream. See stream-output.ts. */
 
 import { ChannelState } from '../../channels/file/channel-state.js';
-import { type MemoryPages, MemorySupply, type SuppliedMemory } from '../../channels/file/memory-supply.js';
+import { ImagePages } from '../../channels/image-pages.js';
+import { MemoryPages } from '../../channels/memory-pages.js';
+import type { PageSource, PageStretch, SourcePages } from '../../channels/page-source.js';
+import { RecordWriter } from '../../channels/record-writer.js';
 import { type PayloadEncoder, payloadEncoder } from '../../channels/socket/payload-encoder.js';
 import { SocketChannelSender } from '../../channels/socket/socket-channel-sender.js';
+import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
 import { writeAll } from '../../io/file/sequential-io.js';
 import { native } from '../../io/native.js';
 import { PageBitmap } from '../../mapped-ram/bitmap.js';
 import { multifdPagesAPacket } from '../../stream/multifd-packet.js';
-import { BLOCK_NAME_BYTES, RecordEncoder, ZERO_RECORD_BYTES } from '../../stream/page-records.js';
 import type { ThreadService } from '../../threads/thread-protocol.js';
 import type { StreamOutputRequest, StreamOutputSetup } from './stream-output-protocol.js';
 
@@ -18,15 +21,17 @@ type PassRequest = Extract<StreamOutputRequest, { kind: 'pages' }>;
 /** What both kinds of connection have. */
 class Connection {
   readonly state: ChannelState;
-  readonly supply: MemorySupply;
+  readonly pages: PageSource;
 
   constructor(readonly setup: StreamOutputSetup) {
+    const { pages } = setup;
     this.state = new ChannelState(setup.connections, setup.state);
-    this.supply = new MemorySupply(setup.blocks);
+    this.pages = pages.kind === 'memory' ? new MemoryPages(pages) : new ImagePages(pages);
   }
 
   /** Blocks until all is written, and then as the bandwidth demands. */
   write(bytes: Uint8Array): void {
+    this.throwIfStopped();
     writeAll(this.setup.fd, bytes, () => this.throwIfStopped());
   }
 
@@ -34,12 +39,12 @@ class Connection {
     if (this.state.stopped) throw new MapramError('CANCELLED', 'it was told to stop');
   }
 
-  count(pages: MemoryPages, bytes: number, normalPages: number, duplicatePages: number): void {
+  count(bytes: number, normalPages: number, duplicatePages: number): void {
     const { connection } = this.setup;
     this.state.count(connection, 'bytes', bytes);
     this.state.count(connection, 'normalPages', normalPages);
     this.state.count(connection, 'duplicatePages', duplicatePages);
-    if (pages.offsets.length + pages.zeroOffsets.length > 0) this.state.spend(bytes);
+    if (bytes > 0) this.state.spend(bytes);
   }
 }
 
@@ -47,61 +52,60 @@ class Connection {
 class Claims {
   readonly #bitmaps: ReadonlyMap<string, PageBitmap> | undefined;
 
-  constructor({ blocks }: StreamOutputSetup, claims: PassRequest['claims']) {
+  constructor({ pages }: StreamOutputSetup, claims: PassRequest['claims']) {
     this.#bitmaps =
       claims &&
       new Map(
-        blocks.map(({ idstr, length, pageSize }, index) => [
+        pages.blocks.map(({ idstr, usedLength, pageSize }, index) => [
           idstr,
-          new PageBitmap(length / pageSize, claims[index] as SharedArrayBuffer),
+          new PageBitmap(usedLength / pageSize, claims[index] as SharedArrayBuffer),
         ]),
       );
   }
 
-  /** Those of `offsets` that nobody else has sent in this pass. */
-  take({ idstr, pageSize }: SuppliedMemory, offsets: number[]): number[] {
-    const bitmap = this.#bitmaps?.get(idstr);
-    return bitmap ? offsets.filter((offset) => bitmap.claimRange(offset / pageSize, 1)) : offsets;
+  /** Without the pages that another connection has sent in this pass. */
+  take({ block, offsets, data, zeros }: SourcePages): SourcePages {
+    const bitmap = this.#bitmaps?.get(block.idstr);
+    if (bitmap === undefined) return { block, offsets, data, zeros };
+    const claim = (offset: number) => bitmap.claimRange(offset / block.pageSize, 1);
+    const kept = offsets.map(claim);
+    return {
+      block,
+      offsets: offsets.filter((_, index) => kept[index]),
+      data: kept.every(Boolean) ? data : pagesWhere(kept, data, block.pageSize),
+      zeros: zeros.filter(({ offset }) => claim(offset)),
+    };
   }
+}
+
+function pagesWhere(kept: readonly boolean[], data: Uint8Array, pageSize: number): Uint8Array {
+  return Buffer.concat(
+    kept.flatMap((keep, index) => (keep ? [data.subarray(index * pageSize, (index + 1) * pageSize)] : [])),
+  );
 }
 
 /** Records on the main channel: of all pages, or with multifd of the zero pages alone. */
 class MainChannel {
-  /** A zero page's record is the longest in relation to what it stands for. */
-  readonly #records: Buffer;
+  readonly #records: RecordWriter;
 
   constructor(private readonly connection: Connection) {
-    const { pageSize } = connection.setup;
-    const pages = multifdPagesAPacket(pageSize);
-    this.#records = Buffer.alloc(2 * BLOCK_NAME_BYTES + pages * (pageSize + ZERO_RECORD_BYTES));
+    this.#records = new RecordWriter((bytes) => connection.write(bytes));
   }
 
   pass({ selected, claims }: PassRequest): void {
-    const { setup, supply } = this.connection;
+    const { setup, pages } = this.connection;
     const claimed = new Claims(setup, claims);
-    const multifd = setup.connections > 1;
-    const encoder = new RecordEncoder();
-    for (let chunk = 0; chunk < supply.chunks; chunk++) {
+    const contents = setup.connections === 1;
+    for (let chunk = 0; chunk < pages.chunks; chunk++) {
       this.connection.throwIfStopped();
-      const pages = supply.read(chunk, selected, setup.zeroPages !== 'pages') as MemoryPages;
-      const { block, offsets, data } = pages;
-      const zeroOffsets = claimed.take(block, pages.zeroOffsets);
-      let end = 0;
-      for (const offset of zeroOffsets) {
-        end = encoder.zeroPages(this.#records, end, block.idstr, offset, 1, block.pageSize);
-      }
-      const normal = multifd ? [] : offsets;
-      for (const [index, offset] of normal.entries()) {
-        const page = data.subarray(index * block.pageSize, (index + 1) * block.pageSize);
-        end = encoder.pages(this.#records, end, block.idstr, offset, page, block.pageSize);
-      }
-      if (end > 0) this.connection.write(this.#records.subarray(0, end));
-      this.connection.count(pages, end, normal.length, zeroOffsets.length);
+      const found = pages.read(chunk, { contents, ...defined({ selected }) }) as SourcePages;
+      const sent = claimed.take(found);
+      this.connection.count(this.#records.write(sent), sent.offsets.length, countPages(sent.zeros));
     }
   }
 }
 
-/** Packets on a multifd channel. Each piece of memory goes out on whichever channel is free. */
+/** Packets on a multifd channel. Each chunk of pages goes out on whichever channel is free. */
 class PacketChannel {
   readonly #sender: SocketChannelSender;
   readonly #encoder: PayloadEncoder | undefined;
@@ -125,22 +129,15 @@ class PacketChannel {
   }
 
   async pass({ selected, claims }: PassRequest): Promise<void> {
-    const { setup, supply, state } = this.connection;
+    const { setup, pages, state } = this.connection;
     const claimed = new Claims(setup, claims);
-    const { method } = setup.compression;
     for (;;) {
       this.connection.throwIfStopped();
-      const pages = supply.read(state.takeChunk(), selected, setup.zeroPages !== 'pages');
-      if (pages === undefined) return;
-      const { block } = pages;
-      const normalOffsets = claimed.take(block, pages.offsets);
-      const data = normalOffsets.length === pages.offsets.length ? pages.data : dataOf(pages, normalOffsets);
-      const zeroOffsets = setup.zeroPages === 'packets' ? pages.zeroOffsets : [];
-      if (normalOffsets.length + zeroOffsets.length > 0) {
-        const payload = this.#encoder && data.length > 0 ? await this.#encoder.encode(data) : data;
-        this.#sender.packet({ block: block.idstr, normalOffsets, zeroOffsets, method }, payload);
-      }
-      this.connection.count(pages, this.#takeWritten(), normalOffsets.length, zeroOffsets.length);
+      const found = pages.read(state.takeChunk(), { contents: true, ...defined({ selected }) });
+      if (found === undefined) return;
+      const sent = claimed.take(setup.zeroPages === 'packets' ? found : { ...found, zeros: [] });
+      await this.#send(sent);
+      this.connection.count(this.#takeWritten(), sent.offsets.length, countPages(sent.zeros));
     }
   }
 
@@ -153,6 +150,27 @@ class PacketChannel {
     this.#encoder?.close();
   }
 
+  /** In as many packets as it takes, pages with contents first. */
+  async #send({ block, offsets, data, zeros }: SourcePages): Promise<void> {
+    const { pageSize, idstr } = block;
+    const { method } = this.connection.setup.compression;
+    const most = multifdPagesAPacket(pageSize);
+    const zeroOffsets = zeros.flatMap(({ offset, count }) =>
+      Array.from({ length: count }, (_, page) => offset + page * pageSize),
+    );
+    const all = offsets.length + zeroOffsets.length;
+    for (let first = 0; first < all; first += most) {
+      const normal = offsets.slice(first, first + most);
+      const zero = zeroOffsets.slice(
+        Math.max(0, first - offsets.length),
+        Math.max(0, first + most - offsets.length),
+      );
+      const pages = data.subarray(first * pageSize, (first + normal.length) * pageSize);
+      const payload = this.#encoder && pages.length > 0 ? await this.#encoder.encode(pages) : pages;
+      this.#sender.packet({ block: idstr, normalOffsets: normal, zeroOffsets: zero, method }, payload);
+    }
+  }
+
   #takeWritten(): number {
     const written = this.#written;
     this.#written = 0;
@@ -160,14 +178,8 @@ class PacketChannel {
   }
 }
 
-/** The data of some of the pages. */
-function dataOf({ block, offsets, data }: MemoryPages, wanted: readonly number[]): Buffer {
-  const kept = new Set(wanted);
-  return Buffer.concat(
-    offsets.flatMap((offset, index) =>
-      kept.has(offset) ? [data.subarray(index * block.pageSize, (index + 1) * block.pageSize)] : [],
-    ),
-  );
+function countPages(zeros: readonly PageStretch[]): number {
+  return zeros.reduce((total, { count }) => total + count, 0);
 }
 
 export function open(): ThreadService<StreamOutputRequest> {
@@ -194,7 +206,10 @@ export function open(): ThreadService<StreamOutputRequest> {
           break;
       }
     },
-    close: () => channel?.close(),
+    close() {
+      channel?.close();
+      connection?.pages.close();
+    },
   };
 }
 

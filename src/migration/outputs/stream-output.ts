@@ -1,6 +1,6 @@
 /**
  * A migration stream as the output of a migration: plain, or with multifd channels. A thread a connection takes the
- * pages from the guest's memory and writes; none passes through the main thread.
+ * pages from the guest's memory, or from a mapped-ram file, and writes; none passes through the main thread.
  *
  *     main channel       header, configuration, RAM START │ PART, pages, marks │ … │ END, devices, vmdescription
  *     multifd channel    initial packet │ [SYNC] packets, SYNC │ …
@@ -8,8 +8,8 @@
 
 import { ChannelState } from '../../channels/file/channel-state.js';
 import type { PageSelection } from '../../channels/file/file-channels.js';
-import type { SuppliedMemory } from '../../channels/file/memory-supply.js';
 import { setBits } from '../../channels/page-bits.js';
+import type { PageOrigin } from '../../channels/page-source.js';
 import type { StreamCompression } from '../../channels/socket/payload-decoder.js';
 import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
@@ -17,13 +17,13 @@ import { MemoryMap } from '../../io/memory/memory-map.js';
 import { systemErrorText } from '../../io/system-error-text.js';
 import { workerScript } from '../../io/worker-script.js';
 import { PageBitmap } from '../../mapped-ram/bitmap.js';
-import { StreamWriter } from '../../stream/stream-writer.js';
+import { StreamFrame, type SyncMarks } from '../../stream/stream-frame.js';
+import { concatenate } from '../../stream/stream-writer.js';
 import { openThread, type WorkerThread } from '../../threads/thread-pool.js';
-import { ThreadFailedError } from '../../threads/thread-protocol.js';
+import { failureOf, ThreadFailedError } from '../../threads/thread-protocol.js';
 import type { StreamConnections, StreamEndpoint } from '../receiver/stream-connections.js';
 import type { SourceDevices, SourceSetup } from '../sources/migration-source.js';
 import type { MigrationOutput, OutputBlock, OutputCounters } from './migration-output.js';
-import type { SyncMarks } from './stream-of-image.js';
 import type { StreamOutputRequest, ZeroPageWay } from './stream-output-protocol.js';
 
 export interface StreamOutputOptions {
@@ -36,6 +36,10 @@ export interface StreamOutputOptions {
   compression: { method: StreamCompression; level: number };
   /** Whether the destination knows SWITCHOVER_START. */
   switchoverStart: boolean;
+  /** Where pages come from, if not from the memory of the source's blocks. */
+  image?: Extract<PageOrigin, { kind: 'image' }>;
+  /** 16 raw bytes, of the destination, which multifd channels give; zeros by default. */
+  uuid?: Uint8Array;
   /** What a failure to write the beginning is called, where that has a name of its own. */
   startFailure?: string;
 }
@@ -53,6 +57,7 @@ export class StreamOutput implements MigrationOutput {
   readonly #maps: MemoryMap[] = [];
   #connections: StreamConnections | undefined;
   #setup: SourceSetup | undefined;
+  #frame: StreamFrame | undefined;
   #written = 0;
   #markBytes = 0;
   #partOpen = false;
@@ -88,40 +93,33 @@ export class StreamOutput implements MigrationOutput {
   }
 
   async open(setup: SourceSetup, signal: AbortSignal): Promise<void> {
-    const { endpoint, channels, zeroPages, compression } = this.#options;
+    const { endpoint, channels, zeroPages, compression, marks, image, uuid = NO_UUID } = this.#options;
     this.#setup = setup;
+    this.#frame = new StreamFrame(setup, marks);
     const connections = await endpoint.connect(signal);
     this.#connections = connections;
-    const blocks = this.#mapMemory(setup);
+    const pages = image ?? this.#mapMemory(setup);
     this.#threads.push(...connections.fds.map(() => openThread<StreamOutputRequest>(WORKER)));
     await this.#all((connection) => ({
       kind: 'setup',
       setup: {
         connection,
         fd: connections.fds[connection] as number,
-        blocks,
+        pages,
         pageSize: setup.pageSize,
         state: this.#state.buffer,
         connections: channels + 1,
         zeroPages,
         compression,
-        uuid: NO_UUID,
+        uuid,
       },
     }));
   }
 
   async writeStart(): Promise<void> {
-    const { machine, ramSectionId, blocks } = this.#setup as SourceSetup;
-    const { marks, startFailure } = this.#options;
-    const opening = new StreamWriter()
-      .header()
-      .configuration({ machine, capabilities: [] })
-      .ramStart(ramSectionId)
-      .ramBlocks(blocks.map(({ idstr, usedLength }) => ({ idstr, usedLength })));
-    if (marks === 'flushes') opening.multifdFlush();
-    opening.ramEos().sectionFooter(ramSectionId);
+    const { startFailure } = this.#options;
     try {
-      await this.#write(opening);
+      await this.#write((this.#frame as StreamFrame).start());
     } catch (cause) {
       if (startFailure === undefined || this.#state.stopped) throw cause;
       throw new MapramError('MIGRATION', startFailure, { cause });
@@ -130,16 +128,15 @@ export class StreamOutput implements MigrationOutput {
   }
 
   async transfer(ranges?: readonly PageSelection[]): Promise<void> {
-    const { ramSectionId } = this.#setup as SourceSetup;
-    const { channels, zeroPages } = this.#options;
-    await this.#write(new StreamWriter().sectionPart(ramSectionId));
+    const { channels, zeroPages, image } = this.#options;
+    await this.#write((this.#frame as StreamFrame).partStart());
     this.#partOpen = true;
     this.#state.rewind();
     const { blocks } = this;
     const selected = ranges?.map((range, index) => sharedBits(range, blocks[index] as OutputBlock));
     const mainHasPages = channels === 0 || zeroPages === 'main';
     const claims =
-      channels > 0 && mainHasPages
+      channels > 0 && mainHasPages && image === undefined
         ? blocks.map(({ pageCount }) => PageBitmap.shared(pageCount).buffer as SharedArrayBuffer)
         : undefined;
     const request: StreamOutputRequest = {
@@ -150,11 +147,8 @@ export class StreamOutput implements MigrationOutput {
   }
 
   async writePart(): Promise<void> {
-    const { ramSectionId } = this.#setup as SourceSetup;
-    const end = new StreamWriter();
-    if (!this.#partOpen) end.sectionPart(ramSectionId);
-    if (this.#options.marks === 'flushes') end.multifdFlush();
-    end.ramEos().sectionFooter(ramSectionId);
+    const frame = this.#frame as StreamFrame;
+    const end = this.#partOpen ? frame.partEnd() : concatenate([frame.partStart(), frame.partEnd()]);
     this.#partOpen = false;
     this.#markBytes += MARK_BYTES;
     // Channels go first: a receiver that holds the main channel at its mark waits for them.
@@ -162,19 +156,17 @@ export class StreamOutput implements MigrationOutput {
     await this.#write(end);
   }
 
-  async writeDevices({ sections, vmdescription, switchoverStart }: SourceDevices): Promise<void> {
-    const { ramSectionId } = this.#setup as SourceSetup;
-    if (this.#options.marks === 'sections') await this.#synchronize();
-    const closing = new StreamWriter();
-    if (switchoverStart && this.#options.switchoverStart) closing.switchoverStart();
-    closing.sectionEnd(ramSectionId).ramEos().sectionFooter(ramSectionId).raw(sections).eof();
-    if (vmdescription !== undefined) closing.vmdescription(vmdescription);
-    await this.#write(closing);
+  async writeDevices(devices: SourceDevices): Promise<void> {
+    const frame = this.#frame as StreamFrame;
+    const { marks, switchoverStart } = this.#options;
+    if (marks === 'sections') await this.#synchronize();
+    await this.#write(frame.ramEnd(devices.switchoverStart && switchoverStart));
+    await this.#write(frame.devices(devices));
     await this.#releaseThreads();
     try {
       await this.#connections?.finish();
     } catch (error) {
-      throw error instanceof MapramError ? error : this.#failure(error as NodeJS.ErrnoException);
+      throw error instanceof MapramError ? error : this.#failure(error);
     }
   }
 
@@ -208,21 +200,22 @@ export class StreamOutput implements MigrationOutput {
     await this.#options.endpoint.dispose();
   }
 
-  #mapMemory({ blocks, pageSize }: SourceSetup): SuppliedMemory[] {
-    return blocks.flatMap(({ idstr, usedLength: length, memory }) => {
+  #mapMemory({ blocks, pageSize }: SourceSetup): PageOrigin {
+    const mapped = blocks.flatMap(({ idstr, usedLength, memory }) => {
       if (!memory) return [];
-      const map = MemoryMap.open({ fd: memory.fd, offset: memory.offset, length, path: idstr });
+      const { fd, offset } = memory;
+      const map = MemoryMap.open({ fd, offset, length: usedLength, path: idstr });
       this.#maps.push(map);
-      return [{ idstr, fd: memory.fd, fdOffset: memory.offset, length, pageSize, map: map.address }];
+      return [{ idstr, usedLength, pageSize, memory: { fd, offset, map: map.address } }];
     });
+    return { kind: 'memory', blocks: mapped, detectZeros: this.#options.zeroPages !== 'pages' };
   }
 
   async #releaseThreads(): Promise<void> {
     await Promise.all(this.#threads.splice(0).map((thread) => thread.release()));
   }
 
-  async #write(stream: StreamWriter): Promise<void> {
-    const bytes = stream.drainBytes();
+  async #write(bytes: Uint8Array): Promise<void> {
     await this.#all((connection) => (connection === 0 ? { kind: 'write', bytes } : undefined));
     this.#written += bytes.length;
   }
@@ -252,15 +245,11 @@ export class StreamOutput implements MigrationOutput {
 
   /** In QEMU's words where it is the system that refused. */
   #failure(error: unknown): MapramError {
-    if (error instanceof ThreadFailedError && error.failure.code === 'VM') {
-      const { code, message, path } = error.failure;
-      return new MapramError(code, message, path === undefined ? {} : { path });
-    }
-    const { errno: code, message } =
-      error instanceof ThreadFailedError
-        ? error.failure
-        : { errno: (error as NodeJS.ErrnoException).code, message: (error as Error).message };
-    const text = systemErrorText({ code }) ?? message;
+    const { code, errno, message, path } =
+      error instanceof ThreadFailedError ? error.failure : failureOf(error);
+    // Something is wrong with the pages.
+    if (code !== undefined && code !== 'CANCELLED') return new MapramError(code, message, defined({ path }));
+    const text = systemErrorText({ code: errno }) ?? message;
     const what = this.#connections?.kind ?? 'socket';
     return new MapramError('MIGRATION', `Unable to write to ${what}: ${text}`, { cause: error });
   }

@@ -7,9 +7,10 @@ import type { ChannelInput } from '../../channels/file/channel-input.js';
 import type { PagePlacer } from '../../channels/page-placer.js';
 import { MapramError } from '../../errors.js';
 import type { OpaqueSectionEvent, SectionEvent, StreamEvent } from '../../stream/stream-event.js';
+import type { StreamStart } from '../../stream/stream-frame.js';
 import { StreamParser } from '../../stream/stream-parser.js';
 import { concatenate, encodeSections } from '../../stream/stream-writer.js';
-import type { StreamStart, StreamTail } from './stream-receiver-protocol.js';
+import type { StreamTail } from './stream-receiver-protocol.js';
 
 const CHUNK_BYTES = 1 << 20;
 

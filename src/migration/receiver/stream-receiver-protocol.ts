@@ -9,7 +9,6 @@
  * A thread that gives up because another one did, or was told to, fails with `CANCELLED`.
  */
 import type { PagePlace } from '../../channels/page-placer.js';
-import type { StreamConfiguration } from '../../stream/configuration.js';
 import type { SectionOpening } from '../../stream/stream-writer.js';
 
 export type ReceiverRequest =
@@ -46,16 +45,6 @@ export interface PageTarget {
 
 /** The main channel has configuration, RAM and device state; a multifd channel says its number and whom it is for. */
 export type Identity = { role: 'main' } | { role: number; uuid: Uint8Array };
-
-/** The stream up to the RAM block list. */
-export interface StreamStart {
-  configuration: StreamConfiguration;
-  pageSize: number;
-  ramSectionId: number;
-  blocks: { idstr: string; usedLength: number }[];
-  /** Sections before RAM in stream format, empty where there are none. */
-  earlySections: Uint8Array;
-}
 
 /** Everything behind RAM, up to the end of the stream. */
 export interface StreamTail {

@@ -23,6 +23,7 @@ import {
   MULTIFD_MAGIC,
 } from '../../stream/multifd-packet.js';
 import { encodeShut } from '../../stream/return-path.js';
+import type { StreamStart } from '../../stream/stream-frame.js';
 import type { ThreadService } from '../../threads/thread-protocol.js';
 import { receiveMainChannel } from './main-channel-receiver.js';
 import type {
@@ -30,7 +31,6 @@ import type {
   PageTarget,
   ReceiverRequest,
   ReceiverSetup,
-  StreamStart,
   StreamTail,
 } from './stream-receiver-protocol.js';
 

@@ -15,18 +15,13 @@ import { deferred } from '../../deferred.js';
 import { MapramError } from '../../errors.js';
 import { shutdownIfSocket } from '../../io/socket/unix-socket.js';
 import { workerScript } from '../../io/worker-script.js';
+import type { StreamStart } from '../../stream/stream-frame.js';
 import { openThread, type WorkerThread } from '../../threads/thread-pool.js';
 import { ThreadFailedError } from '../../threads/thread-protocol.js';
 import type { PlacedPages } from '../sources/migration-source.js';
-import type {
-  Identity,
-  PageTarget,
-  ReceiverRequest,
-  StreamStart,
-  StreamTail,
-} from './stream-receiver-protocol.js';
+import type { Identity, PageTarget, ReceiverRequest, StreamTail } from './stream-receiver-protocol.js';
 
-export type { StreamStart, StreamTail } from './stream-receiver-protocol.js';
+export type { StreamTail } from './stream-receiver-protocol.js';
 
 const WORKER = workerScript('stream-receiver-worker', import.meta.url);
 

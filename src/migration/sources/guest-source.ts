@@ -5,6 +5,7 @@ import { dataExtents } from '../../io/file/data-extents.js';
 import { releaseFiles } from '../../io/file/open-file.js';
 import { readFully, writeFully } from '../../io/file/positional-io.js';
 import { createMemfd } from '../../io/memory/memfd.js';
+import type { MemoryFile } from '../../io/memory/memory-map.js';
 import type { DirtyLog, OutgoingSource, SourceDevices, SourceSetup } from './migration-source.js';
 
 /** Its RAM is mapped, its dirty log drives live passes. */
@@ -115,10 +116,11 @@ export class BackgroundSource implements OutgoingSource {
 
 function setupOf(
   { machine, blocks }: DirtyTrackingGuest,
-  memoryOf: (block: GuestRamBlock, index: number) => { fd: number; offset: number },
+  memoryOf: (block: GuestRamBlock, index: number) => MemoryFile,
 ): SourceSetup {
   return {
-    machine,
+    configuration: { machine, capabilities: [] },
+    earlySections: new Uint8Array(0),
     pageSize: blocks[0]?.pageSize ?? 4096,
     ramSectionId: RAM_SECTION_ID,
     blocks: blocks.map((block, index) => ({

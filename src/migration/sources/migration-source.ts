@@ -7,7 +7,9 @@
  *   QEMU, stream         pages come by QEMU's stream and are placed by its receivers
  */
 import type { PagePlace } from '../../channels/page-placer.js';
+import type { MemoryFile } from '../../io/memory/memory-map.js';
 import type { MigrationParameters } from '../../options/migration-parameters.js';
+import type { StreamDevices, StreamStart } from '../../stream/stream-frame.js';
 
 /** A RAM block of the source. */
 export interface SourceBlock {
@@ -15,37 +17,20 @@ export interface SourceBlock {
   /** Bytes, a multiple of the page size. */
   usedLength: number;
   /** The file that backs it, when mapram may map it and copy from there. */
-  memory?: { fd: number; offset: number };
+  memory?: MemoryFile;
 }
 
 /** What the migration stream begins with. */
-export interface SourceSetup {
-  machine: string;
-  /** `configuration/target-page-bits`, where the source wrote it. */
-  targetPageBits?: number;
-  /** 16 raw bytes of `configuration/uuid`, where the source wrote it. */
-  uuid?: Uint8Array;
-  pageSize: number;
-  /** Stable within a stream only: 1 in QEMU 10.0, 2 in 7.2. Kept so that footers match. */
-  ramSectionId: number;
-  /** Sections of devices that are saved before RAM (virtio-mem), verbatim. */
-  earlySections?: Uint8Array;
-  blocks: SourceBlock[];
+export interface SourceSetup extends StreamStart {
+  blocks: readonly SourceBlock[];
 }
 
-/** Everything between the end of RAM and the end of the stream. */
-export interface SourceDevices {
+export interface SourceDevices extends StreamDevices {
   /**
    * Sections of other devices than RAM that came after the list of RAM blocks and before RAM's END, verbatim: parts of
    * devices that are saved in rounds (ppc64, s390x), and devices that must be loaded before RAM (virtio-mem).
    */
   amongRam?: Uint8Array;
-  /** The device sections verbatim, footers included, without the EOF byte. */
-  sections: Uint8Array;
-  /** Text of the vmdescription, absent where the machine suppresses it. */
-  vmdescription?: string;
-  /** Whether the source sent SWITCHOVER_START (QEMU 10.0 machine types). */
-  switchoverStart: boolean;
 }
 
 /** Pages that the source placed itself. */

@@ -12,7 +12,8 @@
  */
 
 import { constants, readFileSync } from 'node:fs';
-import type { PagePlace, PlacedBlock } from '../../channels/page-placer.js';
+import type { SlotBlock } from '../../channels/channel-block.js';
+import type { PagePlace } from '../../channels/page-placer.js';
 import { isZeroPage, wordsOf } from '../../channels/zero-page.js';
 import { CHUNK_STATE, DigestTable } from '../../checksums/digest-table.js';
 import { defined } from '../../defined.js';
@@ -85,13 +86,12 @@ export class QemuCopiedSource implements OutgoingSource {
     const { image, blocks } = this.#base;
     const { manifest, problems } = await checkManifest(image);
     if (problems.length === 0) this.#manifest = manifest;
-    const { machine, targetPageBits, uuid } = image.configuration;
     return {
-      machine,
+      configuration: image.configuration,
+      earlySections: image.earlySectionBytes,
       pageSize: image.pageSize,
       ramSectionId: image.ramSectionId,
       blocks: blocks.map(({ idstr, usedLength }) => ({ idstr, usedLength })),
-      ...defined({ targetPageBits, uuid }),
     };
   }
 
@@ -167,9 +167,9 @@ export class QemuCopiedSource implements OutgoingSource {
     this.#target = undefined;
   }
 
-  *#pairs(): Generator<[BaseBlock, PlacedBlock]> {
+  *#pairs(): Generator<[BaseBlock, SlotBlock]> {
     for (const [index, block] of this.#base.blocks.entries()) {
-      yield [block, (this.#place as PagePlace).blocks[index] as PlacedBlock];
+      yield [block, (this.#place as PagePlace).blocks[index] as SlotBlock];
     }
   }
 
@@ -210,7 +210,7 @@ export class QemuCopiedSource implements OutgoingSource {
   }
 
   /** Guest stopped: pages that it has changed come from its memory, the others keep the bit of the base. */
-  async #takeChanged(block: BaseBlock, placed: PlacedBlock, signal: AbortSignal): Promise<void> {
+  async #takeChanged(block: BaseBlock, placed: SlotBlock, signal: AbortSignal): Promise<void> {
     const base = block.base as NonNullable<BaseBlock['base']>;
     const bitmap = new PageBitmap(base.pageCount, placed.bitmap);
     const origins = readPageMap(this.#base.pid, block.address, block.usedLength);
@@ -236,7 +236,7 @@ export class QemuCopiedSource implements OutgoingSource {
   }
 
   /** Chunks in which nothing has changed keep the digests that the base's manifest has for them. */
-  #takeDigests(base: ImageBlock, placed: PlacedBlock, origins: Uint8Array): void {
+  #takeDigests(base: ImageBlock, placed: SlotBlock, origins: Uint8Array): void {
     const { checksums, blocks } = this.#manifest ?? {};
     const known = blocks?.find(({ idstr }) => idstr === base.idstr)?.digests;
     const shape = placed.digests;
@@ -255,7 +255,7 @@ export class QemuCopiedSource implements OutgoingSource {
     }
   }
 
-  async #takeAll(block: BaseBlock, placed: PlacedBlock, signal: AbortSignal): Promise<void> {
+  async #takeAll(block: BaseBlock, placed: SlotBlock, signal: AbortSignal): Promise<void> {
     const pages = block.usedLength / placed.pageSize;
     const bitmap = new PageBitmap(pages, placed.bitmap);
     const step = PIECE_BYTES / placed.pageSize;
@@ -269,7 +269,7 @@ export class QemuCopiedSource implements OutgoingSource {
   /** Pages of the stopped guest, at most a piece of them: those that are not zero go to their slots. */
   async #takeRun(
     block: BaseBlock,
-    placed: PlacedBlock,
+    placed: SlotBlock,
     bitmap: PageBitmap,
     { first, count }: Run,
   ): Promise<void> {

@@ -10,23 +10,22 @@
  *     migrate-continue          QEMU sends the device state
  */
 
-import type { PagePlace } from '../../channels/page-placer.js';
 import { MapramError } from '../../errors.js';
 import type { QemuVm } from '../../guest/qemu/qemu-vm.js';
 import { openSharedRam, type SharedRam } from '../../guest/qemu/shared-ram.js';
 import { releaseFiles } from '../../io/file/open-file.js';
-import { QemuStream, streamSetup } from '../qemu-stream.js';
-import type { StreamStart } from '../receiver/stream-receiver.js';
-import type { OutgoingSource, PlacedPages, SourceDevices, SourceSetup } from './migration-source.js';
+import type { StreamStart } from '../../stream/stream-frame.js';
+import { QemuStream } from '../qemu-stream.js';
+import type { SourceDevices, SourceSetup } from './migration-source.js';
+import { QemuStreamedSource } from './qemu-streamed-source.js';
 
 const CAPABILITIES = ['x-ignore-shared', 'pause-before-switchover'];
 
 /** No waiting for a small remainder, since what QEMU itself sends is small. */
 const PARAMETERS = { 'downtime-limit': 2_000_000 };
 
-export class QemuSharedSource implements OutgoingSource {
+export class QemuSharedSource extends QemuStreamedSource {
   readonly #vm: QemuVm;
-  readonly #stream: QemuStream;
   #start: StreamStart | undefined;
   #shared: SharedRam = { opened: [], missing: [] };
   /** Indexes of the blocks that the engine copies. */
@@ -34,27 +33,17 @@ export class QemuSharedSource implements OutgoingSource {
 
   /** @param options.returns see `QemuStreamOptions.returns` */
   constructor(vm: QemuVm, { returns = false }: { returns?: boolean } = {}) {
+    super(new QemuStream(vm, { capabilities: CAPABILITIES, parameters: PARAMETERS, channels: 0, returns }));
     this.#vm = vm;
-    this.#stream = new QemuStream(vm, {
-      capabilities: CAPABILITIES,
-      parameters: PARAMETERS,
-      channels: 0,
-      returns,
-    });
-  }
-
-  prepare(): void {
-    this.#stream.prepare();
   }
 
   async setup(signal: AbortSignal): Promise<SourceSetup> {
     const start = await this.#openBoth(signal);
     this.#start = start;
     this.#matchMemory(start);
-    const setup = streamSetup(start);
     return {
-      ...setup,
-      blocks: setup.blocks.map((block) => {
+      ...start,
+      blocks: start.blocks.map((block) => {
         const memory = this.#shared.opened.find(({ idstr }) => idstr === block.idstr);
         return memory ? { ...block, memory: { fd: memory.fd, offset: memory.offset } } : block;
       }),
@@ -71,8 +60,8 @@ export class QemuSharedSource implements OutgoingSource {
       this.#shared = await openSharedRam(this.#vm, of);
     };
     if (pid === undefined) {
-      const start = await this.#stream.open(signal);
-      const found = this.#stream.peerPid;
+      const start = await this.stream.open(signal);
+      const found = this.stream.peerPid;
       if (found === undefined) {
         throw new MapramError(
           'UNSUPPORTED',
@@ -85,17 +74,13 @@ export class QemuSharedSource implements OutgoingSource {
     }
     if ((await this.#vm.runState()) === 'running') {
       await openMemory(pid);
-      return await this.#stream.open(signal);
+      return await this.stream.open(signal);
     }
     // Both must have ended before anything is given back.
-    const [memory, start] = await Promise.allSettled([openMemory(pid), this.#stream.open(signal)]);
+    const [memory, start] = await Promise.allSettled([openMemory(pid), this.stream.open(signal)]);
     if (memory.status === 'rejected') throw memory.reason;
     if (start.status === 'rejected') throw start.reason;
     return start.value;
-  }
-
-  place(where: PagePlace): void {
-    this.#stream.place(where);
   }
 
   async stop(signal: AbortSignal): Promise<number[]> {
@@ -105,29 +90,13 @@ export class QemuSharedSource implements OutgoingSource {
 
   async devices(signal: AbortSignal): Promise<SourceDevices> {
     await this.#vm.client.execute('migrate-continue', { state: 'pre-switchover' });
-    const devices = await this.#stream.devices(signal);
+    const devices = await this.stream.devices(signal);
     this.#checkWhatCame();
     return devices;
   }
 
-  downtimeMs(): number {
-    return this.#stream.downtimeMs();
-  }
-
-  placed(): PlacedPages {
-    return this.#stream.counters();
-  }
-
-  resume(): Promise<void> {
-    return this.#stream.resume();
-  }
-
-  cancel(): Promise<void> {
-    return this.#stream.cancel();
-  }
-
-  async dispose(): Promise<void> {
-    await this.#stream.dispose();
+  override async dispose(): Promise<void> {
+    await super.dispose();
     releaseFiles(this.#shared.opened.splice(0).map(({ fd }) => fd));
   }
 
@@ -151,10 +120,10 @@ export class QemuSharedSource implements OutgoingSource {
   /** Each block must have come one way, and one way only. */
   #checkWhatCame(): void {
     for (const [index, { idstr }] of (this.#start?.blocks ?? []).entries()) {
-      if (this.#stream.hasReceived(index) !== this.#copied.includes(index)) continue;
+      if (this.stream.hasReceived(index) !== this.#copied.includes(index)) continue;
       throw new MapramError(
         'MIGRATION',
-        this.#stream.hasReceived(index)
+        this.stream.hasReceived(index)
           ? `saving the VM at ${this.#vm.address}: QEMU sent pages of the shared RAM block ${idstr} although told to leave it out`
           : `saving the VM at ${this.#vm.address}: QEMU sent no page of RAM block ${idstr}, which is not shared`,
         { path: this.#vm.address },

@@ -9,15 +9,15 @@
  * | background | stopped for the device state only; pages go out before the guest changes them | 9.0, with userfaultfd |
  */
 
-import type { PagePlace } from '../../channels/page-placer.js';
 import type { StreamCompression } from '../../channels/socket/payload-decoder.js';
 import { isError, MapramError } from '../../errors.js';
 import { releaseOf } from '../../guest/qemu/qemu-features.js';
 import { isUnknownToQemu, type QemuVm } from '../../guest/qemu/qemu-vm.js';
 import type { MigrationParameters } from '../../options/migration-parameters.js';
 import { type LiveLimits, liveCapabilities, liveParameters, withinLimits } from '../live-limits.js';
-import { QemuStream, streamSetup } from '../qemu-stream.js';
-import type { OutgoingSource, PlacedPages, SourceDevices, SourceSetup } from './migration-source.js';
+import { QemuStream } from '../qemu-stream.js';
+import type { SourceDevices, SourceSetup } from './migration-source.js';
+import { QemuStreamedSource } from './qemu-streamed-source.js';
 
 /** How the guest is treated meanwhile. */
 export type StreamMode = { kind: 'stopped' } | ({ kind: 'live' } & LiveLimits) | { kind: 'background' };
@@ -42,9 +42,8 @@ const SILENCE_MS = 60_000;
 const CHANGEABLE = ['max-bandwidth'] as const;
 const CHANGEABLE_LIVE = [...CHANGEABLE, 'downtime-limit'] as const;
 
-export class QemuStreamSource implements OutgoingSource {
+export class QemuStreamSource extends QemuStreamedSource {
   readonly #mode: StreamMode;
-  readonly #stream: QemuStream;
   #migrating = false;
   /** Parameters that were changed before QEMU had begun. */
   #changed: MigrationParameters | undefined;
@@ -53,27 +52,25 @@ export class QemuStreamSource implements OutgoingSource {
   constructor(vm: QemuVm, options: QemuStreamSourceOptions) {
     const { mode, channels, compression = 'none', silenceMs = SILENCE_MS, maxBandwidth = 0 } = options;
     const { returns = false } = options;
+    super(
+      new QemuStream(vm, {
+        capabilities: capabilitiesOf(mode),
+        parameters: {
+          'max-bandwidth': maxBandwidth,
+          ...(channels > 0 ? { 'multifd-compression': compression } : {}),
+          ...(mode.kind === 'live' ? liveParameters(mode) : {}),
+        },
+        channels,
+        stopFirst: mode.kind === 'stopped',
+        silenceMs,
+        returns: returns && mode.kind !== 'background',
+      }),
+    );
     this.#mode = mode;
-    this.#stream = new QemuStream(vm, {
-      capabilities: capabilitiesOf(mode),
-      parameters: {
-        'max-bandwidth': maxBandwidth,
-        ...(channels > 0 ? { 'multifd-compression': compression } : {}),
-        ...(mode.kind === 'live' ? liveParameters(mode) : {}),
-      },
-      channels,
-      stopFirst: mode.kind === 'stopped',
-      silenceMs,
-      returns: returns && mode.kind !== 'background',
-    });
-  }
-
-  prepare(): void {
-    this.#stream.prepare();
   }
 
   async setup(signal: AbortSignal): Promise<SourceSetup> {
-    const { vm } = this.#stream;
+    const { vm } = this.stream;
     if (this.#mode.kind === 'background' && !vm.has('backgroundSnapshotEnds')) {
       throw new MapramError(
         'UNSUPPORTED',
@@ -82,62 +79,38 @@ export class QemuStreamSource implements OutgoingSource {
       );
     }
     try {
-      const start = await this.#stream.open(signal);
+      const start = await this.stream.open(signal);
       this.#migrating = true;
       if (this.#changed) await this.changeParameters(this.#changed);
-      return streamSetup(start);
+      return start;
     } catch (error) {
       if (this.#mode.kind !== 'background' || !isError(error)) throw error;
-      throw explainedRefusal(this.#stream.vm, error);
+      throw explainedRefusal(this.stream.vm, error);
     }
-  }
-
-  place(where: PagePlace): void {
-    this.#stream.place(where);
   }
 
   /** Here all pages are awaited, and with them the device state, which QEMU sends right behind them. */
   async stop(signal: AbortSignal): Promise<number[]> {
-    this.#devices = this.#stream.devices(signal);
+    this.#devices = this.stream.devices(signal);
     // It is awaited in any case; until then a failure is not forgotten but not unhandled either.
     this.#devices.catch(() => {});
     const limits = this.#mode.kind === 'live' ? this.#mode : {};
-    await withinLimits(this.#stream.vm, limits, this.#devices, () => this.#stream.stopGuest());
+    await withinLimits(this.stream.vm, limits, this.#devices, () => this.stream.stopGuest());
     return [];
   }
 
   async devices(signal: AbortSignal): Promise<SourceDevices> {
-    return await (this.#devices ?? this.#stream.devices(signal));
+    return await (this.#devices ?? this.stream.devices(signal));
   }
 
   async changeParameters(parameters: MigrationParameters): Promise<void> {
     this.#changed = parameters;
     if (!this.#migrating) return;
     const names = this.#mode.kind === 'live' ? CHANGEABLE_LIVE : CHANGEABLE;
-    await this.#stream.vm.client.execute(
+    await this.stream.vm.client.execute(
       'migrate-set-parameters',
       Object.fromEntries(names.map((name) => [name, parameters[name]])),
     );
-  }
-
-  downtimeMs(): number {
-    return this.#stream.downtimeMs();
-  }
-
-  placed(): PlacedPages {
-    return this.#stream.counters();
-  }
-
-  resume(): Promise<void> {
-    return this.#stream.resume();
-  }
-
-  cancel(): Promise<void> {
-    return this.#stream.cancel();
-  }
-
-  dispose(): Promise<void> {
-    return this.#stream.dispose();
   }
 }
 

@@ -1,19 +1,16 @@
 import type { SavedBlock, SavedVm } from '../../analysis/saved-vm.js';
 import { MapramError } from '../../errors.js';
 import { writeFully } from '../../io/file/positional-io.js';
-import { streamPartsOf } from '../../migration/outputs/stream-of-image.js';
-import { ProgressMeter } from '../../progress-meter.js';
 import {
-  BLOCK_NAME_BYTES,
-  PAGE_WORD_BYTES,
-  RecordEncoder,
-  ZERO_RECORD_BYTES,
-} from '../../stream/page-records.js';
+  type SavedStretch,
+  savedPages,
+  stretchesOf,
+  writePlainStream,
+} from '../../migration/outputs/plain-stream.js';
+import { ProgressMeter } from '../../progress-meter.js';
+import { streamOfSaved } from '../../stream/stream-frame.js';
 import type { ConvertOptions, ConvertTarget } from './convert-target.js';
 import { writeConverted } from './converted-file.js';
-
-/** Pages whose records are written at once. */
-const PAGES_AT_ONCE = 1024;
 
 /** An ordinary migration stream, as `migrate exec:cat` writes it: what any QEMU loads with `-incoming`. */
 export const convertToStream: ConvertTarget = {
@@ -46,55 +43,26 @@ async function writeStream(
   fd: number,
   { signal, onProgress }: ConvertOptions,
 ): Promise<void> {
-  const parts = streamPartsOf(saved, { marks: 'none', switchoverStart: true });
-  const records = new RecordEncoder();
-  const buffer = Buffer.alloc(BLOCK_NAME_BYTES + PAGES_AT_ONCE * (PAGE_WORD_BYTES + saved.pageSize));
   const meter = new ProgressMeter();
-  const totalBytes = saved.blocks.reduce((total, { usedLength }) => total + usedLength, 0);
+  const { blocks, pageSize } = saved;
+  const totalBytes = blocks.reduce((total, { usedLength }) => total + usedLength, 0);
   let position = 0;
-  let bytes = 0;
-  const write = (data: Uint8Array) => {
-    writeFully(fd, data, position);
-    position += data.length;
-  };
-  write(parts.opening);
-  for (const block of saved.blocks) {
-    const { idstr, pageSize } = block;
-    for (const { first, count, zero } of everyRun(saved, block)) {
+  let pages = 0;
+  await writePlainStream({
+    ...streamOfSaved(saved),
+    pages: savedPages(saved, allPages(saved)),
+    write(bytes) {
+      writeFully(fd, bytes, position);
+      position += bytes.length;
+    },
+    onPages({ offsets, zeros }) {
       signal?.throwIfAborted();
-      const offset = first * pageSize;
-      const end = zero
-        ? records.zeroPages(buffer, 0, idstr, offset, count, pageSize)
-        : records.pages(buffer, 0, idstr, offset, await saved.readPages(block, first, count), pageSize);
-      write(buffer.subarray(0, end));
-      bytes += count * pageSize;
-      onProgress?.(meter.report('RAM', { bytes, totalBytes, pages: bytes / pageSize, channels: [] }));
-    }
-  }
-  write(parts.closing);
+      pages += zeros.reduce((total, { count }) => total + count, offsets.length);
+      onProgress?.(meter.report('RAM', { bytes: pages * pageSize, totalBytes, pages, channels: [] }));
+    },
+  });
 }
 
-interface Run {
-  first: number;
-  count: number;
-  zero: boolean;
-}
-
-/** All pages of a block in order, in runs that fit the buffer. */
-function* everyRun(saved: SavedVm, block: SavedBlock): Generator<Run> {
-  let next = 0;
-  for (const { first, count } of saved.runs(block, PAGES_AT_ONCE)) {
-    yield* zeroRuns(next, first, block.pageSize);
-    yield { first, count, zero: false };
-    next = first + count;
-  }
-  yield* zeroRuns(next, block.pageCount, block.pageSize);
-}
-
-/** Records of zero pages are short, but a run of them can be as long as memory. */
-function* zeroRuns(from: number, to: number, pageSize: number): Generator<Run> {
-  const most = Math.floor((PAGES_AT_ONCE * pageSize) / ZERO_RECORD_BYTES);
-  for (let first = from; first < to; first += most) {
-    yield { first, count: Math.min(most, to - first), zero: true };
-  }
+function* allPages(saved: SavedVm): Generator<SavedStretch<SavedBlock>> {
+  for (const block of saved.blocks) yield* stretchesOf(block, 0, block.pageCount, saved.runs(block));
 }

@@ -6,7 +6,7 @@
  *     migrate-incoming  RAM block list without pages, pages of the other blocks (ROMs, video), device state
  */
 import { constants } from 'node:fs';
-import { regionOfImage } from '../../channels/file/channel-region.js';
+import { channelBlock } from '../../channels/channel-block.js';
 import { FileChannels } from '../../channels/file/file-channels.js';
 import { transferWithProgress } from '../../channels/file/transfer-with-progress.js';
 import { lendFdset } from '../../guest/qemu/lent-fdset.js';
@@ -69,7 +69,7 @@ async function readPages(
     access: 'read',
     count,
     direct,
-    regions: [...filled].map(([block, memory]) => regionOfImage(block, { memory })),
+    blocks: [...filled].map(([block, { fd, offset }]) => channelBlock(block, { memory: { fd, offset } })),
     signal,
   });
   const totalBytes = [...filled.keys()].reduce(

@@ -5,12 +5,12 @@ import { randomFillSync } from 'node:crypto';
 import { closeSync, openSync, statfsSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
-import { regionBitmapBytes } from '../../../src/channels/file/channel-region.js';
 import { FileChannels } from '../../../src/channels/file/file-channels.js';
 import { cachedBytes } from '../../../src/io/file/page-cache.js';
 import { createMemfd } from '../../../src/io/memory/memfd.js';
 import { MemoryMap } from '../../../src/io/memory/memory-map.js';
 import { temporaryFolder } from '../../support/temporary-folder.js';
+import { block } from '../fixtures.js';
 
 const EXT4_MAGIC = 0xef53;
 const LENGTH = 96 * 2 ** 20;
@@ -35,16 +35,7 @@ for (const dropBehind of [true, false]) {
         count: 2,
         direct: false,
         dropBehind,
-        regions: [
-          {
-            fd: memory,
-            fdOffset: 0,
-            length: LENGTH,
-            pagesOffset: 2 ** 20,
-            pageSize: 4096,
-            bitmap: new SharedArrayBuffer(regionBitmapBytes(LENGTH, 4096)),
-          },
-        ],
+        blocks: [block(memory, LENGTH)],
       });
       await channels.transfer();
       const share = cachedBytes(fd) / LENGTH;

@@ -16,6 +16,7 @@ import { installFaults } from '../../../src/io/faults.js';
 import { cachedBytes } from '../../../src/io/file/page-cache.js';
 import {
   allocated,
+  block,
   bytesOf,
   countBits,
   KIB,
@@ -25,7 +26,6 @@ import {
   PAGE,
   pageOf,
   pokePage,
-  region,
   Scratch,
 } from '../fixtures.js';
 
@@ -61,7 +61,7 @@ for (const direct of [true, false]) {
         const expected = fillMemory(fd);
         const before = allocated(fd);
         const image = scratch.image(MIB + LENGTH);
-        const saved = region(fd, LENGTH);
+        const saved = block(fd, LENGTH);
         {
           await using channels = await FileChannels.open({
             path: image,
@@ -69,7 +69,7 @@ for (const direct of [true, false]) {
             count,
             direct,
             copy,
-            regions: [saved],
+            blocks: [saved],
             ioSize: MIB,
             bridgeBytes: 0,
           });
@@ -102,7 +102,7 @@ for (const direct of [true, false]) {
           count,
           direct,
           copy,
-          regions: [{ ...saved, fd: target }],
+          blocks: [{ ...saved, memory: { fd: target, offset: 0 } }],
         });
         const counts = await loading.transfer();
         assert.equal(counts.normalPages, expected.data);
@@ -122,13 +122,13 @@ describe('zero page detection', () => {
       const expected = fillMemory(fd);
       const before = allocated(fd);
       const image = scratch.image(0);
-      const saved = region(fd, LENGTH);
+      const saved = block(fd, LENGTH);
       await using channels = await FileChannels.open({
         path: image,
         access: 'write',
         count: 2,
         direct: true,
-        regions: [saved],
+        blocks: [saved],
         zeroPageDetection,
         bridgeBytes: 0,
       });
@@ -148,13 +148,13 @@ test('later passes send what is selected; a page that became zero loses its bit 
   const fd = scratch.memory(LENGTH);
   const image = scratch.image(MIB + LENGTH);
   for (let page = 0; page < PAGES; page++) pokePage(fd, page, pageOf(page));
-  const saved = region(fd, LENGTH);
+  const saved = block(fd, LENGTH);
   await using channels = await FileChannels.open({
     path: image,
     access: 'write',
     count: 3,
     direct: true,
-    regions: [saved],
+    blocks: [saved],
     ioSize: 256 * KIB,
   });
   await channels.transfer();
@@ -193,17 +193,17 @@ test('later passes send what is selected; a page that became zero loses its bit 
   assert.deepEqual(nothing, { bytes: 0, normalPages: 0, duplicatePages: 0, punchedPages: 0 });
 });
 
-test('several regions, one at an offset of its memory file, with tails and other page sizes', async () => {
+test('several blocks, one at an offset of its memory file, with tails and other page sizes', async () => {
   using scratch = new Scratch();
   const fd = scratch.memory(LENGTH);
   for (let page = 0; page < PAGES; page += 3) pokePage(fd, page, pageOf(page));
   const other = scratch.memory(PAGE);
   pokePage(other, 0, pageOf(77));
   const image = scratch.image(0);
-  const regions = [
-    region(fd, 5 * MIB + 3 * PAGE, { fdOffset: 2 * MIB + PAGE }),
-    region(other, PAGE, { pagesOffset: 8 * MIB }),
-    region(fd, MIB, { pagesOffset: 9 * MIB, pageSize: 64 * KIB }),
+  const blocks = [
+    block(fd, 5 * MIB + 3 * PAGE, { memory: { fd, offset: 2 * MIB + PAGE } }),
+    block(other, PAGE, { pagesOffset: 8 * MIB }),
+    block(fd, MIB, { pagesOffset: 9 * MIB, pageSize: 64 * KIB }),
   ];
   {
     await using channels = await FileChannels.open({
@@ -211,13 +211,13 @@ test('several regions, one at an offset of its memory file, with tails and other
       access: 'write',
       count: 4,
       direct: true,
-      regions,
+      blocks,
       ioSize: 64 * KIB,
     });
     await channels.transfer();
   }
-  for (const one of regions) {
-    assert.ok(naiveLoad(image, one).equals(bytesOf(one.fd, one.fdOffset, one.length)));
+  for (const one of blocks) {
+    assert.ok(naiveLoad(image, one).equals(bytesOf(one.memory.fd, one.memory.offset, one.usedLength)));
   }
 });
 
@@ -241,7 +241,7 @@ test('the descriptors of the channels have O_DIRECT, are closed at the end, and 
     access: 'write',
     count: 2,
     direct: true,
-    regions: [region(fd, LENGTH)],
+    blocks: [block(fd, LENGTH)],
   });
   const flags = flagsOfImageFds();
   assert.equal(flags.length, 2);
@@ -263,8 +263,8 @@ test('given descriptors are used, and stay open', async () => {
   fillMemory(fd);
   const image = scratch.image(0);
   const fds = [1, 2].map(() => scratch.own(openSync(image, constants.O_WRONLY | constants.O_DIRECT)));
-  const saved = region(fd, LENGTH);
-  const options = { path: 'fdset 1', access: 'write', count: 2, regions: [saved], fds } as const;
+  const saved = block(fd, LENGTH);
+  const options = { path: 'fdset 1', access: 'write', count: 2, blocks: [saved], fds } as const;
   {
     await using channels = await FileChannels.open({ ...options, direct: true });
     await channels.transfer();
@@ -287,7 +287,7 @@ describe('failures', () => {
       count: 3,
       direct: true,
       ioSize: 256 * KIB,
-      regions: [region(fd, LENGTH)],
+      blocks: [block(fd, LENGTH)],
       ...more,
     });
   };
@@ -313,14 +313,14 @@ describe('failures', () => {
     using faults = installFaults([{ call: 'write', nth: 2, times: 20, maximumBytes: 3 * PAGE }]);
     const fd = scratch.memory(LENGTH);
     fillMemory(fd);
-    const saved = region(fd, LENGTH);
+    const saved = block(fd, LENGTH);
     const image = scratch.image(0);
     await using channels = await FileChannels.open({
       path: image,
       access: 'write',
       count: 2,
       direct: true,
-      regions: [saved],
+      blocks: [saved],
     });
     await channels.transfer();
     assert.ok(faults.counts().write > 20);
@@ -370,7 +370,7 @@ describe('failures', () => {
     using scratch = new Scratch();
     const fd = scratch.memory(LENGTH);
     fillMemory(fd);
-    const saved = region(fd, LENGTH);
+    const saved = block(fd, LENGTH);
     const image = scratch.image(0);
     {
       await using channels = await FileChannels.open({
@@ -378,7 +378,7 @@ describe('failures', () => {
         access: 'write',
         count: 1,
         direct: true,
-        regions: [saved],
+        blocks: [saved],
       });
       await channels.transfer();
     }
@@ -390,7 +390,7 @@ describe('failures', () => {
           access: 'read',
           count: 1,
           direct,
-          regions: [{ ...saved, fd: scratch.memory(LENGTH) }],
+          blocks: [{ ...saved, memory: { fd: scratch.memory(LENGTH), offset: 0 } }],
         });
         await assert.rejects(loading.transfer(), (error: MapramError) => {
           assert.equal(error.code, 'FORMAT');
@@ -401,28 +401,28 @@ describe('failures', () => {
     }
   });
 
-  test('regions and options that cannot be', async () => {
+  test('blocks and options that cannot be', async () => {
     using scratch = new Scratch();
     const fd = scratch.memory(LENGTH);
-    const good = region(fd, LENGTH);
+    const good = block(fd, LENGTH);
     const open = (more: object) =>
       FileChannels.open({
         path: scratch.image(0),
         access: 'write',
         count: 1,
         direct: true,
-        regions: [good],
+        blocks: [good],
         ...more,
       });
     await assert.rejects(open({ count: 0 }), { code: 'USAGE' });
     await assert.rejects(open({ count: 17 }), { code: 'USAGE' });
-    await assert.rejects(open({ regions: [{ ...good, length: 5000 }] }), { code: 'FORMAT' });
-    await assert.rejects(open({ regions: [{ ...good, pagesOffset: 512 }] }), { code: 'FORMAT' });
-    await assert.rejects(open({ regions: [{ ...good, pageSize: 3000 }] }), { code: 'FORMAT' });
-    await assert.rejects(open({ regions: [{ ...good, bitmap: new SharedArrayBuffer(8) }] }), {
+    await assert.rejects(open({ blocks: [{ ...good, usedLength: 5000 }] }), { code: 'FORMAT' });
+    await assert.rejects(open({ blocks: [{ ...good, pagesOffset: 512 }] }), { code: 'FORMAT' });
+    await assert.rejects(open({ blocks: [{ ...good, pageSize: 3000 }] }), { code: 'FORMAT' });
+    await assert.rejects(open({ blocks: [{ ...good, bitmap: new SharedArrayBuffer(8) }] }), {
       code: 'FORMAT',
     });
-    await assert.rejects(open({ regions: [region(fd, 2 * LENGTH)] }), /has only 25165824 bytes/);
+    await assert.rejects(open({ blocks: [block(fd, 2 * LENGTH)] }), /has only 25165824 bytes/);
     await assert.rejects(open({ path: scratch.file('missing') }), /ENOENT/);
   });
 
@@ -447,14 +447,14 @@ test('sparse memory of many chunks stays sparse, and so does the image', async (
   const length = 512 * MIB;
   const fd = scratch.memory(length);
   writeSync(fd, pageOf(3), 0, PAGE, 300 * MIB);
-  const saved = region(fd, length);
+  const saved = block(fd, length);
   const image = scratch.image(0);
   await using channels = await FileChannels.open({
     path: image,
     access: 'write',
     count: 2,
     direct: true,
-    regions: [saved],
+    blocks: [saved],
   });
   const counts = await channels.transfer();
   assert.equal(counts.normalPages, 1);
@@ -473,14 +473,14 @@ describe('short stretches of zero pages between data', () => {
       pokePage(fd, page, page % 2 === 0 ? pageOf(page) : Buffer.alloc(PAGE));
     }
     const image = scratch.image(0);
-    const saved = region(fd, length);
+    const saved = block(fd, length);
     using faults = installFaults([]);
     await using channels = await FileChannels.open({
       path: image,
       access: 'write',
       count: 1,
       direct: true,
-      regions: [saved],
+      blocks: [saved],
       bridgeBytes,
     });
     const counts = await channels.transfer();
@@ -516,7 +516,7 @@ test('memory that was looked at does not stay resident in this process', async (
     access: 'write',
     count: 2,
     direct: true,
-    regions: [region(fd, length)],
+    blocks: [block(fd, length)],
   });
   await channels.transfer();
   assert.ok(sharedKib() - before < 16 * KIB);

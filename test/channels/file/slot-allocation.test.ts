@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { constants, fstatSync, openSync } from 'node:fs';
 import { test } from 'node:test';
+import type { ChannelBlock } from '../../../src/channels/channel-block.js';
 import {
-  type AllocatedBlock,
   coverSlots,
   noPieces,
   releaseUnusedSlots,
@@ -12,21 +12,18 @@ import {
 import { installFaults } from '../../../src/io/faults.js';
 import { dataExtents } from '../../../src/io/file/data-extents.js';
 import { allocatedBytes } from '../../../src/io/file/file-space.js';
-import { MIB, PAGE, pageOf, pokePage, region, Scratch } from '../fixtures.js';
+import { block, MIB, PAGE, pageOf, pokePage, Scratch } from '../fixtures.js';
 
 const PIECE = 32 * MIB;
 const LENGTH = 5 * PIECE;
 
-function open(scratch: Scratch): { fd: number; memory: number; block: AllocatedBlock } {
+function open(scratch: Scratch): { fd: number; memory: number; block: ChannelBlock } {
   const fd = scratch.own(openSync(scratch.image(0), constants.O_WRONLY));
-  const { bitmap, pageSize, pagesOffset } = region(-1, LENGTH);
-  const block = { usedLength: LENGTH, pageSize, pagesOffset, bitmap, allocated: noPieces(LENGTH) };
-  return { fd, memory: scratch.memory(LENGTH + PAGE), block };
+  const memory = scratch.memory(LENGTH + PAGE);
+  return { fd, memory, block: block(memory, LENGTH, { allocated: noPieces(LENGTH) }) };
 }
 
-const reserved = ({ allocated }: AllocatedBlock) => [
-  ...new Uint8Array(allocated ?? new SharedArrayBuffer(0)),
-];
+const reserved = ({ allocated }: ChannelBlock) => [...new Uint8Array(allocated ?? new SharedArrayBuffer(0))];
 
 test('space is reserved for pieces whose memory holds data, and the file reaches to the end of the slots', async () => {
   using scratch = new Scratch();

@@ -1,33 +1,33 @@
 /**
- * Where a region's memory holds data, asked for one chunk at a time.
+ * Where a block's memory holds data, asked for one chunk at a time.
  *
  * Seeking alone would be quadratic: the kernel walks to the end of an extent however far that is, for each chunk of a
- * guest whose memory is all in use. So a mapped region is asked which of the chunk's pages are resident, and only the
- * others are looked for by seeking for data, which skips holes as a whole. Regions that cannot be asked that way
+ * guest whose memory is all in use. So a mapped block is asked which of the chunk's pages are resident, and only the
+ * others are looked for by seeking for data, which skips holes as a whole. Blocks that cannot be asked that way
  * remember the extent that was found last.
  */
 import { fstatSync } from 'node:fs';
 import { dataExtents, type Extent, seekData } from '../../io/file/data-extents.js';
 import type { MemoryWindows } from '../../io/memory/memory-map.js';
 import { native } from '../../io/native.js';
-import type { WorkerMemory } from './channel-protocol.js';
+import type { MemoryBlock } from '../channel-block.js';
 
-export class RegionData {
+export class BlockExtents {
   readonly #hostPage: number;
   readonly #canAsk: boolean;
   #resident = new Uint8Array(0);
   #last: Extent = { start: 0, end: 0 };
 
   constructor(
-    private readonly region: WorkerMemory,
+    private readonly block: MemoryBlock,
     private readonly windows: MemoryWindows | undefined,
   ) {
     this.#hostPage = native().pageSize;
     this.#canAsk =
-      windows !== undefined && region.fdOffset % this.#hostPage === 0 && residencyIsTold(region.fd);
+      windows !== undefined && block.memory.offset % this.#hostPage === 0 && residencyIsTold(block.memory.fd);
   }
 
-  /** The parts of a range that hold data, in ascending order, not merged. Offsets count from the region's start. */
+  /** The parts of a range that hold data, in ascending order, not merged. Offsets count from the block's start. */
   extents(start: number, end: number): Generator<Extent> {
     return this.#canAsk ? this.#byResidency(start, end) : this.#bySeeking(start, end);
   }
@@ -62,24 +62,25 @@ export class RegionData {
 
   /** Where data begins in a range, `end` when nowhere; a file system that cannot tell has data everywhere. */
   #nextData(start: number, end: number): number {
-    const { fd, fdOffset } = this.region;
+    const { fd, offset } = this.block.memory;
     if (start >= end) return end;
-    const found = seekData(fd, fdOffset + start);
+    const found = seekData(fd, offset + start);
     if (found === 'unknown') return start;
-    return found === 'none' ? end : Math.min(end, found - fdOffset);
+    return found === 'none' ? end : Math.min(end, found - offset);
   }
 
   *#bySeeking(start: number, end: number): Generator<Extent> {
-    const { fd, fdOffset, length } = this.region;
+    const { usedLength, memory } = this.block;
+    const { fd, offset } = memory;
     let position = start;
     if (this.#last.start <= start && start < this.#last.end) {
       position = Math.min(end, this.#last.end);
       yield { start, end: position };
     }
     while (position < end) {
-      const { value: found } = dataExtents(fd, fdOffset + position, fdOffset + length).next();
+      const { value: found } = dataExtents(fd, offset + position, offset + usedLength).next();
       if (found === undefined) return;
-      this.#last = { start: found.start - fdOffset, end: found.end - fdOffset };
+      this.#last = { start: found.start - offset, end: found.end - offset };
       if (this.#last.start >= end) return;
       position = Math.min(end, this.#last.end);
       yield { start: this.#last.start, end: position };

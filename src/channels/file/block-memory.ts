@@ -7,10 +7,10 @@ import { readFully, writeFully } from '../../io/file/positional-io.js';
 import { alignedBuffer } from '../../io/memory/aligned-buffer.js';
 import { isSealedAgainstShrinking } from '../../io/memory/memfd.js';
 import { MemoryWindows } from '../../io/memory/memory-map.js';
-import type { WorkerMemory, WorkerRegion } from './channel-protocol.js';
-import { RegionData } from './region-data.js';
+import type { ChannelBlock, MemoryBlock } from '../channel-block.js';
+import { BlockExtents } from './block-extents.js';
 
-/** One aligned buffer that all regions of a channel copy through, made when first needed. */
+/** One aligned buffer that all blocks of a channel copy through, made when first needed. */
 export class CopyBuffer {
   #buffer: Buffer | undefined;
 
@@ -23,28 +23,28 @@ export class CopyBuffer {
 }
 
 /**
- * The memory of a region, by ranges of one chunk at most. The kernel moves pages through its mapping without a copy, or through a
- * buffer where it cannot be mapped; for who else may touch the mapping see chunk-memory.ts. Offsets count from the region's
+ * The memory of a RAM block, by ranges of one chunk at most. The kernel moves pages through its mapping without a copy, or through a
+ * buffer where it cannot be mapped; for who else may touch the mapping see chunk-memory.ts. Offsets count from the block's
  * start.
  */
-export class RegionMemory<Region extends WorkerMemory = WorkerRegion> {
+export class BlockMemory<Block extends MemoryBlock = ChannelBlock & MemoryBlock> {
   readonly #windows: MemoryWindows | undefined;
-  readonly #data: RegionData;
+  readonly #data: BlockExtents;
   /** It is mapped, and no one can cut its file short. */
   readonly cannotShrink: boolean;
 
   constructor(
-    readonly region: Region,
+    readonly block: Block,
     private readonly copies: CopyBuffer,
   ) {
-    this.#windows = region.map && new MemoryWindows(region.map);
-    this.#data = new RegionData(region, this.#windows);
-    this.cannotShrink = this.#windows !== undefined && isSealedAgainstShrinking(region.fd);
+    this.#windows = block.memory.map && new MemoryWindows(block.memory.map);
+    this.#data = new BlockExtents(block, this.#windows);
+    this.cannotShrink = this.#windows !== undefined && isSealedAgainstShrinking(block.memory.fd);
   }
 
   /** The parts of a range that hold data, widened to whole pages. Nothing outside them needs to be looked at. */
   *extents(start: number, end: number): Generator<Extent> {
-    const { pageSize } = this.region;
+    const { pageSize } = this.block;
     let reached = start;
     for (const extent of this.#data.extents(start, end)) {
       const from = Math.max(reached, floorTo(extent.start, pageSize));
@@ -56,8 +56,8 @@ export class RegionMemory<Region extends WorkerMemory = WorkerRegion> {
 
   /** Copies all of a range to where anybody may look at it. */
   copy(start: number, target: Buffer): void {
-    if (readFully(this.region.fd, target, this.region.fdOffset + start) < target.length)
-      assertWhole(this.region);
+    const { fd, offset } = this.block.memory;
+    if (readFully(fd, target, offset + start) < target.length) assertWhole(this.block);
   }
 
   /** Said of a range that holds data before much of its mapping is touched. */
@@ -89,17 +89,19 @@ export class RegionMemory<Region extends WorkerMemory = WorkerRegion> {
 
   /** Makes a range read as zeros: holes stay holes, data becomes a hole where the file system can do that. */
   clear(start: number, end: number): void {
+    const { fd, offset } = this.block.memory;
     for (const extent of this.extents(start, end)) {
       const length = extent.end - extent.start;
-      if (punchHole(this.region.fd, this.region.fdOffset + extent.start, length)) continue;
+      if (punchHole(fd, offset + extent.start, length)) continue;
       this.#put(extent.start, this.copies.take(length).fill(0));
     }
   }
 
   /** Writing beyond the end would make the file long again, and hide that it was cut. */
   #put(start: number, bytes: Buffer): void {
-    assertWhole(this.region);
-    writeFully(this.region.fd, bytes, this.region.fdOffset + start);
+    const { fd, offset } = this.block.memory;
+    assertWhole(this.block);
+    writeFully(fd, bytes, offset + start);
   }
 }
 
@@ -107,13 +109,13 @@ export class RegionMemory<Region extends WorkerMemory = WorkerRegion> {
  * @throws MapramError `VM` where the file behind a memory has become shorter than the memory: its owner has cut it, and what is
  * missing reads like pages that are zero
  */
-export function assertWhole({ fd, fdOffset, length }: WorkerMemory): void {
+export function assertWhole({ usedLength, memory: { fd, offset } }: MemoryBlock): void {
   const { size } = fstatSync(fd);
-  if (size >= fdOffset + length) return;
+  if (size >= offset + usedLength) return;
   const file = readlinkSync(descriptorPath(fd));
   throw new MapramError(
     'VM',
-    `accessing the memory of the VM in ${file}: the file was cut short to ${size} bytes, ${fdOffset + length} are in use; check who else writes to it`,
+    `accessing the memory of the VM in ${file}: the file was cut short to ${size} bytes, ${offset + usedLength} are in use; check who else writes to it`,
     { path: file },
   );
 }
