@@ -7,16 +7,16 @@ import type { Container } from '../mapped-ram/container.js';
 import { GuestMap } from '../mapped-ram/guest-map.js';
 import { readGuestMemory } from '../mapped-ram/guest-memory.js';
 import { MANIFEST_KEY, markProblems } from '../mapped-ram/image.js';
-import { describedSection } from '../mapped-ram/image-scan.js';
 import { knownRegions } from '../mapped-ram/known-regions.js';
 import type { ProgressEvent } from '../progress.js';
 import type { StreamConfiguration } from '../stream/configuration.js';
 import { type DeviceSection, type StreamTail, splitTail } from '../stream/device-sections.js';
 import { malformed } from '../stream/malformed.js';
 import type { RamBlock } from '../stream/ram-block.js';
-import type { OpaqueSectionEvent, SectionEvent, StreamEvent } from '../stream/stream-event.js';
+import { StreamCollector } from '../stream/stream-collector.js';
+import type { StreamEvent } from '../stream/stream-event.js';
 import { StreamParser } from '../stream/stream-parser.js';
-import { concatenate, encodeSections } from '../stream/stream-writer.js';
+import { encodeSections } from '../stream/stream-writer.js';
 import { descriptionKey } from '../stream/vmdescription.js';
 import { decodeXbzrle } from '../stream/xbzrle.js';
 import { PageIndex, type PageRecord } from './page-index.js';
@@ -73,15 +73,12 @@ export class StreamImage implements SavedVm<StreamBlock> {
     this.configuration = parser.configuration ?? { machine: '', capabilities: [] };
     this.pageSize = parser.pageSize;
     this.blocks = pass.blocks;
-    this.rounds = pass.rounds;
-    this.ramSectionId = pass.ramSectionId;
-    this.switchoverStart = pass.switchoverStart;
-    this.tail = splitTail(concatenate(pass.tailPieces), {
-      position: pass.tailPosition ?? 0,
-      started: parser.started,
-      footers: pass.footers,
-    });
-    const early = pass.early.map(([opening, section]) => describedSection(opening, section, this.tail));
+    const { rounds, ramSectionId = 0, switchoverStart, tail, tailPosition = 0, footers } = pass.collector;
+    this.rounds = rounds;
+    this.ramSectionId = ramSectionId;
+    this.switchoverStart = switchoverStart;
+    this.tail = splitTail(tail, { position: tailPosition, started: parser.started, footers });
+    const early = pass.collector.described(this.tail);
     this.earlySectionBytes = encodeSections(early);
     this.devices = [...early, ...this.tail.sections];
     this.guestMap = new GuestMap(this.configuration, pass.blocks, knownRegions(this));
@@ -255,23 +252,17 @@ interface RawSpan {
   pages: [number, number][];
 }
 
-/** Keeps what an image needs of the stream's events. */
+/** Keeps where each page is. */
 class IndexingPass {
   blocks: StreamBlock[] = [];
-  readonly early: [SectionEvent, OpaqueSectionEvent][] = [];
-  readonly tailPieces: Uint8Array[] = [];
-  tailPosition: number | undefined;
-  rounds = 0;
-  ramSectionId = 0;
-  switchoverStart = false;
-  footers = true;
+  readonly collector = new StreamCollector();
   /** Blocks that had any page, zero pages included. */
   readonly mentioned = new Set<string>();
   readonly #indexes = new Map<RamBlock, PageIndex>();
-  #opening: SectionEvent | undefined;
 
   take(events: readonly StreamEvent[], pageSize: number): void {
     for (const event of events) {
+      this.collector.take(event);
       switch (event.type) {
         case 'ram-blocks':
           for (const block of event.blocks) this.#addBlock(block, pageSize);
@@ -299,24 +290,6 @@ class IndexingPass {
             event.position,
             event.compressed.byteLength,
           );
-          break;
-        case 'section':
-          this.#opening = event;
-          if (event.idstr === 'ram' && event.kind === 'start') this.ramSectionId = event.sectionId;
-          if (event.idstr === 'ram' && event.kind === 'part') this.rounds++;
-          break;
-        case 'command':
-          if (event.name === 'switchover-start') this.switchoverStart = true;
-          break;
-        case 'section-end':
-          this.footers = event.footer;
-          break;
-        case 'opaque-section':
-          this.early.push([this.#opening as SectionEvent, { ...event, data: event.data.slice() }]);
-          break;
-        case 'tail':
-          this.tailPosition ??= event.position;
-          this.tailPieces.push(event.data);
           break;
       }
     }

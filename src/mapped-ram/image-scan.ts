@@ -1,18 +1,12 @@
-import { defined } from '../defined.js';
 import { MapramError } from '../errors.js';
 import type { StreamConfiguration } from '../stream/configuration.js';
-import {
-  type DeviceSection,
-  findDescription,
-  type StreamTail,
-  splitTail,
-} from '../stream/device-sections.js';
+import { type DeviceSection, type StreamTail, splitTail } from '../stream/device-sections.js';
 import { StreamLimit } from '../stream/format.js';
 import { malformed } from '../stream/malformed.js';
 import type { RamBlock } from '../stream/ram-block.js';
-import type { OpaqueSectionEvent, SectionEvent, StreamEvent } from '../stream/stream-event.js';
+import { StreamCollector } from '../stream/stream-collector.js';
+import type { StreamEvent } from '../stream/stream-event.js';
 import { StreamParser } from '../stream/stream-parser.js';
-import { describedBytes } from '../stream/vmdescription.js';
 import type { ByteSource } from './byte-source.js';
 import type { Container } from './container.js';
 
@@ -50,7 +44,13 @@ const MAX_CHUNK_BYTES = 4 * 2 ** 20;
 export async function scanStream(source: ByteSource, container: Container): Promise<ImageScan> {
   const { offset } = container;
   const parser = new StreamParser({ name: source.name, origin: offset });
-  const collector = new Collector(source.name);
+  const collector = new StreamCollector();
+  const take = (events: readonly StreamEvent[]) => {
+    for (const event of events) {
+      assertMappedRam(event, source.name);
+      collector.take(event);
+    }
+  };
   const problems: string[] = [];
   try {
     let length = CHUNK_BYTES;
@@ -63,10 +63,10 @@ export async function scanStream(source: ByteSource, container: Container): Prom
       if (chunk.byteLength === 0) break;
       length = Math.min(2 * length, MAX_CHUNK_BYTES);
       position += chunk.byteLength;
-      collector.take(parser.push(chunk));
+      take(parser.push(chunk));
       if (collector.tailPosition !== undefined) break;
     }
-    if (collector.tailPosition === undefined) collector.take(parser.end());
+    if (collector.tailPosition === undefined) take(parser.end());
   } catch (error) {
     if (!(error instanceof MapramError) || error.code !== 'FORMAT' || parser.blocks.length === 0) throw error;
     problems.push(error.message);
@@ -92,7 +92,7 @@ export async function scanStream(source: ByteSource, container: Container): Prom
     rounds,
     ramEnded: collector.ramEnded,
     switchoverStart,
-    earlySections: collector.early.map(([opening, section]) => describedSection(opening, section, tail)),
+    earlySections: collector.described(tail),
     tail,
     tailOffset,
     problems,
@@ -108,50 +108,13 @@ async function readTail(source: ByteSource, offset: number, problems: string[]):
   return new Uint8Array(0);
 }
 
-/** Keeps what an image needs of the stream's events. */
-class Collector {
-  ramSectionId: number | undefined;
-  rounds = 0;
-  ramEnded = false;
-  switchoverStart = false;
-  footers = true;
-  readonly early: [SectionEvent, OpaqueSectionEvent][] = [];
-  tailPosition: number | undefined;
-  private opening: SectionEvent | undefined;
-
-  constructor(private readonly name: string) {}
-
-  take(events: readonly StreamEvent[]): void {
-    for (const event of events) {
-      switch (event.type) {
-        case 'configuration':
-          if (!event.configuration.capabilities.includes('mapped-ram')) throw noMappedRam(this.name);
-          break;
-        case 'section':
-          this.opening = event;
-          if (event.idstr === 'ram' && event.kind === 'start') this.ramSectionId = event.sectionId;
-          if (event.idstr === 'ram' && event.kind === 'part') this.rounds++;
-          if (event.idstr === 'ram' && event.kind === 'end') this.ramEnded = true;
-          break;
-        case 'section-end':
-          this.footers = event.footer;
-          break;
-        case 'ram-blocks':
-          // A stream without configuration.
-          if (event.blocks.some((block) => block.mappedRam === undefined)) throw noMappedRam(this.name);
-          break;
-        case 'opaque-section':
-          this.early.push([this.opening as SectionEvent, event]);
-          break;
-        case 'command':
-          if (event.name === 'switchover-start') this.switchoverStart = true;
-          break;
-        case 'tail':
-          this.tailPosition ??= event.position;
-          break;
-      }
-    }
-  }
+function assertMappedRam(event: StreamEvent, name: string): void {
+  const missing =
+    event.type === 'configuration'
+      ? !event.configuration.capabilities.includes('mapped-ram')
+      : // A stream without configuration.
+        event.type === 'ram-blocks' && event.blocks.some((block) => block.mappedRam === undefined);
+  if (missing) throw noMappedRam(name);
 }
 
 function noMappedRam(name: string): MapramError {
@@ -160,27 +123,4 @@ function noMappedRam(name: string): MapramError {
     `opening ${name}: it is a plain migration stream, saved without mapped-ram; turn it into a mapped-ram file with "mapram convert --to mapped-ram"`,
     { path: name },
   );
-}
-
-/** A section that was sent before RAM, with its description where the tail has one. */
-export function describedSection(
-  opening: SectionEvent,
-  section: OpaqueSectionEvent,
-  tail: StreamTail,
-): DeviceSection {
-  const { kind, sectionId, idstr, data } = section;
-  const { instanceId, versionId, position } = opening;
-  const description = findDescription(tail.description, idstr, instanceId);
-  const fits = description !== undefined && describedBytes(description) === data.byteLength;
-  return {
-    kind,
-    sectionId,
-    idstr,
-    instanceId,
-    versionId,
-    position,
-    data,
-    delimitedBy: fits ? 'description' : 'footer',
-    ...defined({ description }),
-  };
 }

@@ -6,10 +6,10 @@
 import type { ChannelInput } from '../../channels/file/channel-input.js';
 import type { PagePlacer } from '../../channels/page-placer.js';
 import { MapramError } from '../../errors.js';
-import type { OpaqueSectionEvent, SectionEvent, StreamEvent } from '../../stream/stream-event.js';
+import { StreamCollector } from '../../stream/stream-collector.js';
+import type { StreamEvent } from '../../stream/stream-event.js';
 import type { StreamStart } from '../../stream/stream-frame.js';
 import { StreamParser } from '../../stream/stream-parser.js';
-import { concatenate, encodeSections } from '../../stream/stream-writer.js';
 import type { StreamTail } from './stream-receiver-protocol.js';
 
 const CHUNK_BYTES = 1 << 20;
@@ -54,15 +54,7 @@ export async function receiveMainChannel(options: MainChannelOptions): Promise<S
 class MainChannelReceiver {
   readonly #options: MainChannelOptions;
   readonly #parser: StreamParser;
-  readonly #tail: Uint8Array[] = [];
-  /** Of other devices than RAM, before the list of RAM blocks. */
-  readonly #early = new KeptSections();
-  /** Of other devices than RAM, between that list and RAM's END. */
-  readonly #amongRam = new KeptSections();
-  #opening: SectionEvent | undefined;
-  #ramSectionId: number | undefined;
-  #switchoverStart = false;
-  #footers = true;
+  readonly #collector = new StreamCollector();
   #placer: PagePlacer | undefined;
   #touched: Uint8Array | undefined;
   #marksAreFlushes: boolean | undefined;
@@ -74,6 +66,7 @@ class MainChannelReceiver {
 
   async takeAll(events: StreamEvent[]): Promise<void> {
     for (const event of events) {
+      this.#collector.take(event);
       // The list of blocks has to be answered before the first page, which may be in the same chunk.
       if (event.type === 'ram-blocks') await this.#place();
       else await this.#take(event);
@@ -87,39 +80,26 @@ class MainChannelReceiver {
       throw new MapramError('FORMAT', `receiving ${name}: the stream ended before its list of RAM blocks`);
     await this.#placer.finish();
     onProgress?.(this.#placer);
+    const { amongRam, devicesInRounds, tail, switchoverStart, footers } = this.#collector;
     return {
-      amongRam: this.#amongRam.bytes(),
-      devicesInRounds: [...this.#early.devicesInRounds, ...this.#amongRam.devicesInRounds],
-      tail: new Uint8Array(Buffer.concat(this.#tail)),
-      switchoverStart: this.#switchoverStart,
+      amongRam,
+      devicesInRounds,
+      tail,
+      switchoverStart,
       started: [...this.#parser.started].map(({ sectionId, idstr, instanceId, versionId }) => ({
         sectionId,
         idstr,
         instanceId,
         versionId,
       })),
-      footers: this.#footers,
+      footers,
     };
   }
 
   async #take(event: Exclude<StreamEvent, { type: 'ram-blocks' }>): Promise<void> {
     switch (event.type) {
-      case 'section':
-        this.#opening = event;
-        if (event.idstr === 'ram' && event.kind === 'start') this.#ramSectionId = event.sectionId;
-        break;
-      case 'section-end':
-        this.#footers = event.footer;
-        break;
-      case 'opaque-section':
-        this.#takeSection(event);
-        break;
-      case 'command':
-        if (event.name === 'switchover-start') this.#switchoverStart = true;
-        break;
       case 'tail':
-        if (this.#tail.length === 0) this.#options.onDeviceState?.();
-        this.#tail.push(event.data.slice());
+        if (this.#collector.tailPosition === event.position) this.#options.onDeviceState?.();
         break;
       case 'multifd-flush':
         this.#marksAreFlushes ??= true;
@@ -143,7 +123,8 @@ class MainChannelReceiver {
   async #place(): Promise<void> {
     const { configuration, pageSize, blocks } = this.#parser;
     const { name, place } = this.#options;
-    if (!configuration || this.#ramSectionId === undefined) {
+    const { ramSectionId, early: earlySections } = this.#collector;
+    if (!configuration || ramSectionId === undefined) {
       throw new MapramError(
         'FORMAT',
         `receiving ${name}: the stream has no configuration; its machine type is older than 2.4`,
@@ -152,9 +133,9 @@ class MainChannelReceiver {
     const { placer, touched } = await place({
       configuration,
       pageSize,
-      ramSectionId: this.#ramSectionId,
+      ramSectionId,
       blocks: blocks.map(({ idstr, usedLength }) => ({ idstr, usedLength })),
-      earlySections: this.#early.bytes(),
+      earlySections,
     });
     this.#placer = placer;
     this.#touched = touched;
@@ -179,32 +160,5 @@ class MainChannelReceiver {
     if (!this.#options.synchronize) return;
     await this.#placer?.settle();
     this.#options.synchronize();
-  }
-
-  /**
-   * Devices that are saved before RAM (virtio-mem; QEMU 10.0 sends them after the list of RAM blocks), and those that are
-   * saved in rounds like RAM (the hash table of ppc64, the storage attributes of s390x).
-   */
-  #takeSection({ data }: OpaqueSectionEvent): void {
-    const sections = this.#placer ? this.#amongRam : this.#early;
-    sections.add(this.#opening as SectionEvent, data);
-  }
-}
-
-/** Sections in stream format, however many they are. */
-class KeptSections {
-  /** By idstr. */
-  readonly devicesInRounds: string[] = [];
-  readonly #pieces: Uint8Array[] = [];
-  readonly #gathered: Uint8Array[] = [];
-
-  add(opening: SectionEvent, data: Uint8Array): void {
-    if (opening.kind === 'start') this.devicesInRounds.push(opening.idstr);
-    this.#gathered.push(encodeSections([{ ...opening, data }]));
-    if (this.#gathered.length === 1024) this.#pieces.push(concatenate(this.#gathered.splice(0)));
-  }
-
-  bytes(): Uint8Array {
-    return concatenate([...this.#pieces, ...this.#gathered]);
   }
 }
