@@ -20,6 +20,7 @@ export type { Manifest } from './manifest/manifest.js';
 export { distrustKey, type TrustedKey, trustedKeys, trustKey } from './manifest/trusted-keys.js';
 export type { LiveLimits } from './migration/live-limits.js';
 export type { ChannelProgress, ProgressEvent } from './progress.js';
+export type { MemoryCheck } from './snapshot/checks/memory-after-load.js';
 export { convertToElf } from './snapshot/convert/convert-elf.js';
 export { convertToMappedRam } from './snapshot/convert/convert-mapped-ram.js';
 export { convertToRaw } from './snapshot/convert/convert-raw.js';

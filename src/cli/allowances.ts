@@ -1,6 +1,7 @@
-/** Options that each switch off one check of `resume` and `fork`; in the library they have the same names. */
+/** Options for the checks of `restore`, `resume` and `fork`, most of which switch one off; in the library they have the same names. */
 import type { Command } from 'commander';
 import { Option } from 'commander';
+import { MEMORY_CHECKS, type MemoryCheck } from '../snapshot/checks/memory-after-load.js';
 import type { LaunchAllowances } from '../snapshot/resume/launch-plan.js';
 import type { Options } from './command.js';
 
@@ -9,12 +10,20 @@ export const CPU_OPTION = [
   'go on although the CPU lacks features that the saved one had',
 ] as const;
 
+/** How much of the memory `restore`, `resume` and `fork` compare with the file before the guest runs. */
+export function memoryCheckOption(): Option {
+  return new Option('--check-memory <how>', 'compare the loaded memory with the file before the guest runs')
+    .choices(MEMORY_CHECKS)
+    .default('sample');
+}
+
 export function declareAllowances(command: Command): void {
   const name = command.name();
   command
     .option('--trust', `${name} although somebody else could have written the recorded command line`)
     .option('--allow-changed-disks', `${name} although disks have changed since the VM was saved`)
     .option(...CPU_OPTION)
+    .addOption(memoryCheckOption())
     .addOption(new Option('--force').hideHelp())
     .on('option:force', () =>
       command.error(
@@ -24,8 +33,14 @@ export function declareAllowances(command: Command): void {
 }
 
 /** What these options are to the library. */
-export function allowancesOf({ trust, allowChangedDisks, allowCpuMismatch }: Options): LaunchAllowances {
+export function allowancesOf({
+  trust,
+  allowChangedDisks,
+  allowCpuMismatch,
+  checkMemory,
+}: Options): LaunchAllowances & { checkMemory: MemoryCheck } {
   return {
+    checkMemory,
     trust: trust === true,
     allowChangedDisks: allowChangedDisks === true,
     allowCpuMismatch: allowCpuMismatch === true,

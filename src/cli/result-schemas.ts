@@ -86,6 +86,7 @@ const restoreResult = shape<RestoreResult>()({
   runState: text,
   savedAt: v.exactOptional(text),
   clockSet: v.exactOptional(flag),
+  checkedPages: v.exactOptional(count),
 });
 
 const vm = shape<ResumedVmFacts>()({
@@ -96,6 +97,7 @@ const vm = shape<ResumedVmFacts>()({
   runState: text,
   savedAt: v.exactOptional(text),
   clockSet: v.exactOptional(flag),
+  checkedPages: v.exactOptional(count),
   macs: v.exactOptional(texts),
 });
 

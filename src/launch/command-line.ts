@@ -1,4 +1,5 @@
 /** A QEMU command line as a list of options, each with its argument. */
+import { readFileSync } from 'node:fs';
 import { isVisibleLine } from '../visible.js';
 
 export interface CommandLineOption {
@@ -75,6 +76,15 @@ export function parseCommandLine(args: readonly string[]): CommandLineOption[] {
     }
   }
   return options;
+}
+
+/** Of a process on this host; undefined where that may not be looked at. */
+export function commandLineOf(pid: number): CommandLineOption[] | undefined {
+  try {
+    return parseCommandLine(readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(1, -1));
+  } catch {
+    return undefined;
+  }
 }
 
 /** The arguments again, each option with one dash. */

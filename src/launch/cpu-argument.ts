@@ -1,6 +1,5 @@
 /** The argument of `-cpu`: a model, and what is set on it. */
-import { readFileSync } from 'node:fs';
-import { type CommandLineOption, parseCommandLine } from './command-line.js';
+import { type CommandLineOption, commandLineOf } from './command-line.js';
 
 export interface CpuArgument {
   model: string;
@@ -18,13 +17,8 @@ export function cpuArgument(options: readonly CommandLineOption[]): CpuArgument 
 
 /** Of a process on this host; undefined as well where it may not be looked at. */
 export function cpuArgumentOf(pid: number): CpuArgument | undefined {
-  try {
-    return cpuArgument(
-      parseCommandLine(readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(1, -1)),
-    );
-  } catch {
-    return undefined;
-  }
+  const options = commandLineOf(pid);
+  return options && cpuArgument(options);
 }
 
 function property(part: string): [string, boolean | string] {

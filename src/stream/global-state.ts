@@ -44,3 +44,15 @@ export function isAsleep(data: Uint8Array): boolean {
   if (decodeGlobalState(data) === 'suspended') return true;
   return data[SLEEP_POSITION] === 1 && data[SLEEP_POSITION + 1] === 1;
 }
+
+/** The run state that a stream with these device sections tells its destination to take up; undefined where it leaves that open. */
+export function savedRunState(sections: readonly { idstr: string; data: Uint8Array }[]): string | undefined {
+  const section = sections.find(({ idstr }) => idstr === GLOBAL_STATE_SECTION);
+  return section && decodeGlobalState(section.data);
+}
+
+/** Whether QEMU lets a guest run as soon as it has loaded these device sections, unless it was started with `-S` or told to `stop`. */
+export function runsOnceLoaded(sections: Parameters<typeof savedRunState>[0]): boolean {
+  const runState = savedRunState(sections);
+  return runState === undefined || runState === 'running';
+}

@@ -1,7 +1,7 @@
 import { Option } from 'commander';
 import { defined } from '../../defined.js';
 import { LOAD_METHODS, type RestoreResult, restore as restoreVm } from '../../snapshot/restore/restore.js';
-import { CPU_OPTION } from '../allowances.js';
+import { CPU_OPTION, memoryCheckOption } from '../allowances.js';
 import {
   channelsOption,
   directIoOption,
@@ -41,6 +41,7 @@ export const restore: CommandDescription = {
       )
       .option(...CLOCK_OPTION)
       .option(...CPU_OPTION)
+      .addOption(memoryCheckOption())
       .option('--offset <bytes>', 'where in the file the stream starts', parseOffset)
       .addHelpText(
         'after',
@@ -60,6 +61,7 @@ Examples:
       cont,
       setClock,
       allowCpuMismatch,
+      checkMemory,
       verify,
       requireSignature,
       offset,
@@ -77,6 +79,7 @@ Examples:
       cont: cont === true,
       setClock: setClock === true,
       allowCpuMismatch: allowCpuMismatch === true,
+      checkMemory,
       verify: verify === true,
       ...defined({ requireSignature, offset }),
       signal,
@@ -95,6 +98,9 @@ function describe(result: RestoreResult): string {
     ['channels', String(result.channels)],
     ['time', formatDuration(result.totalTimeMs)],
     ['VM', result.runState],
+    ...(result.checkedPages === undefined
+      ? []
+      : [['memory', `as in the file in ${plural(result.checkedPages, 'page')} that were compared`] as const]),
     ...clockLines(result),
   ]);
 }

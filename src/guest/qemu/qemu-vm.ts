@@ -49,6 +49,7 @@ export class QemuVm implements AsyncDisposable {
   /** What was found about the other end last: a look into a program is not free. */
   #peer: { pid: number | undefined; isQemu: boolean } | undefined;
   #asleep = false;
+  #held = false;
   /** Called before the guest is stopped, so that whoever puts things right later knows by whom. */
   beforeStop: () => void = () => {};
 
@@ -177,10 +178,24 @@ export class QemuVm implements AsyncDisposable {
     );
   }
 
+  /**
+   * From now on a guest that would run by itself as soon as it is loaded is paused then. Nothing is sent before the load begins, so that a
+   * QEMU that is not given one after all is as it was.
+   */
+  holdAfterLoad(): void {
+    this.#held = true;
+  }
+
   /** Has a QEMU that waits load from `uri`. By default a failed load does not end its process, and with it the reason. */
   async migrateIncoming(uri: string, { exitOnError = false }: { exitOnError?: boolean } = {}): Promise<void> {
     const lives = !exitOnError && this.has('exitOnError');
-    await this.client.execute('migrate-incoming', { uri, ...(lives ? { 'exit-on-error': false } : {}) });
+    // While it waits, `stop` only keeps QEMU from starting the guest.
+    const held = this.#held ? this.client.execute('stop') : undefined;
+    const begun = this.client.execute('migrate-incoming', {
+      uri,
+      ...(lives ? { 'exit-on-error': false } : {}),
+    });
+    await Promise.all([held, begun]);
   }
 
   async stop(): Promise<void> {

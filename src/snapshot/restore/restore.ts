@@ -14,6 +14,7 @@ import { openSharedRam, type SharedRam } from '../../guest/qemu/shared-ram.js';
 import type { DirectIoMode } from '../../io/file/open-direct.js';
 import { releaseFiles } from '../../io/file/open-file.js';
 import { bytesReadBy } from '../../io/process/process-reads.js';
+import { commandLineOf } from '../../launch/command-line.js';
 import { readPublicKey } from '../../manifest/signature.js';
 import { MappedRamImage } from '../../mapped-ram/image.js';
 import { IncomingMigration } from '../../migration/incoming.js';
@@ -25,7 +26,9 @@ import { defaultParameters } from '../../options/migration-parameters.js';
 import { qemuProfile } from '../../options/qemu-profile.js';
 import type { ProgressEvent } from '../../progress.js';
 import { ProgressMeter } from '../../progress-meter.js';
+import { runsOnceLoaded } from '../../stream/global-state.js';
 import { assertFitsVm } from '../checks/fits-vm.js';
+import { LoadedMemory, type MemoryCheck } from '../checks/memory-after-load.js';
 import { replacedContents } from '../checks/memory-file-contents.js';
 import { memoryFilesOf } from '../checks/memory-files-of-vm.js';
 import { missingPlugged } from '../checks/plugged-devices.js';
@@ -67,6 +70,11 @@ export interface RestoreOptions {
   cont?: boolean;
   /** Set the guest's clock to the host's time through its QEMU guest agent, once it runs; a warning says where that fails. */
   setClock?: boolean;
+  /**
+   * Before the guest runs, compare its memory with the file: a `sample` of up to 2048 pages by default, or `all`. Where QEMU's memory may
+   * not be read, a sample is left out.
+   */
+  checkMemory?: MemoryCheck;
   /** Load with a warning, although the VM's CPU lacks what the saved one had. */
   allowCpuMismatch?: boolean;
   /** Hold all pages against their checksums before anything is loaded; structure, device state and bitmaps always are. */
@@ -95,6 +103,8 @@ export interface RestoreResult {
   savedAt?: string;
   /** Whether the guest's clock was set to the host's time, where that was asked for. */
   clockSet?: boolean;
+  /** How many pages of the VM's memory were compared with the file before the guest ran; absent where none were. */
+  checkedPages?: number;
 }
 
 /** Between two reports of progress. */
@@ -170,7 +180,7 @@ interface RestoreRun {
 
 type Loaded = Pick<
   RestoreResult,
-  'method' | 'methodReason' | 'channels' | 'normalPages' | 'runState' | 'clockSet'
+  'method' | 'methodReason' | 'channels' | 'normalPages' | 'runState' | 'clockSet' | 'checkedPages'
 >;
 
 async function restoreBuiltin(
@@ -228,6 +238,9 @@ async function restoreQemu(run: RestoreRun, address: string): Promise<Loaded> {
   await assertFitsVm(image, vm, options);
   const setClock = options.setClock ? await clockSetter(vm, vm.peerPid(), options.onWarning) : undefined;
   for (const change of await replacedContents(image, await memoryFilesOf(vm))) options.onWarning?.(change);
+  const memory = await LoadedMemory.prepare(vm, image, options.checkMemory ?? 'sample');
+  const held = memory !== undefined && runsByItself(vm, image);
+  if (held) vm.holdAfterLoad();
   using ram = await writableRam(vm, options);
   const { method, reason } = await chooseLoadMethod(vm, run, ram);
   let channels: number;
@@ -252,7 +265,8 @@ async function restoreQemu(run: RestoreRun, address: string): Promise<Loaded> {
       { path: options.file, cause: error },
     );
   }
-  if (options.cont && (await vm.runState()) !== 'running') await vm.cont();
+  const checked = await memory?.assertAsSaved(signal);
+  if ((held || options.cont) && (await vm.runState()) !== 'running') await vm.cont();
   const runState = await vm.runState();
   const clockSet = await setClock?.(runState, signal);
   return {
@@ -261,8 +275,15 @@ async function restoreQemu(run: RestoreRun, address: string): Promise<Loaded> {
     channels,
     normalPages: storedPages(image),
     runState,
-    ...defined({ clockSet }),
+    ...defined({ clockSet, checkedPages: checked?.checkedPages }),
   };
+}
+
+/** Whether QEMU would let the guest run as soon as it is loaded. */
+function runsByItself(vm: QemuVm, image: MappedRamImage): boolean {
+  const pid = vm.peerPid();
+  const stopped = pid !== undefined && commandLineOf(pid)?.some(({ name }) => name === 'S');
+  return !stopped && runsOnceLoaded(image.tail.sections);
 }
 
 /** QEMU reads the file itself. Returns the number of channels. */

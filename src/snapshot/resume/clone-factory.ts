@@ -153,7 +153,11 @@ export class CloneFactory implements AsyncDisposable {
         },
         {
           allowCpuMismatch: this.options.allowCpuMismatch ?? false,
-          ...defined({ onWarning: this.options.onWarning, signal }),
+          ...defined({
+            onWarning: this.options.onWarning,
+            checkMemory: this.options.checkMemory,
+            signal,
+          }),
         },
       );
       return {
@@ -189,7 +193,7 @@ export class CloneFactory implements AsyncDisposable {
   async complete(clone: WaitingClone, startedAt: number, signal?: AbortSignal): Promise<ResumedVm> {
     const { qmp, waiting, newMacs } = clone;
     try {
-      const { runState, loadTimeMs } = await waiting.load(this.state, {
+      const { runState, loadTimeMs, checkedPages } = await waiting.load(this.state, {
         cont: this.options.cont ?? false,
         ...defined({ patches: newMacs?.patches, signal }),
       });
@@ -200,7 +204,7 @@ export class CloneFactory implements AsyncDisposable {
         loadTimeMs,
         totalTimeMs,
         runState,
-        ...defined({ macs: newMacs?.macs }),
+        ...defined({ macs: newMacs?.macs, checkedPages }),
       };
       return new ResumedVm(facts, waiting, this.source.file, this.prefetched);
     } catch (error) {

@@ -11,6 +11,7 @@ import { resumeCommandLine } from '../../launch/resume-command-line.js';
 import { insertSecrets } from '../../launch/secrets.js';
 import type { ProgressEvent } from '../../progress.js';
 import { checkDisks } from '../checks/disk-checks.js';
+import type { MemoryCheck } from '../checks/memory-after-load.js';
 import type { PrefetchMode } from './prefetch.js';
 import { assertMayRun, hostChange, type LaunchTrust, recordedLaunch } from './recorded-launch.js';
 import type { ResumeSource } from './resume-source.js';
@@ -51,6 +52,11 @@ export interface LaunchOptions extends LaunchAllowances {
    * held against its checksums before a QEMU is started.
    */
   requireSignature?: string;
+  /**
+   * Before the guest runs, compare the pages that QEMU has made its own with the file: a `sample` of up to 1024 by default, or `all`. Where
+   * QEMU's memory may not be read, a sample is left out.
+   */
+  checkMemory?: MemoryCheck;
   /** What to read into the page cache meanwhile; `recorded` by default, which is nothing where there is no record. */
   prefetch?: PrefetchMode;
   signal?: AbortSignal;

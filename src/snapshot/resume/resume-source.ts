@@ -16,8 +16,9 @@ import type { SnapshotShape } from '../../launch/resume-command-line.js';
 import { readPublicKey } from '../../manifest/signature.js';
 import { checkImage } from '../../mapped-ram/check-image.js';
 import { MappedRamImage } from '../../mapped-ram/image.js';
-import { decodeGlobalState, GLOBAL_STATE_SECTION } from '../../stream/global-state.js';
-import { writtenBeforeLoad } from '../checks/written-before-load.js';
+import { savedRunState } from '../../stream/global-state.js';
+import { assertMappedAsSaved, type CheckedMemory, type MemoryCheck } from '../checks/memory-after-load.js';
+import { type WrittenPages, writtenBeforeLoad } from '../checks/written-before-load.js';
 import { DEFAULT_CHANNELS } from '../files/channel-numbers.js';
 import { CheckedFile } from '../files/checked-file.js';
 import { chooseDirectIo } from '../files/direct-io-choice.js';
@@ -40,10 +41,19 @@ export interface PreparedState extends StateStream, Disposable {
    * The stream for the QEMU that waits in process `pid`, or in one that this has started: with the pages that it has written to
    * already, and with `patches`.
    *
-   * @returns a descriptor at its start, which the caller closes
+   * @returns a descriptor at its start, which the caller closes, and these pages
    * @throws MapramError `UNSUPPORTED` when nobody can tell which pages these are
    */
-  openFor(pid: number, patches?: readonly StatePatch[]): Promise<number>;
+  openFor(
+    pid: number,
+    patches?: readonly StatePatch[],
+  ): Promise<{ fd: number; resent: readonly WrittenPages[] }>;
+  /** Holds the memory of that QEMU, which has taken the stream, against the file: see `assertMappedAsSaved`. */
+  assertLoaded(
+    pid: number,
+    how: MemoryCheck,
+    resent: readonly WrittenPages[],
+  ): Promise<CheckedMemory | undefined>;
 }
 
 export class ResumeSource implements AsyncDisposable {
@@ -114,8 +124,7 @@ export class ResumeSource implements AsyncDisposable {
 
   /** The state that the guest takes up when it is loaded; undefined where the file leaves it open. */
   get runState(): string | undefined {
-    const section = this.image.tail.sections.find(({ idstr }) => idstr === GLOBAL_STATE_SECTION);
-    return section && decodeGlobalState(section.data);
+    return savedRunState(this.image.tail.sections);
   }
 
   /**
@@ -176,10 +185,14 @@ export class ResumeSource implements AsyncDisposable {
         openFor: async (pid, patches = []) => {
           const written = await writtenBeforeLoad(this.image, this.checked, pid, mapped);
           const pages = await pageRecords(this.image, written);
-          return patches.length === 0 && pages.byteLength === 0
-            ? reopenFile(memfd, constants.O_RDONLY)
-            : changedCopy(memfd, stream, pages, patches);
+          const fd =
+            patches.length === 0 && pages.byteLength === 0
+              ? reopenFile(memfd, constants.O_RDONLY)
+              : changedCopy(memfd, stream, pages, patches);
+          return { fd, resent: written };
         },
+        assertLoaded: (pid, how, resent) =>
+          assertMappedAsSaved(this.image, this.checked, how, { pid, mapped, resent }),
         [Symbol.dispose]: () => releaseFiles([memfd]),
       };
     } catch (error) {

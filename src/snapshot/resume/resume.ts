@@ -87,7 +87,7 @@ async function resumeChecked(options: ResumeOptions): Promise<ResumedVm> {
     const setClock = options.setClock
       ? await clockSetter(waiting.vm, waiting.process.pid, options.onWarning)
       : undefined;
-    const { runState, loadTimeMs } = await waiting.load(state, {
+    const { runState, loadTimeMs, checkedPages } = await waiting.load(state, {
       cont,
       ...defined({ signal }),
     });
@@ -100,7 +100,7 @@ async function resumeChecked(options: ResumeOptions): Promise<ResumedVm> {
       loadTimeMs,
       totalTimeMs,
       runState,
-      ...defined({ savedAt: saved, clockSet }),
+      ...defined({ savedAt: saved, clockSet, checkedPages }),
     };
     const check = await BackgroundCheck.after(source, [waiting.vm], options, signed);
     const watch = source.watch((message) => options.onWarning?.(message));

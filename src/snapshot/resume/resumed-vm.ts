@@ -18,6 +18,8 @@ export interface ResumedVmFacts {
   savedAt?: string;
   /** Whether the guest's clock was set to the host's time, where that was asked for. */
   clockSet?: boolean;
+  /** How many pages of its memory were compared with the file before it ran; absent where none were. */
+  checkedPages?: number;
   /** MAC addresses of its own, in the order of the network cards on the command line, where it was to get such. */
   macs?: string[];
 }

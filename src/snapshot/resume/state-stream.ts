@@ -98,7 +98,7 @@ export async function writeStateStream(
 }
 
 /** Runs of pages whose bit is clear although their slots, or parts of them, are not holes. */
-function* staleRuns(block: ImageBlock, file: number): Generator<{ first: number; count: number }> {
+export function* staleRuns(block: ImageBlock, file: number): Generator<PageRun> {
   const { pagesOffset, usedLength, pageSize, bitmap } = block;
   let next = 0;
   for (const { start, end } of dataExtents(file, pagesOffset, pagesOffset + usedLength)) {

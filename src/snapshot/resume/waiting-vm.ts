@@ -8,7 +8,10 @@ import { clientSocketsOf } from '../../launch/endpoints.js';
 import { machineSupport } from '../../launch/machine-type.js';
 import { QemuProcess, type QemuProcessOptions } from '../../launch/qemu-process.js';
 import { QmpClient } from '../../qmp/qmp-client.js';
+import { QmpError } from '../../qmp/qmp-error.js';
+import { runsOnceLoaded } from '../../stream/global-state.js';
 import { assertFitsVm, type FitOptions } from '../checks/fits-vm.js';
+import type { MemoryCheck } from '../checks/memory-after-load.js';
 import type { PreparedState, ResumeSource } from './resume-source.js';
 import type { StatePatch } from './state-stream.js';
 
@@ -28,10 +31,9 @@ export class WaitingVm implements AsyncDisposable {
     readonly process: QemuProcess,
     readonly vm: QemuVm,
     private readonly source: ResumeSource,
-    /** Whether QEMU lets the guest run as soon as it has its state. */
-    private readonly startsByItself: boolean,
-    /** Whether to let it run then, although its state says that it was paused. */
-    private readonly letsRun: boolean,
+    private readonly check: MemoryCheck,
+    /** Whether the guest is to run once it has its state, unless the caller wants otherwise. */
+    private readonly runs: boolean,
   ) {}
 
   /**
@@ -42,7 +44,14 @@ export class WaitingVm implements AsyncDisposable {
   static async start(
     source: ResumeSource,
     launch: QemuProcessOptions,
-    { signal, ...fit }: Pick<FitOptions, 'allowCpuMismatch' | 'onWarning'> & { signal?: AbortSignal } = {},
+    {
+      signal,
+      checkMemory = 'sample',
+      ...fit
+    }: Pick<FitOptions, 'allowCpuMismatch' | 'onWarning'> & {
+      checkMemory?: MemoryCheck;
+      signal?: AbortSignal;
+    } = {},
   ): Promise<WaitingVm> {
     const process = QemuProcess.start(launch);
     try {
@@ -62,8 +71,9 @@ export class WaitingVm implements AsyncDisposable {
       ]);
       source.assertUnchanged();
       const stopped = launch.options.some(({ name }) => name === 'S');
-      const startsByItself = source.runState === 'running' && !stopped;
-      return new WaitingVm(process, vm, source, startsByItself, source.ranUnderLibvirt && !stopped);
+      const held = !stopped && runsOnceLoaded(source.image.tail.sections);
+      if (held) vm.holdAfterLoad();
+      return new WaitingVm(process, vm, source, checkMemory, held || (source.ranUnderLibvirt && !stopped));
     } catch (error) {
       const failure = signal?.aborted ? signal.reason : await explained(error, process, source, launch);
       await process.kill();
@@ -72,10 +82,11 @@ export class WaitingVm implements AsyncDisposable {
   }
 
   /**
-   * Gives QEMU the device state; the guest then runs, or not, as the state and the command line say.
+   * Gives QEMU the device state and holds its memory against the file; the guest then runs, or not, as the state and the command line say.
    *
-   * @returns its run state and how long QEMU took
-   * @throws MapramError `MIGRATION` with what QEMU wrote to its stderr
+   * @returns its run state, how long QEMU took, and how many pages were compared, where its memory may be read
+   * @throws MapramError `MIGRATION` with what QEMU wrote to its stderr; `VM` where its memory is not what the file says, or it does not
+   *   let the guest run
    */
   async load(
     state: PreparedState,
@@ -84,10 +95,10 @@ export class WaitingVm implements AsyncDisposable {
       patches = [],
       signal,
     }: { cont?: boolean; patches?: readonly StatePatch[]; signal?: AbortSignal } = {},
-  ): Promise<{ runState: string; loadTimeMs: number }> {
+  ): Promise<{ runState: string; loadTimeMs: number; checkedPages?: number }> {
     const { vm } = this;
     const startedAt = performance.now();
-    const fd = await state.openFor(this.process.pid, patches);
+    const { fd, resent } = await state.openFor(this.process.pid, patches);
     try {
       const lent = vm.client
         .execute('add-fd', { 'fdset-id': STATE_FDSET, opaque: 'mapram' }, { descriptors: [fd] })
@@ -99,22 +110,19 @@ export class WaitingVm implements AsyncDisposable {
       });
       const loadTimeMs = performance.now() - startedAt;
       this.source.assertUnchanged();
-      let [runState] = await Promise.all([
+      const [checked, loaded] = await Promise.all([
+        state.assertLoaded(this.process.pid, this.check, resent),
         vm.runState(),
         vm.client.execute('migrate-set-capabilities', {
           capabilities: [{ capability: 'events', state: false }],
         }),
         vm.client.execute('remove-fd', { 'fdset-id': STATE_FDSET }).catch(() => {}),
       ]);
-      if (this.startsByItself && runState !== 'running') throw this.#didNotRun(runState);
-      if ((cont || this.letsRun) && runState !== 'running') {
-        await vm.cont();
-        runState = await vm.runState();
-      }
-      return { runState, loadTimeMs };
+      const runState = (cont || this.runs) && loaded !== 'running' ? await this.#letRun(loaded) : loaded;
+      return { runState, loadTimeMs, ...defined({ checkedPages: checked?.checkedPages }) };
     } catch (error) {
       signal?.throwIfAborted();
-      if (error instanceof MapramError && error.code === 'VM') throw error;
+      if (error instanceof MapramError && ['VM', 'UNSUPPORTED'].includes(error.code)) throw error;
       const said = this.process.said;
       throw new MapramError(
         'MIGRATION',
@@ -124,13 +132,20 @@ export class WaitingVm implements AsyncDisposable {
     }
   }
 
-  /** QEMU has the state and keeps the guest stopped: mostly because another process has its disks open. */
-  #didNotRun(runState: string): MapramError {
-    return new MapramError(
-      'VM',
-      `resuming ${this.source.file}: QEMU took the device state and left the guest ${runState}: ${this.process.said}`,
-      { path: this.source.file },
-    );
+  /** Where QEMU refuses that, another process mostly has its disks open. */
+  async #letRun(loaded: string): Promise<string> {
+    const { vm, process, source } = this;
+    try {
+      const [, runState] = await Promise.all([vm.cont(), vm.runState()]);
+      return runState;
+    } catch (cause) {
+      if (!(cause instanceof QmpError)) throw cause;
+      throw new MapramError(
+        'VM',
+        `resuming ${source.file}: QEMU took the device state and left the guest ${loaded}: ${process.said || cause.description}`,
+        { path: source.file, cause },
+      );
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
