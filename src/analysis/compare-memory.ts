@@ -51,7 +51,7 @@ export async function compareBlocks(
   before: SavedVm,
   after: SavedVm,
   options: CompareMemoryOptions,
-): Promise<{ blocks: BlockComparison[]; readBytes: number }> {
+): Promise<{ blocks: BlockComparison[]; readBytes: number; unreadBytes: number }> {
   const comparer = new MemoryComparer(before, after, options);
   const blocks: BlockComparison[] = [];
   for (const block of before.blocks) {
@@ -60,7 +60,7 @@ export async function compareBlocks(
   }
   for (const block of after.blocks)
     if (before.block(block.idstr) === undefined) blocks.push(onlyAfter(block));
-  return { blocks, readBytes: comparer.readBytes };
+  return { blocks, readBytes: comparer.readBytes, unreadBytes: comparer.unreadBytes };
 }
 
 function onlyBefore({ idstr, usedLength }: SavedBlock): BlockComparison {
@@ -75,6 +75,7 @@ function onlyAfter({ idstr, usedLength }: SavedBlock): BlockComparison {
 
 class MemoryComparer {
   readBytes = 0;
+  unreadBytes = 0;
   /** Bytes of a page; the larger where the files differ. */
   readonly #unit: number;
   readonly #totalBytes: number;
@@ -102,8 +103,8 @@ class MemoryComparer {
       for (let start = content.start; start < content.end; ) {
         this.options.signal?.throwIfAborted();
         const end = Math.min(content.end, start - (start % WINDOW_BYTES) + WINDOW_BYTES);
-        if (!this.#knownEqual(block.idstr, start, end))
-          await this.#window(block, other, { start, end }, ranges);
+        if (this.#knownEqual(block.idstr, start, end)) this.unreadBytes += end - start;
+        else await this.#window(block, other, { start, end }, ranges);
         this.#progress(end - start);
         start = end;
       }

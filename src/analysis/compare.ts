@@ -24,6 +24,8 @@ export interface Comparison {
   readonly devices: readonly DeviceComparison[];
   /** Bytes of memory that were read, of both files together. */
   readonly readBytes: number;
+  /** Bytes of memory that either file holds contents of and that were not read, since `equalChunks` calls them equal. */
+  readonly unreadBytes: number;
 }
 
 /**
@@ -43,7 +45,7 @@ export async function compareSavedVms(
       { path: before.path },
     );
   }
-  const { blocks, readBytes } = await compareBlocks(before, after, options);
+  const { blocks, readBytes, unreadBytes } = await compareBlocks(before, after, options);
   const devices = compareDevices(before.devices, after.devices);
   const machine = { before: before.configuration.machine, after: after.configuration.machine };
   const complete = { before: before.complete, after: after.complete };
@@ -60,5 +62,6 @@ export async function compareSavedVms(
     blocks,
     devices,
     readBytes,
+    unreadBytes,
   };
 }

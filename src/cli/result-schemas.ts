@@ -240,6 +240,7 @@ const comparison = v.strictObject({
       }),
     ),
     readBytes: bytes,
+    unreadBytes: bytes,
   }).entries,
   devices: v.array(
     v.strictObject({

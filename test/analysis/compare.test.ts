@@ -113,7 +113,7 @@ describe('memory', () => {
   });
 });
 
-test('checksums in both files spare reading what they call equal, and nothing else', async () => {
+test('checksums in both files spare reading what they call equal, which is reported, and nothing else (R07)', async () => {
   const files = [path.join(root, 'one'), path.join(root, 'other')] as const;
   await using vm = await BuiltinGuest.start({ size: 8 * 2 ** 20, begin: 'paused' });
   for (const file of files) await save({ vm, file });
@@ -125,5 +125,6 @@ test('checksums in both files spare reading what they call equal, and nothing el
   const thorough = await compareSavedVms(before, after);
   assert.equal(quick.readBytes, 0);
   assert.ok(thorough.readBytes > 0);
+  assert.deepEqual([quick.unreadBytes > 0, thorough.unreadBytes], [true, 0]);
   assert.deepEqual([quick.blocks, quick.equal], [thorough.blocks, thorough.equal]);
 });

@@ -4,6 +4,10 @@ import path from 'node:path';
 import { bitmapBytes, type ChannelBlock, type MemoryBlock } from '../../src/channels/channel-block.js';
 import { truncateFile } from '../../src/io/file/file-space.js';
 import { createMemfd } from '../../src/io/memory/memfd.js';
+import { native } from '../../src/io/native.js';
+
+const MFD_CLOEXEC = 1;
+const MFD_ALLOW_SEALING = 2;
 
 export const KIB = 1024;
 export const MIB = 1024 * KIB;
@@ -29,6 +33,13 @@ export class Scratch implements Disposable {
 
   memory(length: number): number {
     return this.own(createMemfd('mapram-test', length));
+  }
+
+  /** Memory that may be sealed. */
+  sealable(length: number): number {
+    const fd = this.own(native().memfdCreate('mapram-test', MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    truncateFile(fd, length);
+    return fd;
   }
 
   own(fd: number): number {

@@ -92,7 +92,7 @@ function describe(
   problems: readonly string[],
   all: boolean,
 ): string {
-  const { equal, machine, blocks, devices, differentPages, differentBytes } = comparison;
+  const { equal, machine, blocks, devices, differentPages, differentBytes, unreadBytes } = comparison;
   const changed = (old: string, now: string) => (old === now ? old : `${old} → ${now}`);
   const summary: [string, string][] = [
     ['before', before.path],
@@ -104,6 +104,7 @@ function describe(
         ? 'equal'
         : `${plural(differentPages, 'page')} differ, ${formatSize(differentBytes)}`,
     ],
+    ...(unreadBytes === 0 ? [] : [notRead(unreadBytes)]),
     ['devices', devices.length === 0 ? 'equal' : `${devices.length} differ`],
     ...problems.map((problem): [string, string] => ['problem', problem]),
   ];
@@ -115,6 +116,14 @@ function describe(
     ...blocks.filter(({ ranges }) => ranges.length > 0).map((block) => describeRanges(block, all)),
     ...devices.map((device) => describeDevice(device, all)),
   ].join('\n');
+}
+
+/** A bad sector or a page that was changed later is found only by reading it. */
+function notRead(bytes: number): [string, string] {
+  return [
+    'not read',
+    `${formatSize(bytes)}, equal by the checksums recorded in both files; --read-all reads it, "mapram verify" checks it`,
+  ];
 }
 
 function blockRow(block: BlockComparison): string[] {

@@ -21,6 +21,9 @@ export interface QemuRamBlock {
 const ROW =
   /^\s*(\S.*?)\s+\d+ [KMG]iB\s+0x[0-9a-f]+\s+0x([0-9a-f]+)\s+0x([0-9a-f]+)(?:\s+0x([0-9a-f]+))?(?:\s+r[wo])?\s*$/;
 
+const HEADER_ONLY = /^\s*Block Name\s[^\n]*\s*$/;
+
+/** @throws MapramError `VM` where there are no blocks, `MONITOR` where the text is something else */
 export function parseRamBlocks(text: string): QemuRamBlock[] {
   const blocks: QemuRamBlock[] = [];
   for (const line of text.split(/\r?\n/)) {
@@ -42,6 +45,12 @@ export function parseRamBlocks(text: string): QemuRamBlock[] {
     blocks.push(block);
   }
   if (blocks.length === 0) {
+    if (HEADER_ONLY.test(text)) {
+      throw new MapramError(
+        'VM',
+        'reading the RAM blocks of QEMU: it has none; a machine without memory (-machine none without -m) can be neither saved nor loaded',
+      );
+    }
     throw new MapramError(
       'MONITOR',
       `reading the RAM blocks of QEMU: "info ramblock" lists none in this form: ${text.slice(0, 80)}`,

@@ -13,6 +13,8 @@ export interface FitOptions {
   allowCpuMismatch?: boolean;
   /** The command line of the VM, where it is known from elsewhere than its process. */
   commandLine?: readonly CommandLineOption[];
+  /** What is being done, for errors; `loading FILE into the VM at ADDRESS` by default. */
+  action?: string;
   onWarning?: (message: string) => void;
 }
 
@@ -25,10 +27,9 @@ export async function assertFitsVm(
   vm: QemuVm,
   options: FitOptions = {},
 ): Promise<void> {
+  const { action = `loading ${image.path} into the VM at ${vm.address}` } = options;
   const refuse = (difference: string) =>
-    new MapramError('VM', `loading ${image.path} into the VM at ${vm.address}: ${difference}`, {
-      path: image.path,
-    });
+    new MapramError('VM', `${action}: ${difference}`, { path: image.path });
   const saved = recordedCpu(image);
   const [machine, blocks, processors, cpu] = await Promise.all([
     vm.machine(),

@@ -64,7 +64,11 @@ export class WaitingVm implements AsyncDisposable {
       const vm = QemuVm.over(client);
       // Every question that waits for the answer to another one costs the guest's time.
       await Promise.all([
-        assertFitsVm(source.image, vm, { ...fit, commandLine: launch.options }),
+        assertFitsVm(source.image, vm, {
+          ...fit,
+          commandLine: launch.options,
+          action: `resuming ${source.file}`,
+        }),
         vm.client.execute('migrate-set-capabilities', {
           capabilities: [{ capability: 'events', state: true }],
         }),

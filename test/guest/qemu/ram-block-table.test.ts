@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseRamBlocks } from '../../../src/guest/qemu/ram-block-table.js';
+import { failsWith } from '../../support/fails-with.js';
 
 test('the table of QEMU 10.0 with host addresses', () => {
   const text = [
@@ -29,4 +30,10 @@ test('the table of older versions without them, and names with blanks', () => {
 
 test('text in another form is refused, not taken for a VM without RAM', () => {
   assert.throws(() => parseRamBlocks('unknown command: info ramblock'), /lists none in this form/);
+});
+
+test('a machine without RAM is named as one: -machine none (failure 12)', () => {
+  const header =
+    '              Block Name    PSize              Offset               Used              Total                HVA  RO\r\n';
+  assert.throws(() => parseRamBlocks(header), failsWith('VM', /it has none; a machine without memory/));
 });
