@@ -3,7 +3,7 @@
  *
  * The sentence says what was being done, to which file or socket, what went wrong and what to try, in that order.
  */
-import { types } from 'node:util';
+import { getSystemErrorMap, types } from 'node:util';
 
 export type MapramErrorCode =
   /** Wrong arguments: the command line exits with 2. */
@@ -69,14 +69,37 @@ export function isError(value: unknown): value is Error {
   return value instanceof Error || types.isNativeError(value);
 }
 
-/** The errno name of a Node or native error (`ENOSPC`, …), or its message where it has none. */
+/**
+ * What went wrong, in words: of a system error what its errno means, without the call and the path that its message has as well; of any other
+ * error its message.
+ */
 export function errorReason(error: unknown): string {
-  if (isError(error)) {
-    const { code } = error as NodeJS.ErrnoException;
-    // Node's own messages begin with the errno name already.
-    return code !== undefined && !(error instanceof MapramError) && !error.message.startsWith(code)
-      ? `${code}: ${error.message}`
-      : error.message;
-  }
-  return String(error);
+  if (!isError(error)) return String(error);
+  if (error instanceof MapramError) return error.message;
+  const { code } = error as NodeJS.ErrnoException;
+  if (code === undefined) return error.message;
+  // Node's own messages begin with the code already.
+  return systemReason(code) ?? (error.message.startsWith(code) ? error.message : `${code}: ${error.message}`);
+}
+
+/** Where libuv, from which Node.js has its texts, has none, or one that is about sockets or its own calls. */
+const SYSTEM_REASONS: Readonly<Record<string, string>> = {
+  EBUSY: 'it is in use',
+  EDQUOT: 'disk quota exceeded',
+  EISDIR: 'it is a directory',
+  ELOOP: 'too many symbolic links, or one where none may be',
+  ENFILE: 'the system has too many files open',
+  ENOTDIR: 'a part of its path is not a directory',
+  ENOTSUP: 'operation not supported',
+  EOPNOTSUPP: 'operation not supported',
+  ESTALE: 'the file server has no such file any more',
+  ETXTBSY: 'the program is being run or written',
+};
+
+/** What an errno means. */
+function systemReason(code: string): string | undefined {
+  const own = SYSTEM_REASONS[code];
+  if (own !== undefined || !/^E[A-Z0-9]+$/.test(code)) return own;
+  for (const [name, text] of getSystemErrorMap().values()) if (name === code) return text;
+  return undefined;
 }

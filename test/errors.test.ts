@@ -13,13 +13,15 @@ test('a MapramError carries its code, path, offset and cause', () => {
   );
 });
 
-test('errorReason names the errno of a system error and the message of others', () => {
-  assert.equal(
-    errorReason(Object.assign(new Error('no space left'), { code: 'ENOSPC' })),
-    'ENOSPC: no space left',
-  );
-  const own = Object.assign(new Error('ENOENT: no such file'), { code: 'ENOENT' });
-  assert.equal(errorReason(own), 'ENOENT: no such file');
+test('errorReason says what the errno of a system error means, without call and path, and gives the message of others', () => {
+  const failed = (code: string) => errorReason(Object.assign(new Error(`${code}: text, open 'x'`), { code }));
+  assert.equal(failed('ENOSPC'), 'no space left on device');
+  assert.equal(failed('ENOENT'), 'no such file or directory');
+  assert.equal(failed('EISDIR'), 'it is a directory');
+  assert.equal(failed('EDQUOT'), 'disk quota exceeded');
+  assert.equal(failed('ENOSUCHERRNO'), "ENOSUCHERRNO: text, open 'x'");
+  assert.equal(errorReason(Object.assign(new Error('not valid'), { code: 'ERR_X' })), 'ERR_X: not valid');
+  assert.equal(errorReason(new Error('plain')), 'plain');
   assert.equal(errorReason(new MapramError('IO', 'sentence')), 'sentence');
   assert.equal(errorReason(7), '7');
 });
@@ -29,5 +31,5 @@ test('errors of another realm are errors, as Jest has them (B9)', () => {
   assert.equal(foreign instanceof Error, false);
   assert.equal(isError(foreign), true);
   assert.equal(hasErrno(foreign, 'ENOENT'), true);
-  assert.equal(errorReason(foreign), 'ENOENT: none');
+  assert.equal(errorReason(foreign), 'no such file or directory');
 });

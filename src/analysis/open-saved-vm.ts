@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { defined } from '../defined.js';
-import { MapramError } from '../errors.js';
+import { errorReason, MapramError } from '../errors.js';
 import { type ByteSource, FileSource, MemorySource } from '../mapped-ram/byte-source.js';
 import { type Container, findContainer } from '../mapped-ram/container.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
@@ -29,7 +29,7 @@ export interface OpenOptions {
 export async function openSavedVm(file: string, options: OpenOptions = {}): Promise<SavedVm> {
   // O_NONBLOCK: opening a FIFO must not wait for a writer.
   const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK).catch((cause: Error) => {
-    throw new MapramError('IO', `opening ${file}: ${cause.message}`, { path: file, cause });
+    throw new MapramError('IO', `opening ${file}: ${errorReason(cause)}`, { path: file, cause });
   });
   try {
     return await openSource(await FileSource.of(handle, file), options, handle);

@@ -12,7 +12,13 @@ export interface CommandDescription {
   readonly name: string;
   /** One line, for `mapram --help`. */
   readonly summary: string;
-  /** Declares arguments, options and help text. `--json` is declared by the frame. */
+  /** Whether its output is all that it is for: it then has no `--quiet`. */
+  readonly onlyAnswers?: true;
+  /** Whether it is done in no time: it then has no `--timeout`. */
+  readonly instant?: true;
+  /** Options, by their long flags, that do nothing without one of others: refused without these. */
+  readonly dependent?: Readonly<Record<string, readonly string[]>>;
+  /** Declares arguments, options and help text. `--json`, `--quiet`, `--timeout` and `--log` are declared by the frame. */
   declare(command: Command): void;
   /**
    * Does the work and cleans up after itself, also when it throws.

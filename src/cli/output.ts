@@ -28,6 +28,7 @@ export interface Failure {
  */
 export class Output {
   readonly #json: boolean;
+  readonly #quiet: boolean;
   readonly #log: Log | undefined;
   readonly #bar: ProgressBar | undefined;
   #progressAt = Number.NEGATIVE_INFINITY;
@@ -35,9 +36,17 @@ export class Output {
 
   constructor(
     readonly command: string,
-    options: { json: boolean /** Gets what would go to stderr. */; log?: Log; bar?: ProgressBar | undefined },
+    options: {
+      json: boolean;
+      /** No progress, and no text but warnings and failures. */
+      quiet?: boolean;
+      /** Gets what would go to stderr. */
+      log?: Log;
+      bar?: ProgressBar | undefined;
+    },
   ) {
     this.#json = options.json;
+    this.#quiet = options.quiet === true;
     this.#log = options.log;
     this.#bar = options.bar;
   }
@@ -45,7 +54,7 @@ export class Output {
   progress(event: ProgressEvent): void {
     this.#bar?.show(event);
     this.#log?.('debug', 'progress', scalarsOf(event));
-    if (!this.#json) return;
+    if (!this.#json || this.#quiet) return;
     const now = performance.now();
     const finished = event.totalBytes > 0 && event.bytes >= event.totalBytes;
     if (event.phase === this.#progressPhase && !finished && now - this.#progressAt < JSON_PROGRESS_MS) return;
@@ -62,7 +71,7 @@ export class Output {
   }
 
   print(line: string): void {
-    if (this.#json) return;
+    if (this.#json || this.#quiet) return;
     this.#bar?.clear();
     process.stdout.write(`${visible(line)}\n`);
   }
@@ -75,7 +84,14 @@ export class Output {
   result(fields: object, text: ResultText): void {
     this.#bar?.clear();
     if (this.#json) this.#line({ result: this.command, ...fields });
-    else if (text !== '') process.stdout.write(`${shown(text)}\n`);
+    else if (text !== '' && !this.#quiet) process.stdout.write(`${shown(text)}\n`);
+  }
+
+  /** For whoever watches a terminal: that what was typed is heard. */
+  hint(message: string): void {
+    if (!process.stderr.isTTY) return;
+    this.#bar?.clear();
+    complain(message);
   }
 
   /** Why the exit code is 1 although there is a result. */

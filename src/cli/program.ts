@@ -4,14 +4,15 @@ import { defined } from '../defined.js';
 import { errorReason, isError, MapramError } from '../errors.js';
 import { packageVersion } from '../package-version.js';
 import { visible, visibleLine } from '../visible.js';
+import { parseDuration } from './arguments.js';
 import { Cancellation } from './cancellation.js';
 import { type CommandDescription, jsonName, type Options } from './command.js';
 import { createLog, LOG_FORMATS, LOG_LEVELS, type Log, scalarsOf } from './log.js';
 import { barOnTerminal, type Failure, Output, oneLine } from './output.js';
 
-/** The process exit codes of every command. */
+/** The process exit codes of every command; one that a signal has cancelled ends with 128 and the number of the signal. */
 export const EXIT = { good: 0, failed: 1, usage: 2 } as const;
-export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
+export type ExitCode = number;
 
 /**
  * Runs one command line.
@@ -34,7 +35,7 @@ export async function runProgram(
     exitCode = await runCommand(description, command);
   });
   try {
-    await program.parseAsync(argv, { from: 'user' });
+    await program.parseAsync(wordsOf(commands, argv), { from: 'user' });
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     exitCode = error.exitCode === 0 ? EXIT.good : usageFailure(commands, argv, error);
@@ -45,6 +46,15 @@ export async function runProgram(
   process.stderr.write(`mapram: writing the output: ${visibleLine(errorReason(unwritten))}\n`);
   await flushed(process.stderr);
   return EXIT.failed;
+}
+
+/** `help` for what is no command is a wrong command, and `-v` a version. */
+function wordsOf(commands: readonly CommandDescription[], argv: readonly string[]): readonly string[] {
+  const [first, second] = argv;
+  if (first === '-v') return ['--version'];
+  if (first !== 'help' || second === undefined || second.startsWith('-') || second === 'help') return argv;
+  const isKnown = commands.some(({ name }) => name === second || name.startsWith(`${second} `));
+  return isKnown ? argv : [second];
 }
 
 /**
@@ -70,6 +80,16 @@ export function createProgram(
     command.description(`${description.summary[0]?.toUpperCase()}${description.summary.slice(1)}.`);
     description.declare(command);
     command.option('--json', 'machine-readable: progress and result as JSON lines on stdout');
+    if (!description.onlyAnswers) {
+      command.option('-q, --quiet', 'say nothing but warnings and what went wrong');
+    }
+    if (!description.instant) {
+      command.option(
+        '--timeout <time>',
+        'give up, and put everything back, after 60s, 5m or so',
+        parseDuration,
+      );
+    }
     command
       .addOption(
         new Option('--log <format>', 'a structured log on stderr instead of single lines').choices(
@@ -124,13 +144,19 @@ function isMissingReader(error: NodeJS.ErrnoException): boolean {
 async function runCommand(description: CommandDescription, command: Command): Promise<ExitCode> {
   const options = command.opts();
   const json = options.json === true;
+  const quiet = options.quiet === true;
   const log = logOf(description.name, options);
-  const bar = json || log !== undefined ? undefined : await barOnTerminal();
-  const output = new Output(jsonName(description.name), { json, bar, ...defined({ log }) });
+  const bar = json || quiet || log !== undefined ? undefined : await barOnTerminal();
+  const output = new Output(jsonName(description.name), { json, quiet, bar, ...defined({ log }) });
   const startedAt = performance.now();
-  using cancellation = new Cancellation(description.name);
+  let isReady = false;
+  using cancellation = new Cancellation(description.name, () => {
+    if (!json && log === undefined) output.hint(isReady ? 'ending …' : 'cancelling …');
+  });
   log?.('info', 'started');
   try {
+    assertDependent(description, command);
+    if (options.timeout !== undefined) cancellation.limit(options.timeout);
     const result = await description.run(command.processedArgs, options, {
       program: command.parent ?? command,
       signal: cancellation.signal,
@@ -139,7 +165,11 @@ async function runCommand(description: CommandDescription, command: Command): Pr
       progress: (event) => output.progress(event),
       warn: (message) => output.warn(message),
       print: (line) => output.print(line),
-      ready: (fields, line) => output.ready(fields, line),
+      ready: (fields, line) => {
+        isReady = true;
+        cancellation.unlimit();
+        output.ready(fields, line);
+      },
     });
     output.result(result.fields, result.text);
     const durationMs = Math.round(performance.now() - startedAt);
@@ -155,7 +185,24 @@ async function runCommand(description: CommandDescription, command: Command): Pr
     if (process.env.MAPRAM_DEBUG && isError(error))
       process.stderr.write(`${visible(error.stack ?? error.message)}
 `);
-    return failure.code === 'USAGE' ? EXIT.usage : EXIT.failed;
+    return cancellation.exitCode ?? (failure.code === 'USAGE' ? EXIT.usage : EXIT.failed);
+  }
+}
+
+/** Without the option that they belong to, these would do nothing, and nobody would notice. */
+const DEPENDENT: Readonly<Record<string, readonly string[]>> = { '--log-level': ['--log'] };
+
+function assertDependent({ name, dependent }: CommandDescription, command: Command): void {
+  const isGiven = (flag: string) => {
+    const option = command.options.find(({ long }) => long === flag);
+    return option !== undefined && command.getOptionValueSource(option.attributeName()) === 'cli';
+  };
+  for (const [flag, others] of Object.entries({ ...DEPENDENT, ...dependent })) {
+    if (!isGiven(flag) || others.some(isGiven)) continue;
+    throw new MapramError(
+      'USAGE',
+      `${name}: ${flag} does nothing without ${others.join(' or ')}; add that, or omit ${flag}`,
+    );
   }
 }
 

@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { defined } from '../defined.js';
 import { errorReason } from '../errors.js';
 import { closeFile, openFile } from '../io/file/open-file.js';
+import { hasErrno } from '../io/system-error.js';
 import { visible } from '../visible.js';
 import { type CommandLineOption, formatCommandLine } from './command-line.js';
 import { type LimitedLog, LOG_FLAGS, openLimitedLog } from './limited-log.js';
@@ -142,7 +143,7 @@ export class QemuProcess implements AsyncDisposable {
   /** Why the process ended, for a message. Waits a moment for it, since its monitor closes first. */
   async describeEnd(program: string): Promise<string> {
     const status = await Promise.race([this.exited, delay(GRACE_MS)]);
-    if (this.#spawnError) return `${program} cannot be started: ${errorReason(this.#spawnError)}`;
+    if (this.#spawnError) return `${program} cannot be started: ${whyNotStarted(this.#spawnError)}`;
     await Promise.race([this.#logComplete, delay(LOG_MS)]);
     if (this.said !== '') return this.said;
     if (status === undefined) return `${program} closed its monitor`;
@@ -177,6 +178,12 @@ export class QemuProcess implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.kill();
   }
+}
+
+function whyNotStarted(error: Error): string {
+  return hasErrno(error, 'ENOENT')
+    ? 'there is no such program, or its working directory is gone'
+    : errorReason(error);
 }
 
 function openLog(file: string, limit: number | undefined): LimitedLog {

@@ -1,6 +1,6 @@
 import type { BigIntStats } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
-import { MapramError } from '../errors.js';
+import { errorReason, MapramError } from '../errors.js';
 
 /** Bytes that can be read at any place: a file, a part of memory, something over a network. */
 export interface ByteSource {
@@ -53,7 +53,7 @@ export class FileSource implements ByteSource {
         .catch((cause: Error) => {
           throw new MapramError(
             'IO',
-            `reading ${this.name}: ${cause.message} at offset ${position + filled}`,
+            `reading ${this.name}: ${errorReason(cause)} at offset ${position + filled}`,
             {
               path: this.name,
               offset: position + filled,

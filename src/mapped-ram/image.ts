@@ -1,7 +1,7 @@
 import { type BigIntStats, constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { defined } from '../defined.js';
-import { MapramError } from '../errors.js';
+import { errorReason, MapramError } from '../errors.js';
 import { descriptorPath } from '../io/file/open-file.js';
 import type { StreamConfiguration } from '../stream/configuration.js';
 import type { DeviceSection, StreamTail } from '../stream/device-sections.js';
@@ -120,7 +120,7 @@ export class MappedRamImage implements AsyncDisposable {
     }
     // O_NONBLOCK: opening a FIFO must not wait for a writer.
     const handle = await open(from, constants.O_RDONLY | constants.O_NONBLOCK).catch((cause: Error) => {
-      throw new MapramError('IO', `opening ${from}: ${cause.message}`, { path: from, cause });
+      throw new MapramError('IO', `opening ${from}: ${errorReason(cause)}`, { path: from, cause });
     });
     try {
       return await MappedRamImage.fromSource(await FileSource.of(handle, from), options, handle);
@@ -139,7 +139,7 @@ export class MappedRamImage implements AsyncDisposable {
    */
   static async reopen(fd: number, name: string, options: ImageOpenOptions = {}): Promise<MappedRamImage> {
     const handle = await open(descriptorPath(fd), constants.O_RDONLY).catch((cause: Error) => {
-      throw new MapramError('IO', `opening ${name}: ${cause.message}`, { path: name, cause });
+      throw new MapramError('IO', `opening ${name}: ${errorReason(cause)}`, { path: name, cause });
     });
     try {
       return await MappedRamImage.fromSource(await FileSource.of(handle, name), options, handle);

@@ -7,6 +7,7 @@
  */
 
 import { once } from 'node:events';
+import { statSync } from 'node:fs';
 import { createConnection, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -451,7 +452,9 @@ function connectOnce(target: string, signal: AbortSignal): Promise<Socket> {
 function cannotConnect(name: string, error: NodeJS.ErrnoException): MapramError {
   const hints: Partial<Record<string, string>> = {
     ENOENT: 'there is no such socket; start QEMU with -qmp unix:PATH,server=on,wait=off',
-    ECONNREFUSED: 'nobody listens there; is QEMU still running?',
+    ECONNREFUSED: isOtherFile(name)
+      ? 'it is not a socket; give that of the -qmp option of QEMU'
+      : 'nobody listens there; is QEMU still running?',
     EACCES: 'permission denied; the socket belongs to another user',
     ENOTSOCK: 'this is not a socket',
   };
@@ -460,6 +463,12 @@ function cannotConnect(name: string, error: NodeJS.ErrnoException): MapramError 
     path: name,
     cause: error,
   });
+}
+
+/** Linux refuses connections to files of any kind in the same way. */
+function isOtherFile(name: string): boolean {
+  const address = parseSocketAddress(name);
+  return 'path' in address && statSync(address.path, { throwIfNoEntry: false })?.isSocket() === false;
 }
 
 /** Most bytes kept of a greeting that turns out to be none, for telling what it is. */

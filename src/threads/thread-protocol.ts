@@ -10,7 +10,7 @@
  * ```
  */
 import { defined } from '../defined.js';
-import { isError, MapramError, type MapramErrorCode } from '../errors.js';
+import { errorReason, isError, MapramError, type MapramErrorCode } from '../errors.js';
 import { FileIoError } from '../io/file/file-io-error.js';
 
 /** What a script of threads does for one user. A thread carries out one request at a time. */
@@ -65,9 +65,10 @@ export function failureOf(error: unknown): ThreadFailure {
     };
   }
   const located = error instanceof FileIoError ? error : undefined;
-  const { message, code: errno } = (isError(located?.cause) ? located.cause : error) as NodeJS.ErrnoException;
+  const failed = isError(located?.cause) ? located.cause : error;
+  const { code: errno } = failed as NodeJS.ErrnoException;
   return {
-    message,
+    message: errorReason(failed),
     ...defined({ errno }),
     ...(located === undefined ? {} : { offset: located.offset, truncated: located.truncated }),
     ...(errno === undefined && located === undefined ? { unexpected: true } : {}),

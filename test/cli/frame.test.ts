@@ -122,8 +122,12 @@ test('no command: help on stderr and exit code 2; --help: on stdout and 0', asyn
   }
 });
 
-for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-  test(`${name} aborts the command: one line, exit code 1`, async () => {
+for (const [name, exitCode] of [
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+  ['SIGHUP', 129],
+] as const) {
+  test(`${name} aborts the command: one line, and exit code ${exitCode} as shells expect it`, async () => {
     let sent = false;
     const { code, stderr, result } = await run(['wait', '--json'], {
       onStdout(child) {
@@ -131,7 +135,7 @@ for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
         sent = true;
       },
     });
-    assert.equal(code, 1);
+    assert.equal(code, exitCode);
     assert.equal(stderr, `mapram: wait: cancelled by ${name}\n`);
     assert.deepEqual(result, {
       result: 'wait',
@@ -150,6 +154,45 @@ test('a second ^C ends at once, with the code of the shell', async () => {
   });
   clearInterval(timer);
   assert.equal(code, 130);
+});
+
+test('--timeout gives up, with exit code 1 and a line that says so', async () => {
+  const { code, stderr, result } = await run(['wait', '--json', '--timeout', '50ms']);
+  assert.equal(code, 1);
+  assert.equal(stderr, 'mapram: wait: given up after 50 ms, the limit that --timeout sets\n');
+  assert.equal((result.error as { code: string }).code, 'CANCELLED');
+  assert.equal((await run(['echo', 'x', '--timeout', '10m'])).code, 0);
+});
+
+test('--quiet leaves warnings and what went wrong, and with --json the result', async () => {
+  const good = await run(['echo', 'x', '--quiet']);
+  assert.deepEqual(
+    [good.code, good.stdout, good.stderr],
+    [0, '', 'mapram: warning: first line second line\n'],
+  );
+  const bad = await run(['fail', 'verdict', '-q']);
+  assert.deepEqual([bad.code, bad.stdout, bad.stderr], [1, '', 'mapram: it is damaged\n']);
+  const json = await run(['echo', 'x', '--quiet', '--json']);
+  assert.deepEqual(
+    json.lines.map((line) => Object.keys(line)[0]),
+    ['warning', 'result'],
+  );
+});
+
+test('an option that would do nothing without another is refused', async () => {
+  const { code, stderr } = await run(['echo', 'x', '--log-level', 'debug']);
+  assert.equal(code, 2);
+  assert.equal(
+    stderr,
+    'mapram: echo: --log-level does nothing without --log; add that, or omit --log-level\n',
+  );
+});
+
+test('help for what is no command says so, and -v is the version', async () => {
+  const { code, stderr } = await run(['help', 'ecco']);
+  assert.equal(code, 2);
+  assert.match(stderr, /^mapram: unknown command 'ecco' \(Did you mean echo\?\); see mapram --help\n$/);
+  assert.equal((await run(['-v'])).stdout, (await run(['--version'])).stdout);
 });
 
 test('all of a long result arrives', async () => {
@@ -173,7 +216,10 @@ test('output that cannot be written does not break off the command; the exit cod
     },
   );
   assert.equal(status, 1);
-  assert.match(stderr, /^mapram: warning: first line second line\nmapram: writing the output: ENOSPC/);
+  assert.match(
+    stderr,
+    /^mapram: warning: first line second line\nmapram: writing the output: no space left on device/,
+  );
   assert.doesNotMatch(stderr, /^ +at /m);
 });
 

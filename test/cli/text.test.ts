@@ -5,6 +5,7 @@ import { parseVmAddress } from '../../src/cli/arguments.js';
 import { formatDuration, formatRemaining, plural, table } from '../../src/cli/format.js';
 import { toJsonLine } from '../../src/cli/json.js';
 import { progressLine } from '../../src/cli/progress-bar.js';
+import type { ProgressEvent } from '../../src/progress.js';
 import { isVisibleLine } from '../../src/visible.js';
 
 test('toJsonLine agrees with JSON.stringify wherever that can do it', () => {
@@ -50,16 +51,35 @@ test('the progress line has share, size, rate and remaining time', () => {
     remainingMs: 683,
   };
   assert.equal(
-    progressLine(event, false),
+    progressLine(event, false, 120),
     'ram          ############............  50 %  1 GiB of 2 GiB  1.5 GiB/s  0:01 left',
   );
   assert.match(
-    progressLine({ ...event, bytes: 2 ** 32 }, true),
+    progressLine({ ...event, bytes: 2 ** 32 }, true, 120),
     /^ram {10}█{24} 100 % {2}2 GiB of 2 GiB, 2 GiB again {2}1\.5 GiB\/s/,
   );
   assert.equal(
     progressLine({ phase: 'devices', bytes: 512, totalBytes: 0, pages: 0, rate: 0 }, true),
     'devices  512 B',
+  );
+});
+
+test('the progress line is shorter than the terminal is wide, and keeps the share as long as it can', () => {
+  const remainingMs = fc.option(fc.integer({ min: 0, max: 10 ** 9 }), { nil: undefined });
+  const event = fc.record({
+    phase: fc.constantFrom('RAM', 'RAM pass 12', 'device state', 'reading back what was written'),
+    bytes: fc.nat(2 ** 31 - 1).map((n) => n * 1024),
+    totalBytes: fc.nat(2 ** 31 - 1).map((n) => n * 512),
+    pages: fc.constant(0),
+    rate: fc.nat(2 ** 31 - 1),
+    remainingMs,
+  });
+  fc.assert(
+    fc.property(event, fc.boolean(), fc.integer({ min: 1, max: 200 }), (each, unicode, columns) => {
+      const line = progressLine(each as ProgressEvent, unicode, columns);
+      assert.ok(line.length < Math.max(columns, 1), `${line.length} of ${columns}: ${line}`);
+      if (each.totalBytes > 0 && columns > 6) assert.match(line, /\d %/);
+    }),
   );
 });
 

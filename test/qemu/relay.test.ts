@@ -72,7 +72,7 @@ describe(
       [
         'without capabilities',
         ['setpriv', '--bounding-set=-all', '--inh-caps=-all'],
-        /cannot be opened here: .*EACCES/,
+        /cannot be opened here: .*permission denied/,
       ],
     ];
     for (const [where, shell, reason] of shells) {

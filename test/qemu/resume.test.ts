@@ -291,7 +291,7 @@ describe('resume', needs({ qemu: '10.0', guest: 'tiny' }), () => {
     const command = ['/nonexistent/qemu', ...commandIn(guest.vm, newFolder()).slice(1)];
     await assert.rejects(
       resume({ file: guest.file, command }),
-      failsWith('VM', /nonexistent.qemu cannot be started: .*ENOENT/),
+      failsWith('VM', /nonexistent.qemu cannot be started: there is no such program/),
     );
   });
 

@@ -223,7 +223,7 @@ test('what cannot be pushed or pulled is said before anything is written', async
   const to = `${files.place}/vm`;
   await assert.rejects(
     pushSnapshot({ file: files.path('absent'), to }),
-    failsWith('IO', /^opening .*absent: ENOENT/),
+    failsWith('IO', /^opening .*absent: no such file/),
   );
   await assert.rejects(
     pushSnapshot({ file: files.folder, to }),

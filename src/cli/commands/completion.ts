@@ -6,6 +6,8 @@ import { Verbatim } from '../verbatim.js';
 
 export const completion: CommandDescription = {
   name: 'completion',
+  onlyAnswers: true,
+  instant: true,
   summary: 'print a script that completes commands and options in a shell',
   declare(command) {
     command.addArgument(new Argument('<shell>', 'the shell').choices(SHELLS)).addHelpText(

@@ -38,6 +38,7 @@ Examples:
   mapram diff --exit-code vm.mapram copy.mapram && echo the same`,
       );
   },
+  dependent: { '--force': ['--html'] },
   async run([beforePath, afterPath], options, { signal, progress }) {
     const open = (path: unknown, offset: number | undefined): Promise<SavedVm> =>
       openSaved(String(path), {

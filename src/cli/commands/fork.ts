@@ -1,3 +1,4 @@
+import { Option } from 'commander';
 import { defined } from '../../defined.js';
 import { type ForkedVms, type ForkOptions, fork as forkVm } from '../../snapshot/resume/fork.js';
 import { allowancesOf, declareAllowances } from '../allowances.js';
@@ -30,7 +31,7 @@ export const fork: CommandDescription = {
       .requiredOption('--count <n>', 'how many clones', parseCount)
       .option('--dir <dir>', "for the clones' sockets, logs and disks (default: a new temporary folder)")
       .option('--new-macs', 'give the virtio-net cards of each clone MAC addresses of their own')
-      .option('--paused', 'leave the guests stopped')
+      .addOption(new Option('--paused', 'leave the guests stopped').conflicts('cont'))
       .option('--cont', 'let the guests run, also when the VM was saved paused')
       .option('--detach', 'leave the clones running; without it they end with this command')
       .addOption(prefetchOption())
@@ -51,6 +52,7 @@ Examples:
       );
     declareAllowances(command);
   },
+  dependent: { '--on-damage': ['--verify', '--require-signature'] },
   async run([file, command], options, context) {
     const { dir, secret, detach = false } = options;
     const request: ForkOptions = {

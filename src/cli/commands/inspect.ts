@@ -44,6 +44,7 @@ Examples:
   mapram inspect --json vm.mapram | jq '.blocks[] | {idstr, usedLength}'`,
       );
   },
+  dependent: { '--force': ['--html'] },
   async run([file], { devices, device, map, html, force, offset }, { signal, progress }) {
     const options = { signal, onProgress: progress };
     await using saved = await openSaved(String(file), {

@@ -5,6 +5,7 @@ import { formatDuration, table } from '../format.js';
 
 export const ps: CommandDescription = {
   name: 'ps',
+  onlyAnswers: true,
   summary: 'list the VMs that mapram has started or is saving',
   declare(command) {
     command.addHelpText(

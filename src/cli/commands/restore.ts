@@ -2,6 +2,7 @@ import { Option } from 'commander';
 import { defined } from '../../defined.js';
 import { LOAD_METHODS, type RestoreResult, restore as restoreVm } from '../../snapshot/restore/restore.js';
 import { CPU_OPTION, memoryCheckOption } from '../allowances.js';
+import { assertVmAndFile } from '../argument-order.js';
 import {
   channelsOption,
   directIoOption,
@@ -68,6 +69,7 @@ Examples:
     },
     { signal, progress, warn },
   ) {
+    assertVmAndFile(address as VmAddress, String(file), 'restore FILE VM');
     await using opened = await openVm(address as VmAddress, 'incoming');
     const result = await restoreVm({
       file: String(file),

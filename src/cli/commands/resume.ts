@@ -27,7 +27,7 @@ export const resume: CommandDescription = {
       )
       .argument('[qemu...]', "behind --: the VM's command line; by default the one recorded in the file")
       .option('--qmp <socket>', 'where the monitor is to listen (default: where it did)')
-      .option('--paused', 'leave the guest stopped')
+      .addOption(new Option('--paused', 'leave the guest stopped').conflicts('cont'))
       .option('--cont', 'let the guest run, also when it was saved paused')
       .option(...CLOCK_OPTION)
       .option('--detach', 'leave the VM running; without it the VM ends with this command')
@@ -53,6 +53,7 @@ Examples:
       );
     declareAllowances(command);
   },
+  dependent: { '--on-damage': ['--verify', '--require-signature'] },
   async run([file, command], options, context) {
     const { qmp, secret, detach = false } = options;
     const request: ResumeOptions = {

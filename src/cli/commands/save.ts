@@ -8,6 +8,7 @@ import { type SaveOptions, type SaveResult, save as saveVm } from '../../snapsho
 import { SAVE_METHODS } from '../../snapshot/save/save-method.js';
 import { unlockFromEnvironment } from '../../snapshot/store/unlock.js';
 import { isStoreAddress } from '../../store/open-place.js';
+import { assertVmAndFile } from '../argument-order.js';
 import {
   directIoOption,
   parseDuration,
@@ -86,7 +87,14 @@ Examples:
   mapram save builtin:size=256M demo.mapram`,
       );
   },
+  dependent: {
+    '--downtime-limit': ['--live'],
+    '--auto-converge': ['--live'],
+    '--max-time': ['--live'],
+    '--on-timeout': ['--max-time'],
+  },
   async run([address, file], options, { signal, progress, warn }) {
+    assertVmAndFile(address as VmAddress, String(file), 'save VM FILE');
     const { directIo, channels, method, background, multifd, compression, then, force, offset } = options;
     const { checksums, sign } = options;
     await using opened = await openVm(address as VmAddress, 'running');
@@ -147,22 +155,13 @@ async function toStore(
   return { fields: result, text: `${describe(result)}\n\n${describePush(result.pushed)}` };
 }
 
-/** Limits without `--live` would be ignored: they are refused. */
 function liveOf({ live, downtimeLimit, autoConverge, maxTime, onTimeout }: Options): boolean | LiveLimits {
-  if (live === true) {
-    return {
-      ...defined({ downtimeLimitMs: downtimeLimit }),
-      ...(autoConverge === true ? { autoConverge } : {}),
-      ...(maxTime === undefined ? {} : { maxTimeMs: maxTime, onTimeout }),
-    };
-  }
-  if (downtimeLimit !== undefined || autoConverge === true || maxTime !== undefined) {
-    throw new MapramError(
-      'USAGE',
-      'save: --downtime-limit, --auto-converge and --max-time are for a VM that runs on; add --live',
-    );
-  }
-  return false;
+  if (live !== true) return false;
+  return {
+    ...defined({ downtimeLimitMs: downtimeLimit }),
+    ...(autoConverge === true ? { autoConverge } : {}),
+    ...(maxTime === undefined ? {} : { maxTimeMs: maxTime, onTimeout }),
+  };
 }
 
 function describeBase({ changedPages, shared }: NonNullable<SaveResult['base']>): string {

@@ -5,6 +5,8 @@ import { DESCRIBED_COMMANDS, type DescribedCommand, lineSchema } from '../result
 
 export const schema: CommandDescription = {
   name: 'schema',
+  onlyAnswers: true,
+  instant: true,
   summary: 'print the JSON Schema of what a command writes with --json',
   declare(command) {
     command.addArgument(new Argument('<command>', 'the command').choices(DESCRIBED_COMMANDS)).addHelpText(

@@ -5,6 +5,7 @@ import { table } from '../format.js';
 
 export const trust: CommandDescription = {
   name: 'trust',
+  instant: true,
   summary: 'trust the signer of saved VMs: their recorded command lines are then run unasked',
   declare(command) {
     command

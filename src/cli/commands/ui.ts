@@ -7,6 +7,7 @@ import type { CommandDescription } from '../command.js';
 
 export const ui: CommandDescription = {
   name: 'ui',
+  onlyAnswers: true,
   summary: 'a local page that shows VMs and saved files, and saves, restores, resumes and verifies them',
   declare(command) {
     command

@@ -1,4 +1,4 @@
-import { isError } from '../../errors.js';
+import { errorReason } from '../../errors.js';
 
 /** A read or write of a file that has failed, with the place in the file. */
 export class FileIoError extends Error {
@@ -8,7 +8,7 @@ export class FileIoError extends Error {
     /** The file ends there, within what was to be read: a fault of the file, not of the system. */
     readonly truncated = false,
   ) {
-    super(isError(cause) ? cause.message : String(cause));
+    super(errorReason(cause));
   }
 
   /** @param offset where it was tried, if the error does not know better */

@@ -1,4 +1,4 @@
-import { MapramError } from '../../errors.js';
+import { errorReason, MapramError } from '../../errors.js';
 import { native } from '../native.js';
 
 /** Coarser than any device wants memory to be aligned, the units of `probeDirectIo` included. */
@@ -23,7 +23,7 @@ function reserve(bytes: number): ArrayBuffer {
   } catch (cause) {
     throw new MapramError(
       'IO',
-      `reserving ${bytes} bytes of memory: ${(cause as Error).message}; raise the limit on the address space (ulimit -v), or use fewer channels`,
+      `reserving ${bytes} bytes of memory: ${errorReason(cause)}; raise the limit on the address space (ulimit -v), or use fewer channels`,
       { cause },
     );
   }

@@ -1,4 +1,4 @@
-import { MapramError } from '../../errors.js';
+import { errorReason, MapramError } from '../../errors.js';
 import { truncateFile } from '../file/file-space.js';
 import { closeFile } from '../file/open-file.js';
 import { native } from '../native.js';
@@ -18,7 +18,7 @@ export function createMemfd(name: string, length: number): number {
     return fd;
   } catch (error) {
     if (fd !== undefined) closeFile(fd);
-    throw new MapramError('IO', `creating ${length} bytes of memory "${name}": ${(error as Error).message}`, {
+    throw new MapramError('IO', `creating ${length} bytes of memory "${name}": ${errorReason(error)}`, {
       cause: error,
     });
   }

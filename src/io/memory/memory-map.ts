@@ -11,7 +11,7 @@
  *   only the kernel touches pages, which gives EFAULT.
  */
 import { fstatSync } from 'node:fs';
-import { MapramError } from '../../errors.js';
+import { errorReason, MapramError } from '../../errors.js';
 import { admit } from '../faults.js';
 import { native } from '../native.js';
 import { hasErrno } from '../system-error.js';
@@ -185,14 +185,10 @@ export class MemoryMap implements Disposable {
       );
       return new MemoryMap({ address, length: mappedLength }, skip, length);
     } catch (error) {
-      throw new MapramError(
-        'IO',
-        `mapping ${length} bytes at ${offset} of ${name}: ${(error as Error).message}`,
-        {
-          ...details,
-          cause: error,
-        },
-      );
+      throw new MapramError('IO', `mapping ${length} bytes at ${offset} of ${name}: ${errorReason(error)}`, {
+        ...details,
+        cause: error,
+      });
     }
   }
 

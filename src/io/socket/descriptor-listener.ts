@@ -67,7 +67,7 @@ export class DescriptorListener implements AsyncDisposable {
     } catch (cause) {
       server.close();
       rmSync(directory, { recursive: true, force: true });
-      throw new MapramError('IO', `listening on ${socketPath}: ${(cause as Error).message}`, {
+      throw new MapramError('IO', `listening on ${socketPath}: ${errorReason(cause)}`, {
         path: socketPath,
         cause,
       });

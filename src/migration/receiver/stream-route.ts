@@ -9,7 +9,7 @@
  * | loading | | QEMU listens on it |
  */
 import { geteuid } from 'node:process';
-import { MapramError } from '../../errors.js';
+import { errorReason, MapramError } from '../../errors.js';
 import type { QemuVm } from '../../guest/qemu/qemu-vm.js';
 import { releaseFiles } from '../../io/file/open-file.js';
 import { PrivateDirectory } from '../../io/file/private-directory.js';
@@ -199,7 +199,7 @@ async function connectAll(vm: QemuVm, path: string, count: number): Promise<numb
     releaseFiles(sockets);
     throw new MapramError(
       'MIGRATION',
-      `connecting to the VM at ${vm.address} on ${path}: ${(cause as Error).message}; QEMU must run on this host, as a user who can enter that directory`,
+      `connecting to the VM at ${vm.address} on ${path}: ${errorReason(cause)}; QEMU must run on this host, as a user who can enter that directory`,
       { path, cause },
     );
   }

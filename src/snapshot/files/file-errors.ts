@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import { defined } from '../../defined.js';
 import { errorReason, isError, MapramError } from '../../errors.js';
 import { hasErrno } from '../../io/system-error.js';
@@ -20,11 +21,19 @@ export async function withFileErrors<T>(doing: string, path: string, work: () =>
     if (!('syscall' in error)) throw error;
     const full = hasErrno(error, 'ENOSPC', 'EDQUOT');
     const advice = full ? '; free some space or choose another directory' : '';
-    throw new MapramError(full ? 'NO_SPACE' : 'IO', `${doing}: ${errorReason(error)}${advice}`, {
+    const other = otherPath(error, path);
+    const where = other === undefined ? '' : `${other}: `;
+    throw new MapramError(full ? 'NO_SPACE' : 'IO', `${doing}: ${where}${errorReason(error)}${advice}`, {
       path,
       cause: error,
     });
   }
+}
+
+/** What a system call failed on, where that is not the file that the user named. */
+function otherPath(error: Error, named: string): string | undefined {
+  const { path: failed } = error as NodeJS.ErrnoException;
+  return typeof failed !== 'string' || resolve(failed) === resolve(named) ? undefined : failed;
 }
 
 /** How the kernel's ENOSPC and EDQUOT come back from those who met them: Node.js, the C library, QEMU. */

@@ -114,7 +114,7 @@ export class TargetFile implements Disposable {
     } catch (cause) {
       throw new MapramError(
         'IO',
-        `publishing ${this.file}: what was written is complete, but may not get this name: ${errnoOf(cause)}; the file system, or whoever serves it (FUSE, NFS), refuses to rename files in ${path.dirname(this.file)}`,
+        `publishing ${this.file}: what was written is complete, but may not get this name: ${errorReason(cause)}; the file system, or whoever serves it (FUSE, NFS), refuses to rename files in ${path.dirname(this.file)}`,
         { path: this.file, cause },
       );
     }
@@ -291,10 +291,6 @@ function creationFailure(error: unknown, directory: string): string {
   if (hasErrno(error, 'EACCES', 'EPERM')) return `the directory ${directory} is not writable`;
   if (hasErrno(error, 'EROFS')) return `the file system of ${directory} is read-only`;
   return errorReason(error);
-}
-
-function errnoOf(error: unknown): string {
-  return (error as NodeJS.ErrnoException).code ?? errorReason(error);
 }
 
 /** Nothing is left behind, or it cannot be helped. */

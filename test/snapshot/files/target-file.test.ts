@@ -221,7 +221,10 @@ test('a part file goes although its name can only be removed once it is closed, 
     const target = TargetFile.create(file, { force: true });
     await assert.rejects(
       () => target.publish(),
-      failsWith('IO', /complete, but may not get this name: EACCES; the file system.*refuses to rename/),
+      failsWith(
+        'IO',
+        /complete, but may not get this name: permission denied; the file system.*refuses to rename/,
+      ),
     );
     target.discard();
     assert.deepEqual(readdirSync(directory), ['vm.mapram']);
