@@ -1,22 +1,24 @@
+import type { Bytes, BytesPerSecond, Count, Milliseconds } from './units.js';
+
 /** How far a long operation has come. Given often; a consumer that is slow may drop all but the newest. */
 export interface ProgressEvent {
   /** What is going on now, in one or two words: `ram`, `devices`, `checksums`, … */
   readonly phase: string;
   /** Bytes done and to be done in this phase. `totalBytes` is 0 where it is not known. */
-  readonly bytes: number;
-  readonly totalBytes: number;
+  readonly bytes: Bytes;
+  readonly totalBytes: Bytes;
   /** Pages done in this phase. */
-  readonly pages: number;
+  readonly pages: Count;
   /** Bytes a second, over the last second or so. */
-  readonly rate: number;
-  readonly remainingMs?: number;
+  readonly rate: BytesPerSecond;
+  readonly remainingMs?: Milliseconds;
   readonly channels?: readonly ChannelProgress[];
 }
 
 /** The share of one channel. */
 export interface ChannelProgress {
-  readonly id: number;
-  readonly bytes: number;
+  readonly id: Count;
+  readonly bytes: Bytes;
   /** Bytes a second. */
-  readonly rate: number;
+  readonly rate: BytesPerSecond;
 }

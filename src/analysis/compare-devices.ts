@@ -5,6 +5,7 @@ import {
   decodeDevice,
 } from '../stream/device-decoder.js';
 import type { DeviceSection } from '../stream/device-sections.js';
+import type { Count } from '../units.js';
 
 /** What became of one value of a device. */
 export interface FieldChange {
@@ -21,7 +22,7 @@ export type LeafValue = boolean | number | bigint | string | null | Uint8Array;
 
 export interface DeviceComparison {
   readonly idstr: string;
-  readonly instanceId: number;
+  readonly instanceId: Count;
   readonly status: 'different' | 'only-before' | 'only-after';
   readonly changes: readonly FieldChange[];
 }

@@ -1,25 +1,26 @@
 import type { ProgressEvent } from '../progress.js';
+import type { Bytes, Count } from '../units.js';
 import type { SavedBlock, SavedVm } from './saved-vm.js';
 
 /** A range of a block that differs. */
 export interface DifferentRange {
   /** Byte of the block. */
-  readonly offset: number;
+  readonly offset: Bytes;
   /** Bytes, whole pages. */
-  readonly length: number;
+  readonly length: Bytes;
   /** Guest-physical address of its first byte, where that is known in the newer file. */
-  readonly guestAddress?: number;
+  readonly guestAddress?: Bytes;
 }
 
 export interface BlockComparison {
   readonly idstr: string;
   readonly status: 'equal' | 'different' | 'only-before' | 'only-after';
   /** Bytes; absent in the file that does not have the block. */
-  readonly usedLengthBefore?: number;
-  readonly usedLengthAfter?: number;
+  readonly usedLengthBefore?: Bytes;
+  readonly usedLengthAfter?: Bytes;
   /** Pages of the length that both have. */
-  readonly differentPages: number;
-  readonly differentBytes: number;
+  readonly differentPages: Count;
+  readonly differentBytes: Bytes;
   /** In ascending order; neighbouring pages are one range. */
   readonly ranges: readonly DifferentRange[];
 }

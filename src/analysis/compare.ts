@@ -1,5 +1,6 @@
 import { MapramError } from '../errors.js';
 import type { ProgressEvent } from '../progress.js';
+import type { Bytes, Count } from '../units.js';
 import { compareDevices, type DeviceComparison } from './compare-devices.js';
 import { type BlockComparison, compareBlocks, type EqualChunks } from './compare-memory.js';
 import type { SavedVm } from './saved-vm.js';
@@ -16,16 +17,16 @@ export interface Comparison {
   readonly equal: boolean;
   readonly machine: { readonly before: string; readonly after: string };
   readonly complete: { readonly before: boolean; readonly after: boolean };
-  readonly differentPages: number;
-  readonly differentBytes: number;
+  readonly differentPages: Count;
+  readonly differentBytes: Bytes;
   /** Every block of either file. */
   readonly blocks: readonly BlockComparison[];
   /** Devices with a difference only. */
   readonly devices: readonly DeviceComparison[];
   /** Bytes of memory that were read, of both files together. */
-  readonly readBytes: number;
+  readonly readBytes: Bytes;
   /** Bytes of memory that either file holds contents of and that were not read, since `equalChunks` calls them equal. */
-  readonly unreadBytes: number;
+  readonly unreadBytes: Bytes;
 }
 
 /**

@@ -1,13 +1,14 @@
 import type { Command } from 'commander';
 import type { ProgressEvent } from '../progress.js';
 import type { Log } from './log.js';
+import type { ReadyReports, Results } from './results.js';
 import type { Verbatim } from './verbatim.js';
 
 /**
  * One command of the command line. A file in `commands/` exports one of these and `registry.ts` lists it; parsing,
  * output, signals and exit codes are the frame's.
  */
-export interface CommandDescription {
+export interface CommandDescription<Result extends object = object, Ready extends object = object> {
   /** What the user types after `mapram`: one word, or two for a command of a group, `store push`. */
   readonly name: string;
   /** One line, for `mapram --help`. */
@@ -26,8 +27,21 @@ export interface CommandDescription {
    * @param args the declared arguments in order, as their parsers returned them
    * @param options the declared options under commander's camelCase names
    */
-  run(args: readonly unknown[], options: Options, context: CommandContext): Promise<CommandResult>;
+  run(
+    args: readonly unknown[],
+    options: Options,
+    context: CommandContext<Ready>,
+  ): Promise<CommandResult<Result>>;
 }
+
+/** What the names of commands are in JSON lines, schemas and the log. */
+export type CommandName = keyof Results;
+
+/** A command that writes what `Results` has under its name, and what `ReadyReports` has. */
+export type CommandOf<Name extends CommandName> = CommandDescription<
+  Results[Name],
+  Name extends keyof ReadyReports ? ReadyReports[Name] : never
+>;
 
 /** What a command is called where that is one word: in its JSON lines, its schema and its log. */
 export const jsonName = (name: string): string => name.replace(' ', '-');
@@ -36,7 +50,7 @@ export const jsonName = (name: string): string => name.replace(' ', '-');
 export type Options = Readonly<Record<string, any>>;
 
 /** What a command gets from the frame. */
-export interface CommandContext {
+export interface CommandContext<Ready extends object = never> {
   /** The whole command line, for commands that are about it. */
   readonly program: Command;
   /** Fires at the first ^C, SIGTERM or SIGHUP: undo what was begun and throw; its reason is a CANCELLED error. */
@@ -52,16 +66,16 @@ export interface CommandContext {
   /** One line for people on stdout, at once. Nothing with `--json`. */
   print(line: string): void;
   /** Says that a command that serves until it is stopped is ready: `line`, or with `--json` one object with `fields`. */
-  ready(fields: object, line: string): void;
+  ready(fields: Ready, line: string): void;
 }
 
 /** Strings may quote anything: what would steer a terminal is spelled out when they are printed. */
 export type ResultText = string | Verbatim | readonly (string | Verbatim)[];
 
 /** What a command leaves behind. */
-export interface CommandResult {
+export interface CommandResult<Result extends object = object> {
   /** Members of the last JSON line, beside `result`. May hold bigint (written as integers) and bytes (written as hex). */
-  readonly fields: object;
+  readonly fields: Result;
   /** What is printed without `--json`; of several parts with an empty line between them. */
   readonly text: ResultText;
   /** What to say on stderr when the command did its work and the answer is a bad one (`verify` found damage): exit code 1. */

@@ -41,7 +41,12 @@ export function wantsColour(stream: NodeJS.WriteStream, environment: NodeJS.Proc
 }
 
 /** The picture for JSON: a character a cell. */
-export function mapFields({ cellBytes, regions, bytesByKind, compressibility }: MemoryPicture): object {
+export function mapFields({
+  cellBytes,
+  regions,
+  bytesByKind,
+  compressibility,
+}: MemoryPicture): Record<string, unknown> {
   return {
     cellBytes,
     bytesByKind,

@@ -1,22 +1,13 @@
-import type { MapramErrorCode } from '../errors.js';
 import type { ProgressEvent } from '../progress.js';
 import { visible, visibleLine } from '../visible.js';
 import type { ResultText } from './command.js';
 import { toJsonLine } from './json.js';
 import { type Log, scalarsOf } from './log.js';
 import type { ProgressBar } from './progress-bar.js';
+import type { Failure } from './results.js';
 import { Verbatim } from './verbatim.js';
 
 const JSON_PROGRESS_MS = 100;
-
-/** What a failed command reports. */
-export interface Failure {
-  readonly code: MapramErrorCode | 'INTERNAL';
-  /** One line. */
-  readonly message: string;
-  readonly path?: string;
-  readonly offset?: number;
-}
 
 /**
  * Everything a command writes. Text may quote files and QEMUs: whatever would steer a terminal is spelled out here, in one place. Failures and warnings always go to stderr, each as one line that begins with `mapram: `, or

@@ -8,7 +8,8 @@ import { parseDuration } from './arguments.js';
 import { Cancellation } from './cancellation.js';
 import { type CommandDescription, jsonName, type Options } from './command.js';
 import { createLog, LOG_FORMATS, LOG_LEVELS, type Log, scalarsOf } from './log.js';
-import { barOnTerminal, type Failure, Output, oneLine } from './output.js';
+import { barOnTerminal, Output, oneLine } from './output.js';
+import type { Failure } from './results.js';
 
 /** The process exit codes of every command; one that a signal has cancelled ends with 128 and the number of the signal. */
 export const EXIT = { good: 0, failed: 1, usage: 2 } as const;

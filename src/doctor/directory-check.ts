@@ -13,26 +13,27 @@ import { dropCache } from '../io/file/page-cache.js';
 import { alignedBuffer } from '../io/memory/aligned-buffer.js';
 import { hasErrno } from '../io/system-error.js';
 import { formatSize } from '../size.js';
+import type { Bytes, BytesPerSecond } from '../units.js';
 import type { Finding } from './finding.js';
 import { type Mount, mountOf } from './mounts.js';
 
 /** How fast a trial file was written and read. */
 export interface SpeedTrial {
   /** Bytes of the trial file. */
-  readonly bytes: number;
+  readonly bytes: Bytes;
   /** Whether it went through O_DIRECT. */
   readonly direct: boolean;
   /** Bytes a second, the final sync included. */
-  readonly writeRate: number;
+  readonly writeRate: BytesPerSecond;
   /** Bytes a second; with buffered I/O after asking the kernel to forget the file. */
-  readonly readRate: number;
+  readonly readRate: BytesPerSecond;
 }
 
 /** What a directory offers for the images of VMs. */
 export interface DirectoryCheck {
   readonly path: string;
   readonly mount?: Mount;
-  readonly freeBytes: number;
+  readonly freeBytes: Bytes;
   readonly directIo: DirectIoProbe;
   /** Whether space can be reserved before it is written, which makes direct writes faster. */
   readonly preallocation: boolean;

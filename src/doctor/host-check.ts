@@ -5,18 +5,19 @@ import { errorReason } from '../errors.js';
 import { native } from '../io/native.js';
 import { hasErrno } from '../io/system-error.js';
 import { formatSize } from '../size.js';
+import type { Bytes, Count } from '../units.js';
 import type { Finding } from './finding.js';
 
 /** The machine and the runtime under mapram. Sizes in bytes. */
 export interface HostCheck {
   readonly kernel: string;
   readonly architecture: string;
-  readonly cpus: number;
-  readonly memoryTotal: number;
+  readonly cpus: Count;
+  readonly memoryTotal: Bytes;
   /** What can be had without swapping. */
-  readonly memoryAvailable: number;
+  readonly memoryAvailable: Bytes;
   /** Free room in /dev/shm, where shared guest memory often lies. Absent where there is none. */
-  readonly sharedMemoryFree?: number;
+  readonly sharedMemoryFree?: Bytes;
   readonly node: string;
   /** Native calls: the library and its version, or why they cannot be made. */
   readonly native: { readonly works: boolean; readonly library: string; readonly problem?: string };

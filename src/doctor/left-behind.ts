@@ -1,4 +1,5 @@
 /** What saves that died have left: part files in a directory, and VMs that were stopped for them. */
+
 import path from 'node:path';
 import { errorReason } from '../errors.js';
 import { formatSize } from '../size.js';
@@ -11,6 +12,7 @@ import {
 import { rescue as rescueHeld } from '../snapshot/guard/rescue-vm.js';
 import { takeAbandonedRecords } from '../snapshot/guard/save-record.js';
 import { takeAbandonedVms, type VmRecord } from '../snapshot/guard/vm-record.js';
+import type { Count } from '../units.js';
 import type { Finding } from './finding.js';
 
 export interface LeftBehind {
@@ -19,7 +21,7 @@ export interface LeftBehind {
   /** VMs whose save died before they were in their final state again. */
   vms: { address: string; file: string; rescued: boolean }[];
   /** VMs that were to end with a process that was killed, together with its guard. */
-  orphans: { file: string; processes: number[]; ended: boolean }[];
+  orphans: { file: string; processes: Count[]; ended: boolean }[];
   /** What was made for VMs that were left to themselves and have ended: folders of clones, sockets. */
   ended: { path: string; removed: boolean }[];
   findings: Finding[];

@@ -19,17 +19,19 @@
  * The backends of several NUMA nodes follow one another as one main block would. Which is which tells only their name, where
  * libvirt has given it: `ram-node0`, `ram-node1`, …
  */
+
 import type { StreamConfiguration } from '../stream/configuration.js';
+import type { Bytes } from '../units.js';
 
 /** A part of a block that lies in one piece in guest-physical memory. */
 export interface GuestRegion {
   idstr: string;
   /** Guest-physical address of its first byte. */
-  start: number;
+  start: Bytes;
   /** Bytes. */
-  length: number;
+  length: Bytes;
   /** Byte of the block at `start`. */
-  blockOffset: number;
+  blockOffset: Bytes;
 }
 
 interface PlacedBlock {

@@ -1,5 +1,7 @@
 /** Removes snapshots that are no longer wanted, and the packs that nothing needs. push-claim.ts says why no push is hurt by it. */
+
 import { MapramError } from '../errors.js';
+import type { Bytes, Count } from '../units.js';
 import { PACK_KEY, PARALLEL_REQUESTS, packKey, rootKey } from './format.js';
 import { PACK_HEAD_BYTES, PACK_MAGIC } from './pack-writer.js';
 import { mapParallel } from './parallel.js';
@@ -20,14 +22,14 @@ export interface PruneResult {
   readonly dryRun: boolean;
   /** NAME@ID of each snapshot that was removed. */
   readonly removed: readonly string[];
-  readonly kept: number;
-  readonly removedPacks: number;
-  readonly freedBytes: number;
+  readonly kept: Count;
+  readonly removedPacks: Count;
+  readonly freedBytes: Bytes;
   /** Whether the place frees packs by itself, as a registry does: nothing is then known of them. */
   readonly byPlace: boolean;
   /** Packs that are left, and their bytes. */
-  readonly keptPacks: number;
-  readonly keptBytes: number;
+  readonly keptPacks: Count;
+  readonly keptBytes: Bytes;
 }
 
 /**

@@ -8,6 +8,7 @@ import { errorReason, MapramError } from '../errors.js';
 import { closeFile, openFile } from '../io/file/open-file.js';
 import type { ProgressEvent } from '../progress.js';
 import { ProgressMeter } from '../progress-meter.js';
+import type { Bytes } from '../units.js';
 import { ChunkJobError, ChunkThreads } from './chunk-threads.js';
 import { isFileName, MAXIMUM_FILE_BYTES, MAXIMUM_FILES, MAXIMUM_ROOT_BYTES, rootKey } from './format.js';
 import { PackUploads, PackWriter } from './pack-writer.js';
@@ -39,17 +40,17 @@ export interface PushedSnapshot {
   readonly id: string;
   readonly parent?: string;
   /** Lengths of the files. */
-  readonly fileBytes: number;
+  readonly fileBytes: Bytes;
   /** What of them is not zero. */
-  readonly dataBytes: number;
+  readonly dataBytes: Bytes;
   /** What of that was there already: in the parent, or twice. */
-  readonly sharedBytes: number;
+  readonly sharedBytes: Bytes;
   /** What of that was not even read. */
-  readonly unreadBytes: number;
+  readonly unreadBytes: Bytes;
   /** What was written to the store: compressed chunks, nodes and the root. */
-  readonly storedBytes: number;
+  readonly storedBytes: Bytes;
   /** What an earlier push, which was broken off, had written already. */
-  readonly reusedBytes: number;
+  readonly reusedBytes: Bytes;
 }
 
 /**

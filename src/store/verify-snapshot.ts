@@ -1,5 +1,7 @@
 /** Whether a snapshot could be pulled: every node, every pack, and all chunks or some of them. */
+
 import { errorReason, MapramError } from '../errors.js';
+import type { Bytes, Count } from '../units.js';
 import { PARALLEL_REQUESTS, packKey } from './format.js';
 import { mapParallel } from './parallel.js';
 import { ChunkFetcher, type FetchOptions } from './pull.js';
@@ -16,9 +18,9 @@ export interface VerifiedSnapshot {
   readonly ok: boolean;
   readonly problems: readonly string[];
   /** Bytes of the files that were read and checked. */
-  readonly checkedBytes: number;
+  readonly checkedBytes: Bytes;
   /** Packs that are there with the right length. */
-  readonly packs: number;
+  readonly packs: Count;
 }
 
 /**

@@ -24,7 +24,8 @@ const LEVELS: readonly (readonly string[])[] = [
   ['threads'],
   ['io', 'options', 'stream'],
   ['json', 'progress-meter'],
-  ['size', 'progress', 'errors', 'deferred', 'defined', 'package-version', 'platform', 'visible'],
+  ['progress', 'size', 'errors', 'deferred', 'defined', 'package-version', 'platform', 'visible'],
+  ['units'],
 ];
 
 /** Rooms of one level that know each other, in this direction. */

@@ -1,11 +1,12 @@
 /** What scripts rely on: commands, options and result fields stay. New ones may come. */
+
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import type { CommandName } from '../../src/cli/command.js';
 import { commandTree } from '../../src/cli/command-tree.js';
 import { jsonSchema } from '../../src/cli/commands/schema.js';
 import { createProgram } from '../../src/cli/program.js';
 import { allCommands } from '../../src/cli/registry.js';
-import type { DescribedCommand } from '../../src/cli/result-schemas.js';
 
 interface Contract {
   arguments: string[];
@@ -16,7 +17,7 @@ interface Contract {
 
 const clone = ['vms.pid', 'vms.qmp', 'vms.loadTimeMs', 'vms.totalTimeMs', 'totalTimeMs'];
 
-const CONTRACT: Readonly<Partial<Record<DescribedCommand, Contract>>> = {
+const CONTRACT: Readonly<Partial<Record<CommandName, Contract>>> = {
   save: {
     arguments: ['vm', 'file'],
     options: [
@@ -82,7 +83,7 @@ for (const [name, contract] of Object.entries(CONTRACT)) {
 
     test('gives its result fields', () => {
       const missing = contract.fields.filter(
-        (field) => !resultsOf(name as DescribedCommand).some((result) => has(result, field.split('.'))),
+        (field) => !resultsOf(name).some((result) => has(result, field.split('.'))),
       );
       assert.deepEqual(missing, []);
     });
@@ -103,7 +104,7 @@ interface Schema {
 }
 
 /** The schemas of results that are no failure. */
-function resultsOf(name: DescribedCommand): Schema[] {
+function resultsOf(name: string): Schema[] {
   const { anyOf = [] } = jsonSchema(name) as Schema;
   return anyOf.filter(({ properties = {} }) => 'result' in properties && !('error' in properties));
 }

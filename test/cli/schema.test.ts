@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { jsonName } from '../../src/cli/command.js';
-import { jsonSchema } from '../../src/cli/commands/schema.js';
+import { describedCommands, jsonSchema } from '../../src/cli/commands/schema.js';
 import { allCommands } from '../../src/cli/registry.js';
-import { DESCRIBED_COMMANDS, type DescribedCommand } from '../../src/cli/result-schemas.js';
+import { repositoryRoot } from '../support/environment.js';
 import { temporaryFolder } from '../support/temporary-folder.js';
 import { type CliRun, type RunOptions, runCli } from './run-cli.js';
 
@@ -16,9 +18,7 @@ const guest = 'builtin:size=16M';
 
 /** Whether each line fits the published schema of its command. */
 async function validatorOf(name: string) {
-  return new Ajv2020({ strict: true, allErrors: true, allowUnionTypes: true }).compile(
-    jsonSchema(name as DescribedCommand),
-  );
+  return new Ajv2020({ strict: true, allErrors: true, allowUnionTypes: true }).compile(jsonSchema(name));
 }
 
 async function assertFits(
@@ -47,9 +47,21 @@ function untilReady(): RunOptions {
   };
 }
 
+test('the schemas are what the types of results say', () => {
+  const folder = path.join(root, 'schemas');
+  const script = path.join(repositoryRoot, 'scripts', 'result-schemas.mjs');
+  const { status, stderr } = spawnSync(process.execPath, [script, folder], { encoding: 'utf8' });
+  assert.equal(status, 0, stderr);
+  const filesIn = (place: string) =>
+    Object.fromEntries(
+      readdirSync(place).map((name) => [name, readFileSync(path.join(place, name), 'utf8')]),
+    );
+  assert.deepEqual(filesIn(path.join(repositoryRoot, 'schemas')), filesIn(folder), 'run `npm run schemas`');
+});
+
 test('every command has a schema', async () => {
   const names = (await allCommands()).map(({ name }) => jsonName(name));
-  assert.deepEqual(names.sort(), [...DESCRIBED_COMMANDS].sort());
+  assert.deepEqual(names.sort(), describedCommands().sort());
 });
 
 test('real output fits: save, restore, inspect, verify, diff, convert', async () => {
@@ -62,6 +74,8 @@ test('real output fits: save, restore, inspect, verify, diff, convert', async ()
   await assertFits(['verify', second]);
   const { result } = await assertFits(['diff', file, second]);
   assert.ok((result.devices as unknown[]).length > 0, 'the guest has gone on');
+  await assertFits(['diff', file, second, '--html', path.join(root, 'diff.html')]);
+  await assertFits(['inspect', file, '--html', path.join(root, 'inspect.html')]);
   await assertFits(['convert', file, path.join(root, 'raw'), '--to', 'raw']);
 });
 

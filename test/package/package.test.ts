@@ -77,6 +77,7 @@ test('the package holds what runs, and nothing else', () => {
   const expected = [
     ...['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json', 'dist/mapram.1'],
     ...commandLine.map((name) => `dist/bin/${name}`),
+    ...readdirSync(path.join(repositoryRoot, 'schemas')).map((name) => `schemas/${name}`),
     ...sources,
   ];
   assert.deepEqual(packed, expected.sort());
@@ -98,7 +99,6 @@ test('it exports the library, its lower layers and its own package.json', () => 
 test('it depends on these packages only', () => {
   const reasons: Record<string, string> = {
     '@node-rs/xxhash': 'checksums',
-    '@valibot/to-json-schema': 'publishes the shapes of --json as JSON Schema',
     'age-encryption': 'wraps the keys of encrypted stores',
     aws4fetch: 'signs requests to S3',
     commander: 'arguments and help',

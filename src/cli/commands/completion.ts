@@ -1,10 +1,10 @@
 import { Argument } from 'commander';
-import type { CommandDescription } from '../command.js';
+import type { CommandOf } from '../command.js';
 import { commandTree } from '../command-tree.js';
 import { completionScript, SHELLS, type Shell } from '../completion.js';
 import { Verbatim } from '../verbatim.js';
 
-export const completion: CommandDescription = {
+export const completion: CommandOf<'completion'> = {
   name: 'completion',
   onlyAnswers: true,
   instant: true,
@@ -21,6 +21,6 @@ Examples:
   },
   async run([shell], _options, { program }) {
     const script = completionScript(shell as Shell, commandTree(program));
-    return { fields: { shell, script }, text: new Verbatim(script.trimEnd()) };
+    return { fields: { shell: String(shell), script }, text: new Verbatim(script.trimEnd()) };
   },
 };

@@ -9,14 +9,15 @@ import {
   quitVms,
   stopVms,
 } from '../../snapshot/lifecycle/control-vms.js';
-import type { CommandContext, CommandDescription, CommandResult } from '../command.js';
+import type { CommandContext, CommandOf, CommandResult } from '../command.js';
 import { table } from '../format.js';
+import type { Results } from '../results.js';
 
 const WHICH = `
 VM is a QMP socket or tcp:HOST:PORT of any QEMU. Of VMs that mapram has started ("mapram ps") it can be a process id, the folder of a clone or of
 several, or the file from which they were started; then all of these are meant.`;
 
-export const stop: CommandDescription = {
+export const stop: CommandOf<'stop'> = {
   name: 'stop',
   summary: 'pause VMs: their processors stop, all else stays',
   declare(command) {
@@ -26,7 +27,7 @@ export const stop: CommandDescription = {
   run: (args, _options, context) => control(args, context, stopVms),
 };
 
-export const cont: CommandDescription = {
+export const cont: CommandOf<'cont'> = {
   name: 'cont',
   summary: 'let paused VMs run',
   declare(command) {
@@ -36,7 +37,7 @@ export const cont: CommandDescription = {
   run: (args, _options, context) => control(args, context, continueVms),
 };
 
-export const quit: CommandDescription = {
+export const quit: CommandOf<'quit'> = {
   name: 'quit',
   summary: 'end VMs, and remove the folders that mapram made for them',
   declare(command) {
@@ -71,7 +72,7 @@ async function control(
   [names]: readonly unknown[],
   { signal }: CommandContext,
   act: (options: ControlOptions) => Promise<ControlledVm[]>,
-): Promise<CommandResult> {
+): Promise<CommandResult<Results['stop' | 'cont']>> {
   const vms: ControlledVm[] = [];
   for (const vm of names as string[]) vms.push(...(await act({ vm, ...defined({ signal }) })));
   return { fields: { vms }, text: table(vms.map(({ qmp, runState }) => [qmp, runState])) };

@@ -9,12 +9,12 @@ import type { ConvertedFile, ConvertTarget } from '../../snapshot/convert/conver
 import { openSaved } from '../../snapshot/store/open-saved.js';
 import { visibleLine } from '../../visible.js';
 import { parseOffset } from '../arguments.js';
-import type { CommandDescription } from '../command.js';
+import type { CommandOf } from '../command.js';
 
 /** Every form that `--to` takes. */
 const TARGETS: readonly ConvertTarget[] = [convertToMappedRam, convertToStream, convertToRaw, convertToElf];
 
-export const convert: CommandDescription = {
+export const convert: CommandOf<'convert'> = {
   name: 'convert',
   summary: 'turns a saved VM into another form',
   declare(command) {

@@ -12,7 +12,7 @@ import { restore } from '../../snapshot/restore/restore.js';
 import { save } from '../../snapshot/save/save.js';
 import { deviceValues } from '../../stream/device-values.js';
 import { directIoOption } from '../arguments.js';
-import type { CommandContext, CommandDescription } from '../command.js';
+import type { CommandContext, CommandOf } from '../command.js';
 import { formatDuration, plural } from '../format.js';
 
 const MEMORY = 256 * 2 ** 20;
@@ -21,7 +21,7 @@ const DIRTY_RATE = 32 * 2 ** 20;
 const WATCHED_TICKS = 25;
 const WATCH_TIMEOUT_MS = 15_000;
 
-export const demo: CommandDescription = {
+export const demo: CommandOf<'demo'> = {
   name: 'demo',
   summary: 'the whole round on a small builtin VM: save while it runs, inspect, load, go on',
   declare(command) {

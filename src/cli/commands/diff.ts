@@ -10,13 +10,13 @@ import { writeComparisonReport } from '../../snapshot/inspect/report.js';
 import { openSaved } from '../../snapshot/store/open-saved.js';
 import { visibleLine } from '../../visible.js';
 import { parseOffset } from '../arguments.js';
-import type { CommandDescription } from '../command.js';
+import type { CommandOf } from '../command.js';
 import { plural, properties, table } from '../format.js';
 
 /** Ranges and fields printed for one block or device; `--json` has them all. */
 const MAX_SHOWN = 20;
 
-export const diff: CommandDescription = {
+export const diff: CommandOf<'diff'> = {
   name: 'diff',
   summary: 'what differs between two saved VMs: pages and device fields',
   declare(command) {

@@ -11,7 +11,7 @@ import {
 } from '../../doctor/qemu-installations.js';
 import type { DirectIoProbe } from '../../io/file/direct-io-probe.js';
 import { formatSize } from '../../size.js';
-import type { CommandDescription } from '../command.js';
+import type { CommandOf } from '../command.js';
 import { properties, table } from '../format.js';
 
 /** Opening the device is all that is tried: whether guests run with it shows only when one does. */
@@ -21,7 +21,7 @@ const KVM = {
   absent: 'no /dev/kvm',
 } as const satisfies Record<HostCheck['kvm'], string>;
 
-export const doctor: CommandDescription = {
+export const doctor: CommandOf<'doctor'> = {
   name: 'doctor',
   summary: 'which QEMUs are here, and what a directory can do: direct I/O, alignment, speed',
   declare(command) {

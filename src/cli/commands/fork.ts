@@ -3,7 +3,7 @@ import { defined } from '../../defined.js';
 import { type ForkedVms, type ForkOptions, fork as forkVm } from '../../snapshot/resume/fork.js';
 import { allowancesOf, declareAllowances } from '../allowances.js';
 import { parseCount, parseSizeArgument } from '../arguments.js';
-import type { CommandDescription } from '../command.js';
+import type { CommandOf } from '../command.js';
 import { formatDuration, plural, table } from '../format.js';
 import { startTrusted } from '../trust-question.js';
 import {
@@ -18,7 +18,7 @@ import {
   VERIFY_OPTION,
 } from './resume.js';
 
-export const fork: CommandDescription = {
+export const fork: CommandOf<'fork'> = {
   name: 'fork',
   summary: 'start many VMs from one saved file at once, sharing its memory copy-on-write',
   declare(command) {

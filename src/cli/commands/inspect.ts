@@ -15,12 +15,13 @@ import { writeInspectionReport } from '../../snapshot/inspect/report.js';
 import { openSaved } from '../../snapshot/store/open-saved.js';
 import { deviceValues } from '../../stream/device-values.js';
 import { parseOffset } from '../arguments.js';
-import type { CommandDescription } from '../command.js';
+import type { CommandOf } from '../command.js';
 import { deviceTree } from '../device-tree.js';
 import { plural, properties, table } from '../format.js';
 import { mapFields, memoryMap, wantsColour } from '../memory-map.js';
+import type { DeviceReport } from '../results.js';
 
-export const inspect: CommandDescription = {
+export const inspect: CommandOf<'inspect'> = {
   name: 'inspect',
   summary: 'what is inside a saved VM: machine, RAM blocks, pages, device state',
   declare(command) {
@@ -104,9 +105,9 @@ function devicesCalled({ file, devices }: Inspection, name: string): readonly In
   });
 }
 
-function jsonDevice({ state, data, ...device }: InspectedDevice, withState: boolean): object {
+function jsonDevice({ state, data, ...device }: InspectedDevice, withState: boolean): DeviceReport {
   if (!withState) return device;
-  return { ...device, ...(state === undefined ? { data } : { fields: deviceValues(state) }) };
+  return { ...device, ...(state === undefined ? defined({ data }) : { fields: deviceValues(state) }) };
 }
 
 function describe(inspection: Inspection): string {

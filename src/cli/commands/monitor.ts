@@ -11,7 +11,8 @@ import { monitorInFrontOf } from '../../monitor/open-monitor.js';
 import { PROFILE_NAMES, type ProfileName, qemuProfile } from '../../options/qemu-profile.js';
 import { formatSocketAddress, parseSocketAddress } from '../../qmp/socket-address.js';
 import { parseVmAddress, VM_HELP, type VmAddress } from '../arguments.js';
-import type { CommandContext, CommandDescription, CommandResult } from '../command.js';
+import type { CommandContext, CommandOf, CommandResult } from '../command.js';
+import type { Listeners } from '../results.js';
 
 interface MonitorOptions {
   readonly qmp?: string;
@@ -22,7 +23,7 @@ interface MonitorOptions {
   readonly incoming: boolean | string;
 }
 
-export const monitor: CommandDescription = {
+export const monitor: CommandOf<'monitor'> = {
   name: 'monitor',
   summary: 'serve a QMP or HMP monitor with the migration commands in front of a VM',
   declare,
@@ -65,7 +66,11 @@ Try it by hand:
     );
 }
 
-async function run(vm: VmAddress, options: MonitorOptions, context: CommandContext): Promise<CommandResult> {
+async function run(
+  vm: VmAddress,
+  options: MonitorOptions,
+  context: CommandContext<Listeners>,
+): Promise<CommandResult<Listeners>> {
   const { qmp, hmp } = options;
   if (qmp === undefined && hmp === undefined) {
     throw new MapramError('USAGE', 'monitor: say where to serve: --qmp SOCKET, --hmp SOCKET or --hmp stdio');
@@ -75,7 +80,7 @@ async function run(vm: VmAddress, options: MonitorOptions, context: CommandConte
   }
   context.signal.throwIfAborted();
   await using opened = await openMonitor(vm, options, context);
-  const listening: { qmp?: string; hmp?: string; metrics?: string } = {};
+  const listening: Listeners = {};
   using _logged = logMigrations(opened, context);
   await using served =
     options.metrics === undefined ? undefined : await serveMetrics(opened, options.metrics);

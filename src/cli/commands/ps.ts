@@ -1,9 +1,9 @@
 import { formatSize } from '../../size.js';
 import { type ListedVm, listVms } from '../../snapshot/lifecycle/list-vms.js';
-import type { CommandDescription } from '../command.js';
+import type { CommandOf } from '../command.js';
 import { formatDuration, table } from '../format.js';
 
-export const ps: CommandDescription = {
+export const ps: CommandOf<'ps'> = {
   name: 'ps',
   onlyAnswers: true,
   summary: 'list the VMs that mapram has started or is saving',

@@ -2,10 +2,10 @@ import { defined } from '../../defined.js';
 import { formatSize } from '../../size.js';
 import { removeSnapshot } from '../../snapshot/lifecycle/remove-snapshot.js';
 import { parseOffset } from '../arguments.js';
-import type { CommandDescription } from '../command.js';
+import type { CommandOf } from '../command.js';
 import { plural } from '../format.js';
 
-export const remove: CommandDescription = {
+export const remove: CommandOf<'remove'> = {
   name: 'remove',
   summary: 'remove saved VMs with what belongs to them, unless a VM runs from them',
   declare(command) {

@@ -11,12 +11,12 @@ import {
   VM_HELP,
   type VmAddress,
 } from '../arguments.js';
-import type { CommandDescription } from '../command.js';
+import type { CommandOf } from '../command.js';
 import { formatDuration, plural, properties } from '../format.js';
 import { openVm } from '../vm-argument.js';
 import { CLOCK_OPTION, clockLines } from './resume.js';
 
-export const restore: CommandDescription = {
+export const restore: CommandOf<'restore'> = {
   name: 'restore',
   summary: 'load a saved file into a VM that waits with -incoming defer',
   declare(command) {

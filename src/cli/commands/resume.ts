@@ -6,17 +6,23 @@ import { errorReason } from '../../errors.js';
 import { quoteForShell } from '../../launch/command-line.js';
 import type { ExitStatus } from '../../launch/qemu-process.js';
 import { formatSize } from '../../size.js';
-import { planResume, type ResumeOptions, resume as resumeVm } from '../../snapshot/resume/resume.js';
+import {
+  planResume,
+  type ResumeOptions,
+  type ResumePlan,
+  resume as resumeVm,
+} from '../../snapshot/resume/resume.js';
 import type { ResumedVm, ResumedVmFacts } from '../../snapshot/resume/resumed-vm.js';
 import type { BackgroundCheckOptions } from '../../snapshot/verify/background-check.js';
 import type { VerifiedFile } from '../../snapshot/verify/verify.js';
 import { allowancesOf, declareAllowances } from '../allowances.js';
 import { parseCount, parseSizeArgument } from '../arguments.js';
-import type { CommandContext, CommandDescription, CommandResult, Options } from '../command.js';
+import type { CommandContext, CommandOf, CommandResult, Options } from '../command.js';
 import { formatDuration, plural, properties } from '../format.js';
+import type { ResumeReport } from '../results.js';
 import { startTrusted } from '../trust-question.js';
 
-export const resume: CommandDescription = {
+export const resume: CommandOf<'resume'> = {
   name: 'resume',
   summary: 'start a VM with a saved file as its memory, copy-on-write, in milliseconds',
   declare(command) {
@@ -75,7 +81,7 @@ Examples:
     const startedAt = performance.now();
     const vm = await startTrusted(request, context, resumeVm);
     await using running = vm;
-    const fields: Record<string, unknown> = {
+    const fields: ResumeReport = {
       vms: [vm.facts],
       totalTimeMs: Math.round((performance.now() - startedAt) * 10) / 10,
     };
@@ -212,7 +218,7 @@ export function describeCrash({ code, signal }: ExitStatus): string | undefined 
   return code === 0 ? undefined : `QEMU ended with code ${code}`;
 }
 
-async function print(request: ResumeOptions, context: CommandContext): Promise<CommandResult> {
+async function print(request: ResumeOptions, context: CommandContext): Promise<CommandResult<ResumePlan>> {
   const plan = await planResume(request);
   for (const warning of plan.warnings) context.warn(warning);
   const { reason } = plan.trust;

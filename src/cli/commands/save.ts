@@ -6,6 +6,7 @@ import type { LiveLimits } from '../../migration/live-limits.js';
 import { formatSize } from '../../size.js';
 import { type SaveOptions, type SaveResult, save as saveVm } from '../../snapshot/save/save.js';
 import { SAVE_METHODS } from '../../snapshot/save/save-method.js';
+import type { SaveToStoreResult } from '../../snapshot/store/save-to-store.js';
 import { unlockFromEnvironment } from '../../snapshot/store/unlock.js';
 import { isStoreAddress } from '../../store/open-place.js';
 import { assertVmAndFile } from '../argument-order.js';
@@ -18,11 +19,11 @@ import {
   VM_HELP,
   type VmAddress,
 } from '../arguments.js';
-import type { CommandDescription, CommandResult, Options } from '../command.js';
+import type { CommandOf, CommandResult, Options } from '../command.js';
 import { formatDuration, plural, properties } from '../format.js';
 import { openVm } from '../vm-argument.js';
 
-export const save: CommandDescription = {
+export const save: CommandOf<'save'> = {
   name: 'save',
   summary: "save a VM's memory and device state into a file",
   declare(command) {
@@ -143,7 +144,7 @@ async function toStore(
   to: string,
   request: Omit<SaveOptions, 'file' | 'force'>,
   force: unknown,
-): Promise<CommandResult> {
+): Promise<CommandResult<SaveToStoreResult>> {
   if (force !== undefined) {
     throw new MapramError('USAGE', 'save: --force is for files; in a store nothing is replaced');
   }

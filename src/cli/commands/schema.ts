@@ -1,15 +1,22 @@
-import { toJsonSchema } from '@valibot/to-json-schema';
+import { readdirSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import path from 'node:path';
 import { Argument } from 'commander';
-import type { CommandDescription } from '../command.js';
-import { DESCRIBED_COMMANDS, type DescribedCommand, lineSchema } from '../result-schemas.js';
+import type { CommandOf } from '../command.js';
 
-export const schema: CommandDescription = {
+/** One for each command. `npm run schemas` makes them of the types in ../results.ts. */
+const FOLDER = path.join(
+  path.dirname(createRequire(import.meta.url).resolve('mapram/package.json')),
+  'schemas',
+);
+
+export const schema: CommandOf<'schema'> = {
   name: 'schema',
   onlyAnswers: true,
   instant: true,
   summary: 'print the JSON Schema of what a command writes with --json',
   declare(command) {
-    command.addArgument(new Argument('<command>', 'the command').choices(DESCRIBED_COMMANDS)).addHelpText(
+    command.addArgument(new Argument('<command>', 'the command').choices(describedCommands())).addHelpText(
       'after',
       `
 Examples:
@@ -18,15 +25,18 @@ Examples:
     );
   },
   async run([name]) {
-    const described = jsonSchema(name as DescribedCommand);
+    const described = jsonSchema(String(name));
     return { fields: { schema: described }, text: JSON.stringify(described, null, 2) };
   },
 };
 
+export function describedCommands(): string[] {
+  return readdirSync(FOLDER)
+    .filter((name) => name.endsWith('.json'))
+    .map((name) => path.basename(name, '.json'));
+}
+
 /** Every line is an object of its own that this schema takes. */
-export function jsonSchema(name: DescribedCommand): object {
-  return {
-    ...toJsonSchema(lineSchema(name), { target: 'draft-2020-12' }),
-    title: `a line of mapram ${name.replace('store-', 'store ')} --json`,
-  };
+export function jsonSchema(name: string): Record<string, unknown> {
+  return JSON.parse(readFileSync(path.join(FOLDER, `${name}.json`), 'utf8'));
 }

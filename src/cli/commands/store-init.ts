@@ -3,10 +3,10 @@ import { readLines, readPassphrase } from '../../snapshot/store/unlock.js';
 import { PLACE_HELP } from '../../store/open-place.js';
 import type { StoreEncryption } from '../../store/store-keys.js';
 import { parseAnother } from '../arguments.js';
-import type { CommandDescription, Options } from '../command.js';
+import type { CommandOf, Options } from '../command.js';
 import { properties } from '../format.js';
 
-export const storeInit: CommandDescription = {
+export const storeInit: CommandOf<'store-init'> = {
   name: 'store init',
   summary: 'make a store in a directory, a bucket or a repository',
   declare(command) {

@@ -2,10 +2,10 @@ import { formatSize } from '../../size.js';
 import { type ListedSnapshot, listSnapshots } from '../../snapshot/store/list-snapshots.js';
 import { unlockFromEnvironment } from '../../snapshot/store/unlock.js';
 import { PLACE_HELP } from '../../store/open-place.js';
-import type { CommandDescription } from '../command.js';
+import type { CommandOf } from '../command.js';
 import { table } from '../format.js';
 
-export const storeList: CommandDescription = {
+export const storeList: CommandOf<'store-list'> = {
   name: 'store list',
   summary: 'what is in a store',
   declare(command) {

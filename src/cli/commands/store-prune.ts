@@ -4,10 +4,10 @@ import { unlockFromEnvironment } from '../../snapshot/store/unlock.js';
 import { PLACE_HELP } from '../../store/open-place.js';
 import type { PruneResult } from '../../store/prune.js';
 import { parseCount } from '../arguments.js';
-import type { CommandDescription } from '../command.js';
+import type { CommandOf } from '../command.js';
 import { plural, properties } from '../format.js';
 
-export const storePrune: CommandDescription = {
+export const storePrune: CommandOf<'store-prune'> = {
   name: 'store prune',
   summary: 'remove snapshots that are no longer wanted, and free what nothing needs',
   declare(command) {

@@ -1,10 +1,10 @@
 import { formatSize } from '../../size.js';
 import { pullSnapshot } from '../../snapshot/store/pull-snapshot.js';
 import { unlockFromEnvironment } from '../../snapshot/store/unlock.js';
-import type { CommandDescription } from '../command.js';
+import type { CommandOf } from '../command.js';
 import { formatDuration, properties } from '../format.js';
 
-export const storePull: CommandDescription = {
+export const storePull: CommandOf<'store-pull'> = {
   name: 'store pull',
   summary: 'bring a saved VM out of a store, every byte of it checked',
   declare(command) {

@@ -2,10 +2,10 @@ import { formatSize } from '../../size.js';
 import { type PushResult, pushSnapshot } from '../../snapshot/store/push-snapshot.js';
 import { unlockFromEnvironment } from '../../snapshot/store/unlock.js';
 import { parseAnother } from '../arguments.js';
-import type { CommandDescription } from '../command.js';
+import type { CommandOf } from '../command.js';
 import { formatDuration, properties } from '../format.js';
 
-export const storePush: CommandDescription = {
+export const storePush: CommandOf<'store-push'> = {
   name: 'store push',
   summary: 'put a saved VM into a store: what it shares with the snapshot before is not stored again',
   declare(command) {

@@ -1,7 +1,7 @@
 import { removeStored } from '../../snapshot/store/manage-store.js';
-import type { CommandDescription } from '../command.js';
+import type { CommandOf } from '../command.js';
 
-export const storeRemove: CommandDescription = {
+export const storeRemove: CommandOf<'store-remove'> = {
   name: 'store remove',
   summary: 'remove one snapshot from a store; prune frees its space',
   declare(command) {

@@ -2,10 +2,10 @@ import { InvalidArgumentError } from 'commander';
 import { formatSize } from '../../size.js';
 import { verifyStored } from '../../snapshot/store/manage-store.js';
 import { unlockFromEnvironment } from '../../snapshot/store/unlock.js';
-import type { CommandDescription } from '../command.js';
+import type { CommandOf } from '../command.js';
 import { formatDuration, plural, properties } from '../format.js';
 
-export const storeVerify: CommandDescription = {
+export const storeVerify: CommandOf<'store-verify'> = {
   name: 'store verify',
   summary: 'check that a snapshot is whole: its index, its packs, and every chunk or some of them',
   declare(command) {

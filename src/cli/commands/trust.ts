@@ -1,9 +1,10 @@
 import { MapramError } from '../../errors.js';
 import { distrustKey, type TrustedKey, trustedKeys, trustKey } from '../../manifest/trusted-keys.js';
-import type { CommandDescription, CommandResult } from '../command.js';
+import type { CommandOf, CommandResult } from '../command.js';
 import { table } from '../format.js';
+import type { TrustReport } from '../results.js';
 
-export const trust: CommandDescription = {
+export const trust: CommandOf<'trust'> = {
   name: 'trust',
   instant: true,
   summary: 'trust the signer of saved VMs: their recorded command lines are then run unasked',
@@ -42,7 +43,7 @@ function inOneLine({ publicKey, name }: TrustedKey): string {
   return `${name}, ${publicKey}`;
 }
 
-function listed(keys: readonly TrustedKey[]): CommandResult {
+function listed(keys: readonly TrustedKey[]): CommandResult<TrustReport> {
   const rows = keys.map(({ publicKey, name }) => [publicKey, name]);
   return {
     fields: { keys },

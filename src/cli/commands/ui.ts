@@ -3,9 +3,9 @@ import { defined } from '../../defined.js';
 import { parseBuiltinOptions } from '../../guest/builtin/options.js';
 import { packageVersion } from '../../package-version.js';
 import { UiServer } from '../../ui/ui-server.js';
-import type { CommandDescription } from '../command.js';
+import type { CommandOf } from '../command.js';
 
-export const ui: CommandDescription = {
+export const ui: CommandOf<'ui'> = {
   name: 'ui',
   onlyAnswers: true,
   summary: 'a local page that shows VMs and saved files, and saves, restores, resumes and verifies them',

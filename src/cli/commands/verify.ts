@@ -3,10 +3,10 @@ import { formatSize } from '../../size.js';
 import { DEFAULT_CHANNELS } from '../../snapshot/files/channel-numbers.js';
 import { type VerifyResult, verify as verifyFile } from '../../snapshot/verify/verify.js';
 import { channelsOption, directIoOption, parseOffset } from '../arguments.js';
-import type { CommandDescription } from '../command.js';
+import type { CommandOf } from '../command.js';
 import { formatDuration, plural, properties, table } from '../format.js';
 
-export const verify: CommandDescription = {
+export const verify: CommandOf<'verify'> = {
   name: 'verify',
   summary: 'check a saved VM: structure, checksums of its memory and device state, signature',
   declare(command) {

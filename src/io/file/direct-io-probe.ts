@@ -2,6 +2,7 @@ import { constants, fstatSync, statSync, unlinkSync } from 'node:fs';
 import path from 'node:path';
 import { errorReason } from '../../errors.js';
 import { platformHasDirectIo } from '../../platform.js';
+import type { Bytes } from '../../units.js';
 import { alignedBuffer } from '../memory/aligned-buffer.js';
 import { native } from '../native.js';
 import { hasErrno } from '../system-error.js';
@@ -22,9 +23,9 @@ const TRIED_ALIGNMENTS = [512, 1024, 2048, 4096, 8192, 16384, 32768, 65536];
 export interface DirectIoProbe {
   supported: boolean;
   /** Address of a buffer, in bytes. 1 where any will do, 0 when unsupported. */
-  memoryAlignment: number;
+  memoryAlignment: Bytes;
   /** File offset and length, in bytes. 1 where any will do, 0 when unsupported. */
-  offsetAlignment: number;
+  offsetAlignment: Bytes;
   /** Who said so: the kernel, or trial I/O on a file that was never visible or is removed again. */
   how: 'statx' | 'probe';
   /** Why it is unsupported: half a sentence. */

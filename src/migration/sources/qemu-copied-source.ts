@@ -35,6 +35,7 @@ import { writeFully } from '../../mapped-ram/positional-write.js';
 import { splitTail } from '../../stream/device-sections.js';
 import { encodeGlobalState, GLOBAL_STATE_SECTION } from '../../stream/global-state.js';
 import { StreamWriter } from '../../stream/stream-writer.js';
+import type { Count } from '../../units.js';
 import type { BaseBlock, BaseSnapshot } from './base-snapshot.js';
 import type { OutgoingSource, PlacedPages, SourceDevices, SourceSetup } from './migration-source.js';
 
@@ -48,7 +49,7 @@ export interface CopiedFigures {
   /** Path of the base when it was mapped. */
   file: string;
   /** Pages that the guest had changed, and pages of the blocks that are not mapped. */
-  changedPages: number;
+  changedPages: Count;
   /** Whether the other pages take no space of their own. */
   shared: boolean;
 }

@@ -1,5 +1,6 @@
 import type { SavedVm } from '../../analysis/saved-vm.js';
 import type { ProgressEvent } from '../../progress.js';
+import type { Bytes } from '../../units.js';
 
 /** A form that saved VMs can be turned into. */
 export interface ConvertTarget {
@@ -36,9 +37,9 @@ export interface Conversion {
 
 export interface ConvertedFile {
   readonly file: string;
-  readonly fileBytes: number;
+  readonly fileBytes: Bytes;
   /** What it takes on the disk; holes take nothing. */
-  readonly allocatedBytes: number;
+  readonly allocatedBytes: Bytes;
   /** The block in it, where there is only one. */
   readonly block?: string;
 }

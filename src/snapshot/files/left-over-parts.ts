@@ -1,4 +1,5 @@
 /** Part files of saves that died: recognised by their name, and by nobody holding their lock. */
+
 import { constants, fstatSync, readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { tryLock } from '../../io/file/file-lock.js';
@@ -6,6 +7,7 @@ import { unlinkFile } from '../../io/file/file-names.js';
 import { allocatedBytes } from '../../io/file/file-space.js';
 import { closeFile, openFile } from '../../io/file/open-file.js';
 import { hasErrno } from '../../io/system-error.js';
+import type { Bytes } from '../../units.js';
 import { targetOfPart } from './target-file.js';
 
 export interface LeftOverPart {
@@ -13,7 +15,7 @@ export interface LeftOverPart {
   /** The file that it was to become. */
   target: string;
   /** What it takes on the disk. */
-  bytes: number;
+  bytes: Bytes;
 }
 
 /** The left-over part files in a directory; those that are being written are not among them. */

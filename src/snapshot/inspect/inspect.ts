@@ -13,6 +13,7 @@ import { isStoreAddress } from '../../store/open-place.js';
 import { StoreSource } from '../../store/store-source.js';
 import { type DecodedDevice, decodeDevice } from '../../stream/device-decoder.js';
 import type { DeviceSection } from '../../stream/device-sections.js';
+import type { Bytes, Count } from '../../units.js';
 import { runOperation } from '../files/operation.js';
 import { openSaved } from '../store/open-saved.js';
 
@@ -27,60 +28,67 @@ export interface InspectOptions {
   deviceState?: boolean;
 }
 
-/** What is inside a saved VM. Sizes and offsets in bytes; offsets count from the start of the file. */
-export interface Inspection {
+/** What is inside a saved VM but its devices. Sizes and offsets in bytes; offsets count from the start of the file. */
+export interface InspectedFile {
   readonly file: string;
   readonly container: 'qemu' | 'libvirt';
   readonly form: 'mapped-ram' | 'stream';
   /** Where the stream starts. */
-  readonly offset: number;
+  readonly offset: Bytes;
   /** How libvirt compressed the stream; `offset` is then where it starts in the decompressed bytes. */
   readonly compression?: string;
   /** The domain XML of a libvirt image. */
   readonly domainXml?: string;
   readonly machine: string;
   readonly capabilities: readonly string[];
-  readonly pageSize: number;
+  readonly pageSize: Bytes;
   /** False when the save did not finish or the file was cut short. */
   readonly complete: boolean;
-  readonly fileBytes: number;
+  readonly fileBytes: Bytes;
   /** What the file takes on the disk; holes take nothing. */
-  readonly allocatedBytes: number;
-  readonly ramBytes: number;
+  readonly allocatedBytes: Bytes;
+  readonly ramBytes: Bytes;
   /** Guest-physical addresses of RAM; blocks whose place is not known are in `unplaced`. */
   readonly guestRegions: readonly GuestRegion[];
   readonly unplaced: readonly string[];
   /** Pages whose contents are in the file, all blocks together. */
-  readonly normalPages: number;
+  readonly normalPages: Count;
   /** Rounds over RAM after the first, while the guest ran. */
-  readonly rounds: number;
+  readonly rounds: Count;
   readonly blocks: readonly InspectedBlock[];
-  readonly devices: readonly InspectedDevice[];
   /** What mapram wrote about the file; null in files of others. */
   readonly manifest: unknown;
-  /** What was found wrong while reading, in people's words. */
+  /** What was found wrong while reading, each in a sentence. */
   readonly problems: readonly string[];
+}
+
+/** What is inside a saved VM. */
+export interface Inspection extends InspectedFile {
+  readonly devices: readonly InspectedDevice[];
 }
 
 export interface InspectedBlock {
   readonly idstr: string;
-  readonly usedLength: number;
+  readonly usedLength: Bytes;
   /** Of mapped-ram files. */
-  readonly pagesOffset?: number;
-  readonly bitmapOffset?: number;
-  readonly normalPages: number;
+  readonly pagesOffset?: Bytes;
+  readonly bitmapOffset?: Bytes;
+  readonly normalPages: Count;
   /** Of mapped-ram files: pages that are zero although their slots hold data. */
-  readonly stalePages?: number;
+  readonly stalePages?: Count;
 }
 
-export interface InspectedDevice {
+export interface DeviceHeader {
   readonly idstr: string;
-  readonly instanceId: number;
-  readonly version: number;
+  readonly instanceId: Count;
+  readonly version: Count;
   /** Bytes of its data. */
-  readonly length: number;
+  readonly length: Bytes;
   /** Where in the stream its section starts, counted from the magic. */
-  readonly position: number;
+  readonly position: Bytes;
+}
+
+export interface InspectedDevice extends DeviceHeader {
   /** Its fields, where the file describes them. */
   readonly state?: DecodedDevice;
   /** Its bytes, where the file does not. */

@@ -1,10 +1,12 @@
 /** Stops, continues and ends VMs: what `mapram stop`, `cont` and `quit` do. */
+
 import { existsSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
 import { QemuVm } from '../../guest/qemu/qemu-vm.js';
 import { ProcessHandle } from '../../io/process/process-handle.js';
+import type { Count } from '../../units.js';
 import { endProcess, type StartedVm, VmRecord, vmsOnRecord } from '../guard/vm-record.js';
 import { findVms } from './find-vms.js';
 import type { ListedVm } from './list-vms.js';
@@ -25,13 +27,13 @@ export interface QuitOptions extends ControlOptions {
 
 export interface ControlledVm {
   qmp: string;
-  pid?: number;
+  pid?: Count;
   runState: string;
 }
 
 export interface EndedVm {
   qmp: string;
-  pid?: number;
+  pid?: Count;
   /** `quit` where QEMU obeyed its monitor, else the signal that ended it. */
   by: 'quit' | 'SIGTERM' | 'SIGKILL';
   /** What was made for the VM and has gone with it. */

@@ -1,10 +1,12 @@
 /** The VMs that this user's mapram has started or is saving: what `mapram ps` shows. */
+
 import path from 'node:path';
 import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
 import { QemuVm } from '../../guest/qemu/qemu-vm.js';
 import { privateBytes, processAge } from '../../io/process/process-usage.js';
 import { markedProcesses } from '../../launch/marked-processes.js';
+import type { Bytes, Count, Milliseconds } from '../../units.js';
 import { savesOnRecord } from '../guard/save-record.js';
 import { markOf, type StartedVm, vmsOnRecord } from '../guard/vm-record.js';
 
@@ -13,7 +15,7 @@ export interface ListedVm {
   /** Absolute path of its QMP socket, or `tcp:HOST:PORT`. */
   qmp: string;
   /** Its process, where that is known. */
-  pid?: number;
+  pid?: Count;
   /** What it was started from, an absolute path; absent for a VM that mapram only saves. */
   file?: string;
   /** The file that it is being saved to. */
@@ -23,9 +25,9 @@ export interface ListedVm {
   /** What was made for it alone and goes with it: a clone's folder, or its socket. */
   made?: string;
   /** Since its process was started. */
-  ageMs?: number;
+  ageMs?: Milliseconds;
   /** Memory that is its own, in bytes; absent where its process belongs to another user. */
-  privateBytes?: number;
+  privateBytes?: Bytes;
   /** As QEMU says; absent while its monitor is in use. */
   runState?: string;
 }

@@ -1,4 +1,5 @@
 /** Removes a saved VM with all that belongs to it, or the folder of clones that have ended: what `mapram remove` does. */
+
 import { existsSync, readdirSync, realpathSync, type Stats, statSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import path from 'node:path';
@@ -10,6 +11,7 @@ import { hasErrno } from '../../io/system-error.js';
 import { FileSource } from '../../mapped-ram/byte-source.js';
 import { findContainer } from '../../mapped-ram/container.js';
 import { isStoreAddress } from '../../store/open-place.js';
+import type { Bytes } from '../../units.js';
 import { removeLeftOver } from '../files/left-over-parts.js';
 import { runOperation } from '../files/operation.js';
 import { partPathOf } from '../files/target-file.js';
@@ -29,7 +31,7 @@ export interface RemoveResult {
   /** Absolute paths of all that was removed. */
   removed: string[];
   /** What that took on the disk. */
-  freedBytes: number;
+  freedBytes: Bytes;
 }
 
 /**

@@ -27,6 +27,7 @@ import { qemuProfile } from '../../options/qemu-profile.js';
 import type { ProgressEvent } from '../../progress.js';
 import { ProgressMeter } from '../../progress-meter.js';
 import { runsOnceLoaded } from '../../stream/global-state.js';
+import type { Count, Milliseconds } from '../../units.js';
 import { assertFitsVm } from '../checks/fits-vm.js';
 import { LoadedMemory, type MemoryCheck } from '../checks/memory-after-load.js';
 import { replacedContents } from '../checks/memory-file-contents.js';
@@ -92,11 +93,11 @@ export interface RestoreResult {
   file: string;
   method: LoadMethod | 'builtin';
   methodReason: string;
-  totalTimeMs: number;
+  totalTimeMs: Milliseconds;
   directIo: boolean;
   directIoReason: string;
-  channels: number;
-  normalPages: number;
+  channels: Count;
+  normalPages: Count;
   /** State of the VM afterwards. */
   runState: string;
   /** When it was saved, ISO 8601 in UTC, where the file tells: the guest's clock goes on from there. */
@@ -104,7 +105,7 @@ export interface RestoreResult {
   /** Whether the guest's clock was set to the host's time, where that was asked for. */
   clockSet?: boolean;
   /** How many pages of the VM's memory were compared with the file before the guest ran; absent where none were. */
-  checkedPages?: number;
+  checkedPages?: Count;
 }
 
 /** Between two reports of progress. */

@@ -1,4 +1,5 @@
 import type { ExitStatus } from '../../launch/qemu-process.js';
+import type { Count, Milliseconds } from '../../units.js';
 import type { BackgroundCheck } from '../verify/background-check.js';
 import type { VerifiedFile } from '../verify/verify.js';
 import { recordPrefetch } from './prefetch.js';
@@ -6,20 +7,20 @@ import type { WaitingVm } from './waiting-vm.js';
 
 /** What is known of a VM once it has its state. Times in ms. */
 export interface ResumedVmFacts {
-  pid: number;
+  pid: Count;
   /** Absolute path of its QMP socket. */
   qmp: string;
   /** What QEMU took for the device state. */
-  loadTimeMs: number;
+  loadTimeMs: Milliseconds;
   /** From the call until the guest was there, QEMU's own start included. */
-  totalTimeMs: number;
+  totalTimeMs: Milliseconds;
   runState: string;
   /** When it was saved, ISO 8601 in UTC, where the file tells: the guest's clock goes on from there. */
   savedAt?: string;
   /** Whether the guest's clock was set to the host's time, where that was asked for. */
   clockSet?: boolean;
   /** How many pages of its memory were compared with the file before it ran; absent where none were. */
-  checkedPages?: number;
+  checkedPages?: Count;
   /** MAC addresses of its own, in the order of the network cards on the command line, where it was to get such. */
   macs?: string[];
 }

@@ -35,6 +35,7 @@ import { defaultCapabilities } from '../../options/migration-capabilities.js';
 import { defaultParameters } from '../../options/migration-parameters.js';
 import { qemuProfile } from '../../options/qemu-profile.js';
 import type { ProgressEvent } from '../../progress.js';
+import type { Bytes, Count, Milliseconds } from '../../units.js';
 import { pluggedWarning } from '../checks/plugged-devices.js';
 import { channelsFor, defaultChannels } from '../files/channel-numbers.js';
 import { chooseDirectIo, type DirectIoChoice, unlessSlow } from '../files/direct-io-choice.js';
@@ -96,20 +97,20 @@ export interface SaveResult {
   /** Whether O_DIRECT was really used, and why or why not. */
   directIo: boolean;
   directIoReason: string;
-  channels: number;
+  channels: Count;
   /** Why so many. */
   channelsReason: string;
-  ramBytes: number;
-  normalPages: number;
+  ramBytes: Bytes;
+  normalPages: Count;
   /** Pages that are zero and take no place. */
-  duplicatePages: number;
-  normalBytes: number;
-  fileBytes: number;
+  duplicatePages: Count;
+  normalBytes: Bytes;
+  fileBytes: Bytes;
   /** What the file takes on disk: less than `fileBytes`, since zero pages are holes. */
-  allocatedBytes: number;
-  totalTimeMs: number;
+  allocatedBytes: Bytes;
+  totalTimeMs: Milliseconds;
   /** How long the guest did not run. */
-  downtimeMs: number;
+  downtimeMs: Milliseconds;
   /** Data and name are on the disk. */
   synced: boolean;
   /** Identity of this save, a UUID. */

@@ -1,4 +1,5 @@
 /** What is in a store: what `mapram store list` does. */
+
 import { defined } from '../../defined.js';
 import { errorReason } from '../../errors.js';
 import { readManifest } from '../../manifest/check-manifest.js';
@@ -7,6 +8,7 @@ import { mapParallel } from '../../store/parallel.js';
 import type { RawRoot } from '../../store/snapshot-root.js';
 import { Store } from '../../store/store.js';
 import type { StoreUnlock } from '../../store/store-keys.js';
+import type { Bytes } from '../../units.js';
 
 export interface ListedSnapshot {
   readonly name: string;
@@ -14,13 +16,13 @@ export interface ListedSnapshot {
   /** ISO 8601, UTC. */
   readonly pushedAt: string;
   /** Of its files, in bytes: their lengths, and what of them is not zero. */
-  readonly fileBytes: number;
-  readonly dataBytes: number;
+  readonly fileBytes: Bytes;
+  readonly dataBytes: Bytes;
   /** Of the packs that it needs, which it may share with others. */
-  readonly packBytes: number;
+  readonly packBytes: Bytes;
   /** What follows is known only where the store is not encrypted, or its key is there. */
   readonly parent?: string;
-  readonly files?: readonly { readonly role: string; readonly name: string; readonly bytes: number }[];
+  readonly files?: readonly { readonly role: string; readonly name: string; readonly bytes: Bytes }[];
   /** From the manifest of the saved VM, where it has one. */
   readonly machine?: string;
   readonly savedAt?: string;

@@ -1,4 +1,5 @@
 /** What is done to a store as a whole, by its address: what `mapram store init`, `verify`, `remove` and `prune` do. */
+
 import { MapramError } from '../../errors.js';
 import { parseSnapshotAddress } from '../../store/open-place.js';
 import { type PruneOptions, type PruneResult, prune, removeSnapshot } from '../../store/prune.js';
@@ -9,6 +10,7 @@ import {
   type VerifySnapshotOptions,
   verifySnapshot,
 } from '../../store/verify-snapshot.js';
+import type { Milliseconds } from '../../units.js';
 
 export interface InitStoreOptions {
   /** `dir:PATH`, `s3://BUCKET/PREFIX` or `oci://HOST/REPOSITORY`. */
@@ -39,7 +41,7 @@ export interface VerifyStoredOptions extends VerifySnapshotOptions {
 export interface VerifyStoredResult extends VerifiedSnapshot {
   /** `PLACE/NAME@ID`. */
   readonly address: string;
-  readonly totalTimeMs: number;
+  readonly totalTimeMs: Milliseconds;
 }
 
 /**

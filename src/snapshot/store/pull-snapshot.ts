@@ -1,4 +1,5 @@
 /** Brings a snapshot out of a store as files: what `mapram store pull` does. */
+
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { MapramError } from '../../errors.js';
@@ -9,6 +10,7 @@ import { ChunkFetcher } from '../../store/pull.js';
 import type { SnapshotRoot, StoredFile } from '../../store/snapshot-root.js';
 import { Store } from '../../store/store.js';
 import type { StoreUnlock } from '../../store/store-keys.js';
+import type { Bytes, Milliseconds } from '../../units.js';
 import { withFileErrors } from '../files/file-errors.js';
 import { TargetFile } from '../files/target-file.js';
 
@@ -29,9 +31,9 @@ export interface PullSnapshotOptions {
 export interface PulledFile {
   readonly file: string;
   readonly role: StoredFile['role'];
-  readonly fileBytes: number;
+  readonly fileBytes: Bytes;
   /** What it takes on the disk; holes take nothing. */
-  readonly allocatedBytes: number;
+  readonly allocatedBytes: Bytes;
 }
 
 export interface PullResult {
@@ -41,8 +43,8 @@ export interface PullResult {
   readonly id: string;
   readonly files: readonly PulledFile[];
   /** Bytes that came from the store. */
-  readonly fetchedBytes: number;
-  readonly totalTimeMs: number;
+  readonly fetchedBytes: Bytes;
+  readonly totalTimeMs: Milliseconds;
 }
 
 /**

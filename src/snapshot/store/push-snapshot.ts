@@ -1,4 +1,5 @@
 /** Puts a saved VM into a store: what `mapram store push` does. */
+
 import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
 import { readManifest } from '../../manifest/check-manifest.js';
@@ -9,6 +10,7 @@ import { type PushedSnapshot, push } from '../../store/push.js';
 import type { SnapshotRoot } from '../../store/snapshot-root.js';
 import { Store } from '../../store/store.js';
 import type { StoreUnlock } from '../../store/store-keys.js';
+import type { Milliseconds } from '../../units.js';
 import { withFileErrors } from '../files/file-errors.js';
 import { unchangedChunks } from './unchanged-chunks.js';
 
@@ -30,7 +32,7 @@ export interface PushSnapshotOptions {
 export interface PushResult extends PushedSnapshot {
   /** `PLACE/NAME@ID`: what pulls exactly this. */
   readonly address: string;
-  readonly totalTimeMs: number;
+  readonly totalTimeMs: Milliseconds;
 }
 
 /**

@@ -14,6 +14,7 @@ import { rawPublicKey, readPublicKey } from '../../manifest/signature.js';
 import { checkImage, type ImageProblem } from '../../mapped-ram/check-image.js';
 import { type ImageBlock, MappedRamImage } from '../../mapped-ram/image.js';
 import type { ProgressEvent } from '../../progress.js';
+import type { Bytes, Count, Milliseconds } from '../../units.js';
 import { DEFAULT_CHANNELS } from '../files/channel-numbers.js';
 import { CheckedFile } from '../files/checked-file.js';
 import { chooseDirectIo } from '../files/direct-io-choice.js';
@@ -51,27 +52,30 @@ export interface VerifyProblem {
   where: string;
   message: string;
   /** Of pages: where in the file, where in the guest's physical memory (if known) and how many bytes. */
-  offset?: number;
-  guestAddress?: number;
-  length?: number;
+  offset?: Bytes;
+  guestAddress?: Bytes;
+  length?: Bytes;
 }
 
-export interface Verification {
+export interface CheckFindings {
   problems: VerifyProblem[];
   /** What could not be checked, and why; no fault of the file. */
   notes: string[];
-  /** Present when the file has one that can be read. */
-  manifest?: Manifest;
   /** Bytes held against a checksum: pages, headers, bitmaps, device state, the manifest. */
-  checkedBytes: number;
+  checkedBytes: Bytes;
   /** `valid`: by the key that the file names; `trusted`: by the required one. */
   signature: 'none' | 'invalid' | 'valid' | 'trusted';
 }
 
+export interface Verification extends CheckFindings {
+  /** Present when the file has one that can be read. */
+  manifest?: Manifest;
+}
+
 /** What a check of a whole file has found. */
-export interface VerifiedFile extends Omit<Verification, 'manifest'> {
+export interface VerifiedFile extends CheckFindings {
   ok: boolean;
-  totalTimeMs: number;
+  totalTimeMs: Milliseconds;
 }
 
 export interface VerifyResult extends VerifiedFile {
@@ -80,7 +84,7 @@ export interface VerifyResult extends VerifiedFile {
   id?: string;
   createdAt?: string;
   directIo: boolean;
-  channels: number;
+  channels: Count;
 }
 
 /**
