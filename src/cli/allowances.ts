@@ -10,6 +10,8 @@ export const CPU_OPTION = [
   'go on although the CPU lacks features that the saved one had',
 ] as const;
 
+export const DISKS_OPTION = '--allow-changed-disks';
+
 /** How much of the memory `restore`, `resume` and `fork` compare with the file before the guest runs. */
 export function memoryCheckOption(): Option {
   return new Option('--check-memory <how>', 'compare the loaded memory with the file before the guest runs')
@@ -21,7 +23,7 @@ export function declareAllowances(command: Command): void {
   const name = command.name();
   command
     .option('--trust', `${name} although somebody else could have written the recorded command line`)
-    .option('--allow-changed-disks', `${name} although disks have changed since the VM was saved`)
+    .option(DISKS_OPTION, `${name} although disks have changed since the VM was saved`)
     .option(...CPU_OPTION)
     .addOption(memoryCheckOption())
     .addOption(new Option('--force').hideHelp())

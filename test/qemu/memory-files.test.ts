@@ -94,21 +94,27 @@ describe('files that are memory', needs({ qemu: '10.0', tools: ['qemu-img'] }), 
     });
   }
 
-  test('restore warns before it replaces UEFI variables (R04)', async () => {
+  test('restore replaces no UEFI variables unless told to (R04)', async () => {
     writeFileSync(at('vars'), Buffer.alloc(FLASH_BYTES, 'variables '));
     const args = spellings[0]?.[1]() ?? [];
     await using vm = await start(args);
     const file = await savedAndEnded(vm);
-    for (const [contents, expected] of [
-      ['variables ', /^$/],
-      ['other keys ', /UEFI variables in .*vars are not those/],
-    ] as const) {
-      writeFileSync(at('vars'), Buffer.alloc(FLASH_BYTES, contents));
+    const load = async (options: { allowChangedDisks?: boolean }) => {
       await using waiting = await start(args, true);
       const warnings: string[] = [];
-      await restore({ file, vm: waiting.qmpPath, directIo: 'off', onWarning: (text) => warnings.push(text) });
-      assert.match(warnings.join(), expected);
-    }
+      const onWarning = (text: string) => warnings.push(text);
+      await restore({ file, vm: waiting.qmpPath, directIo: 'off', onWarning, ...options });
+      return warnings.join();
+    };
+    assert.equal(await load({}), '');
+    const others = Buffer.alloc(FLASH_BYTES, 'other keys ');
+    writeFileSync(at('vars'), others);
+    await assert.rejects(
+      load({}),
+      failsWith('VM', /UEFI variables in .*vars are not those .*--allow-changed-disks/),
+    );
+    assert.deepEqual(readFileSync(at('vars')), others);
+    assert.match(await load({ allowChangedDisks: true }), /UEFI variables/);
   });
 
   const devices: [device: string, args: string[]][] = [

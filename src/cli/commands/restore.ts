@@ -1,7 +1,7 @@
 import { Option } from 'commander';
 import { defined } from '../../defined.js';
 import { LOAD_METHODS, type RestoreResult, restore as restoreVm } from '../../snapshot/restore/restore.js';
-import { CPU_OPTION, memoryCheckOption } from '../allowances.js';
+import { CPU_OPTION, DISKS_OPTION, memoryCheckOption } from '../allowances.js';
 import { assertVmAndFile } from '../argument-order.js';
 import {
   channelsOption,
@@ -41,6 +41,7 @@ export const restore: CommandOf<'restore'> = {
         'the file must be signed; the public key, an Ed25519 key in PEM form (implies --verify)',
       )
       .option(...CLOCK_OPTION)
+      .option(DISKS_OPTION, "replace UEFI variables and persistent memory in the VM's files")
       .option(...CPU_OPTION)
       .addOption(memoryCheckOption())
       .option('--offset <bytes>', 'where in the file the stream starts', parseOffset)
@@ -61,6 +62,7 @@ Examples:
       multifd,
       cont,
       setClock,
+      allowChangedDisks,
       allowCpuMismatch,
       checkMemory,
       verify,
@@ -80,6 +82,7 @@ Examples:
       ...(multifd ? {} : { multifd }),
       cont: cont === true,
       setClock: setClock === true,
+      allowChangedDisks: allowChangedDisks === true,
       allowCpuMismatch: allowCpuMismatch === true,
       checkMemory,
       verify: verify === true,

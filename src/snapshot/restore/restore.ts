@@ -76,6 +76,8 @@ export interface RestoreOptions {
    * not be read, a sample is left out.
    */
   checkMemory?: MemoryCheck;
+  /** Replace, with a warning, UEFI variables and persistent memory in the VM's files by other ones of the snapshot. */
+  allowChangedDisks?: boolean;
   /** Load with a warning, although the VM's CPU lacks what the saved one had. */
   allowCpuMismatch?: boolean;
   /** Hold all pages against their checksums before anything is loaded; structure, device state and bitmaps always are. */
@@ -238,7 +240,10 @@ async function restoreQemu(run: RestoreRun, address: string): Promise<Loaded> {
   if (plugged !== undefined) options.onWarning?.(plugged);
   await assertFitsVm(image, vm, options);
   const setClock = options.setClock ? await clockSetter(vm, vm.peerPid(), options.onWarning) : undefined;
-  for (const change of await replacedContents(image, await memoryFilesOf(vm))) options.onWarning?.(change);
+  const replaced = await replacedContents(image, await memoryFilesOf(vm));
+  if (replaced.length > 0 && !options.allowChangedDisks)
+    throw refusesToReplace(options.file, address, replaced);
+  for (const change of replaced) options.onWarning?.(change);
   const memory = await LoadedMemory.prepare(vm, image, options.checkMemory ?? 'sample');
   const held = memory !== undefined && runsByItself(vm, image);
   if (held) vm.holdAfterLoad();
@@ -278,6 +283,14 @@ async function restoreQemu(run: RestoreRun, address: string): Promise<Loaded> {
     runState,
     ...defined({ clockSet, checkedPages: checked?.checkedPages }),
   };
+}
+
+function refusesToReplace(file: string, address: string, changes: readonly string[]): MapramError {
+  return new MapramError(
+    'VM',
+    `loading ${file} into the VM at ${address}: ${changes.join('; ')}; use --allow-changed-disks to load it all the same, or give the VM a copy of the file as it was`,
+    { path: file },
+  );
 }
 
 /** Whether QEMU would let the guest run as soon as it is loaded. */
