@@ -35,6 +35,8 @@ export interface LaunchRecord {
   omitted: OmittedSecret[];
   /** Further arguments for devices that were plugged in after the start; absent where there are none. */
   plugged?: string[];
+  /** In people's words, back ends of these devices that the arguments do not make; absent where there are none. */
+  missing?: string[];
   workingDirectory: string;
   disks: LaunchDisk[];
   /**
@@ -53,9 +55,10 @@ export interface LaunchRecord {
 /**
  * Reads the record of process `pid` from /proc.
  *
+ * @param plugged options for what was added since the start, whose disks are recorded as well
  * @throws MapramError `IO` when the process is gone or belongs to another user
  */
-export function recordLaunch(pid: number): LaunchRecord {
+export function recordLaunch(pid: number, plugged: readonly CommandLineOption[] = []): LaunchRecord {
   const words = readProc(pid, () => readFileSync(`/proc/${pid}/cmdline`, 'utf8'))
     .split('\0')
     .slice(0, -1);
@@ -73,13 +76,14 @@ export function recordLaunch(pid: number): LaunchRecord {
     arguments: formatCommandLine(options),
     omitted,
     workingDirectory,
-    disks: [...diskArguments(given), ...persistentMemory(given)].flatMap(
+    disks: [...diskArguments([...given, ...plugged]), ...persistentMemory([...given, ...plugged])].flatMap(
       ({ path: name, format, readOnly }) => {
         const disk = lookAtDisk(path.resolve(workingDirectory, name));
         return disk === undefined ? [] : [{ ...disk, ...defined({ format }), readOnly }];
       },
     ),
     uid,
+    ...(plugged.length === 0 ? {} : { plugged: formatCommandLine(plugged) }),
     ...defined({ user, hostId }),
   };
 }

@@ -10,6 +10,7 @@ export const LaunchSchema = v.strictObject({
   arguments: v.array(text),
   omitted: v.array(v.strictObject({ name: text, place: text })),
   plugged: v.exactOptional(v.array(text)),
+  missing: v.exactOptional(v.array(text)),
   workingDirectory: text,
   disks: v.array(
     v.strictObject({

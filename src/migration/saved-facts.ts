@@ -2,9 +2,9 @@
 import { defined } from '../defined.js';
 import type { GuestRamBlock } from '../guest/guest.js';
 import { cpuIdentity } from '../guest/qemu/cpu-identity.js';
-import { pluggedDevices } from '../guest/qemu/plugged-devices.js';
+import { type PluggedDevices, pluggedDevices } from '../guest/qemu/plugged-devices.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
-import { type CommandLineOption, formatCommandLine } from '../launch/command-line.js';
+import { commandLineOf } from '../launch/command-line.js';
 import { cpuArgumentOf } from '../launch/cpu-argument.js';
 import { type LaunchRecord, recordLaunch, withDisksOfNow } from '../launch/launch-record.js';
 import type { Manifest } from '../manifest/manifest.js';
@@ -21,7 +21,7 @@ export async function factsOfQemu(vm: QemuVm, runState: string): Promise<Facts> 
     vm.guestRegions().catch(() => []),
     cpuIdentity(vm, asked),
     vm.defaultRamId().catch(() => undefined),
-    pluggedDevices(vm).catch(() => []),
+    pluggedDevices(vm, (pid === undefined ? undefined : commandLineOf(pid)) ?? []).catch(() => NONE),
   ]);
   return {
     runState,
@@ -51,13 +51,15 @@ export function factsOfGuest(guest: { readonly blocks: readonly GuestRamBlock[] 
   return { runState, guestRegions };
 }
 
+const NONE: PluggedDevices = { options: [], unknown: [] };
+
 /** Without the right to look at the process, or over TCP, a file is as good, but has to be told how to start its VM. */
-function launchOf(vm: QemuVm, plugged: readonly CommandLineOption[]): Pick<Manifest, 'launch'> {
+function launchOf(vm: QemuVm, { options, unknown }: PluggedDevices): Pick<Manifest, 'launch'> {
   const pid = vm.peerPid();
   if (pid === undefined) return {};
   try {
-    const launch = recordLaunch(pid);
-    return { launch: plugged.length === 0 ? launch : { ...launch, plugged: formatCommandLine(plugged) } };
+    const launch = recordLaunch(pid, options);
+    return { launch: unknown.length === 0 ? launch : { ...launch, missing: unknown } };
   } catch {
     return {};
   }

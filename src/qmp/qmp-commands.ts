@@ -76,6 +76,25 @@ export interface SchemaEntry {
   members?: { name: string; type?: string }[];
 }
 
+/** Of `query-named-block-nodes`. */
+export interface BlockNode {
+  'node-name': string;
+  /** Format or protocol. */
+  drv: string;
+  file: string;
+  ro: boolean;
+  encrypted?: boolean;
+  detect_zeroes: string;
+  cache: { direct: boolean; 'no-flush': boolean };
+  image: { 'virtual-size': number };
+}
+
+/** Which nodes are below which; `name` of an edge is what the child is to its parent: `file`, `backing`. */
+export interface BlockGraph {
+  nodes: { id: number; type: string; name: string }[];
+  edges: { parent: number; child: number; name: string }[];
+}
+
 /** `[arguments, result]` by command. */
 export interface QmpCommands {
   'query-status': [undefined, VmStatus];
@@ -115,6 +134,9 @@ export interface QmpCommands {
     { typename: string },
     { name: string; type: string; 'default-value'?: PlainJson }[],
   ];
+  'query-named-block-nodes': [{ flat: boolean }, BlockNode[]];
+  'query-block': [undefined, { device: string; inserted?: BlockNode }[]];
+  'x-debug-query-block-graph': [undefined, BlockGraph];
   'query-machines': [undefined, { name: string; 'default-ram-id'?: string }[]];
   'qom-list': [{ path: string }, { name: string; type: string }[]];
   'query-commands': [undefined, { name: string }[]];

@@ -5,8 +5,13 @@ import type { LaunchRecord } from '../../launch/launch-record.js';
 import { OptionList } from '../../launch/option-list.js';
 
 /** For whoever saves such a VM. */
-export function pluggedWarning({ plugged = [] }: Pick<LaunchRecord, 'plugged'>): string | undefined {
+export function pluggedWarning({
+  plugged = [],
+  missing = [],
+}: Pick<LaunchRecord, 'plugged' | 'missing'>): string | undefined {
   if (plugged.length === 0) return undefined;
+  if (missing.length > 0)
+    return `devices were plugged in after the VM was started, and QEMU does not say how their back ends were made (${missing.join(', ')}): give "mapram resume" the whole command line after --; the devices are ${quoteForShell(plugged)}`;
   return `devices were plugged in after the VM was started: "mapram resume" adds them to its command line, a QEMU for "mapram restore" must be given ${quoteForShell(plugged)}`;
 }
 

@@ -1,7 +1,12 @@
 /** From a snapshot and what the user gave to the command line of a QEMU that can be resumed from it. */
 import { existsSync } from 'node:fs';
 import { MapramError } from '../../errors.js';
-import { type CommandLineOption, formatCommandLine, parseCommandLine } from '../../launch/command-line.js';
+import {
+  type CommandLineOption,
+  formatCommandLine,
+  parseCommandLine,
+  quoteForShell,
+} from '../../launch/command-line.js';
 import { withoutWaiting } from '../../launch/endpoints.js';
 import { renewGenerationId } from '../../launch/generation-id.js';
 import { knownOptions } from '../../launch/known-options.js';
@@ -173,6 +178,14 @@ function commandOf(
     throw new MapramError(
       'USAGE',
       `resuming ${file}: secrets are not kept in snapshots, give them again with --secret NAME=FILE: ${places.join('; ')}`,
+      { path: file },
+    );
+  }
+  const { missing: unknown = [] } = recorded;
+  if (unknown.length > 0) {
+    throw new MapramError(
+      'VM',
+      `resuming ${file}: devices were plugged into the saved VM whose back ends are not known (${unknown.join(', ')}); give the command line after --, with these and ${quoteForShell(recorded.plugged ?? [])}`,
       { path: file },
     );
   }
