@@ -5,10 +5,8 @@
  * @module mapram
  */
 
-export { type CompareOptions, type Comparison, compareSavedVms } from './analysis/compare.js';
-export { equalChunksOf } from './analysis/equal-chunks.js';
+export type { Comparison } from './analysis/compare.js';
 export { type MemoryPicture, pictureOf } from './analysis/memory-picture.js';
-export { type OpenOptions, openSavedVm } from './analysis/open-saved-vm.js';
 export type { SavedBlock, SavedVm } from './analysis/saved-vm.js';
 export type { StreamCompression } from './channels/socket/payload-decoder.js';
 export { MapramError, type MapramErrorCode, type MapramErrorDetails } from './errors.js';
@@ -21,16 +19,9 @@ export { distrustKey, type TrustedKey, trustedKeys, trustKey } from './manifest/
 export type { LiveLimits } from './migration/live-limits.js';
 export type { ChannelProgress, ProgressEvent } from './progress.js';
 export type { MemoryCheck } from './snapshot/checks/memory-after-load.js';
-export { convertToElf } from './snapshot/convert/convert-elf.js';
-export { convertToMappedRam } from './snapshot/convert/convert-mapped-ram.js';
-export { convertToRaw } from './snapshot/convert/convert-raw.js';
-export { convertToStream } from './snapshot/convert/convert-stream.js';
-export type {
-  Conversion,
-  ConvertedFile,
-  ConvertOptions,
-  ConvertTarget,
-} from './snapshot/convert/convert-target.js';
+export { type ConvertForm, type ConvertOptions, convert } from './snapshot/convert/convert.js';
+export type { Conversion, ConvertedFile } from './snapshot/convert/convert-target.js';
+export { type DiffOptions, diff } from './snapshot/inspect/diff.js';
 export {
   type InspectedBlock,
   type InspectedDevice,
@@ -57,13 +48,18 @@ export { type RestoreOptions, type RestoreResult, restore } from './snapshot/res
 export type { CloneOptions } from './snapshot/resume/clone-factory.js';
 export { ClonePool, type ClonePoolHealth, type ClonePoolOptions } from './snapshot/resume/clone-pool.js';
 export { ForkedVms, type ForkOptions, fork } from './snapshot/resume/fork.js';
-export type { LaunchOptions } from './snapshot/resume/launch-plan.js';
+export type { LaunchAllowances, LaunchOptions } from './snapshot/resume/launch-options.js';
 export type { LaunchOrigin, LaunchTrust } from './snapshot/resume/recorded-launch.js';
 export { planResume, type ResumeOptions, type ResumePlan, resume } from './snapshot/resume/resume.js';
 export { ResumedVm, type ResumedVmFacts } from './snapshot/resume/resumed-vm.js';
 export { type SaveOptions, type SaveResult, save } from './snapshot/save/save.js';
 export type { SaveMethod } from './snapshot/save/save-method.js';
-export { type ListedSnapshot, listSnapshots, type StoreListing } from './snapshot/store/list-snapshots.js';
+export {
+  type ListedSnapshot,
+  type ListSnapshotsOptions,
+  listSnapshots,
+  type StoreListing,
+} from './snapshot/store/list-snapshots.js';
 export {
   type InitializedStore,
   type InitStoreOptions,
@@ -76,7 +72,7 @@ export {
   type VerifyStoredResult,
   verifyStored,
 } from './snapshot/store/manage-store.js';
-export { openSaved } from './snapshot/store/open-saved.js';
+export { type OpenSavedVmOptions, openSavedVm } from './snapshot/store/open-saved.js';
 export {
   type PulledFile,
   type PullResult,

@@ -70,7 +70,7 @@ async function saveBase(memoryMiB: number, file: string): Promise<string[]> {
 
 /** Writes to one page in a hundred, as the guest itself would: each becomes a private copy. */
 async function changePages(vm: ResumedVm): Promise<void> {
-  await using qemu = await QemuVm.connect(vm.qmp);
+  await using qemu = await QemuVm.connect(vm.facts.qmp);
   const ram = (await qemu.ramBlocks()).reduce((a, b) => (a.usedLength > b.usedLength ? a : b));
   const fd = openSync(`/proc/${vm.pid}/mem`, 'r+');
   try {
@@ -117,7 +117,7 @@ export const incrementalBenchmark: Benchmark = {
     const main = path.join(repositoryRoot, 'dist', 'bin', 'mapram.cjs');
     const measure = async (method: string): Promise<Sample> => {
       await startFresh(again);
-      return await runProcess(process.execPath, [main, 'save', '--method', method, resumed.qmp, again]);
+      return await runProcess(process.execPath, [main, 'save', '--method', method, resumed.facts.qmp, again]);
     };
     return {
       contenders: [

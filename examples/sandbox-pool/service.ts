@@ -23,7 +23,7 @@ await pool.filled();
 /** What a command wrote, and its exit code. The VM is gone when this settles. */
 async function run(command: string): Promise<{ output: string; exitCode: number }> {
   await using vm = await pool.take();
-  const serial = connect(path.join(path.dirname(vm.qmp), 'serial.sock')).setEncoding('utf8');
+  const serial = connect(path.join(path.dirname(vm.facts.qmp), 'serial.sock')).setEncoding('utf8');
   const timeout = setTimeout(() => serial.destroy(new Error('it took too long')), TIMEOUT_MS);
   try {
     serial.write(`${command.replaceAll('\n', ' ')}\n`);

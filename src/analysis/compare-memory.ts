@@ -34,9 +34,9 @@ export interface EqualChunks {
 }
 
 export interface CompareMemoryOptions {
-  readonly equalChunks?: EqualChunks;
-  readonly signal?: AbortSignal;
-  readonly onProgress?: (event: ProgressEvent) => void;
+  readonly equalChunks?: EqualChunks | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
 }
 
 /** Read at once from each file. */

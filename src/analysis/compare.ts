@@ -7,9 +7,9 @@ import type { SavedVm } from './saved-vm.js';
 
 export interface CompareOptions {
   /** Chunks that are known to be equal without being read, e.g. from checksums in both files. */
-  readonly equalChunks?: EqualChunks;
-  readonly signal?: AbortSignal;
-  readonly onProgress?: (event: ProgressEvent) => void;
+  readonly equalChunks?: EqualChunks | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
 }
 
 /** What differs between two saved VMs. Forms and containers are no difference: the same VM may be saved in any. */

@@ -4,10 +4,10 @@ import type { ProgressEvent } from '../progress.js';
 import type { SavedBlock, SavedVm } from './saved-vm.js';
 
 export interface CopyOptions {
-  readonly signal?: AbortSignal;
-  readonly onProgress?: (event: ProgressEvent) => void;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
   /** Looks at what is copied: pages of one block, in ascending order, zero pages left out. */
-  readonly onPage?: (page: Buffer) => void;
+  readonly onPage?: ((page: Buffer) => void) | undefined;
 }
 
 /** A part of a block and where it goes. */

@@ -36,9 +36,9 @@ export function compressionOf(head: Uint8Array): Compression | undefined {
 
 export interface DecompressOptions {
   /** Given the first bytes, as many as there are up to 64 KiB, before the others are decompressed; what it throws ends it. */
-  readonly checkHead?: (head: Uint8Array) => Promise<void>;
-  readonly signal?: AbortSignal;
-  readonly onProgress?: (event: ProgressEvent) => void;
+  readonly checkHead?: ((head: Uint8Array) => Promise<void>) | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
 }
 
 /** A decompressed copy that is gone when it is disposed of, or the process ends. */

@@ -14,9 +14,9 @@ import { StreamImage } from './stream-image.js';
 
 export interface OpenOptions {
   /** Where the stream starts, for files saved with `offset=`. */
-  readonly offset?: number;
-  readonly signal?: AbortSignal;
-  readonly onProgress?: (event: ProgressEvent) => void;
+  readonly offset?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
 }
 
 /**

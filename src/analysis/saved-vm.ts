@@ -58,4 +58,5 @@ export interface SavedVm<Block extends SavedBlock = SavedBlock> extends AsyncDis
   readPages(block: Block, first: number, count: number): Promise<Uint8Array>;
   /** Guest-physical memory. @throws RangeError where no RAM is known to lie */
   read(address: number, length: number): Promise<Uint8Array>;
+  close(): Promise<void>;
 }

@@ -28,11 +28,11 @@ export interface StreamBlock extends SavedBlock {
 
 export interface StreamImageOptions {
   /** Closed together with the image. */
-  readonly owner?: AsyncDisposable;
+  readonly owner?: AsyncDisposable | undefined;
   /** What the caller has found wrong already. */
-  readonly problems?: readonly string[];
-  readonly signal?: AbortSignal;
-  readonly onProgress?: (event: ProgressEvent) => void;
+  readonly problems?: readonly string[] | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
 }
 
 const CHUNK_BYTES = 2 ** 20;

@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
 import { MEMORY_CHECKS, type MemoryCheck } from '../snapshot/checks/memory-after-load.js';
-import type { LaunchAllowances } from '../snapshot/resume/launch-plan.js';
+import type { LaunchAllowances } from '../snapshot/resume/launch-options.js';
 import type { Options } from './command.js';
 
 export const CPU_OPTION = [

@@ -2,7 +2,7 @@
 import { createInterface } from 'node:readline/promises';
 import { MapramError } from '../errors.js';
 import { quoteForShell } from '../launch/command-line.js';
-import type { LaunchOptions } from '../snapshot/resume/launch-plan.js';
+import type { LaunchOptions } from '../snapshot/resume/launch-options.js';
 import { planResume, type ResumePlan } from '../snapshot/resume/resume.js';
 import { visibleLine } from '../visible.js';
 import type { CommandContext } from './command.js';

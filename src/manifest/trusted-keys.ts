@@ -4,6 +4,7 @@
  *     trusted-keys, a key a line:   ed25519 <32 bytes, base64> <name, to the end of the line>
  */
 import path from 'node:path';
+import { assertArguments, path as filePath, text } from '../checked-options.js';
 import { MapramError } from '../errors.js';
 import { configurationFolder, readConfiguration, writeConfiguration } from '../launch/user-configuration.js';
 import { rawPublicKey, readPublicKey } from './signature.js';
@@ -50,6 +51,7 @@ export function isTrustedKey(publicKey: string): boolean {
  * @throws MapramError `USAGE` for a key that cannot be used, `IO`
  */
 export async function trustKey(file: string): Promise<TrustedKey> {
+  assertArguments('trustKey', { file: filePath }, { file });
   const key: TrustedKey = {
     publicKey: rawPublicKey(readPublicKey(file)).toString('base64'),
     // A name is for people: a line of text, whatever the file is called.
@@ -67,6 +69,7 @@ export async function trustKey(file: string): Promise<TrustedKey> {
  * @throws MapramError `USAGE` for one that is not in the list, `IO`
  */
 export async function distrustKey(which: string): Promise<TrustedKey> {
+  assertArguments('distrustKey', { which: text }, { which });
   const keys = trustedKeys();
   const publicKey = keys.some((key) => key.publicKey === which)
     ? which

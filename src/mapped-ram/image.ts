@@ -1,5 +1,7 @@
 import { type BigIntStats, constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
+import * as v from 'valibot';
+import { assertArguments, assertOptions, optionsOf, wholeNumber } from '../checked-options.js';
 import { defined } from '../defined.js';
 import { errorReason, MapramError } from '../errors.js';
 import { descriptorPath } from '../io/file/open-file.js';
@@ -39,14 +41,31 @@ export interface ImageBlock {
 
 export interface ImageOpenOptions {
   /** Where in the file the stream starts. Found by itself at the start of a file and behind libvirt's header. */
-  offset?: number;
+  offset?: number | undefined;
   /** Where the stream is, for a caller that has looked for it with `findContainer`; `offset` is then not used. */
-  container?: Container;
+  container?: Container | undefined;
   /** Disposed of together with the image. */
-  owner?: AsyncDisposable;
+  owner?: AsyncDisposable | undefined;
   /** What the caller has found wrong already. */
-  problems?: readonly string[];
+  problems?: readonly string[] | undefined;
 }
+
+const any = <T>(message: string) =>
+  v.optional(v.custom<T>((value) => typeof value === 'object' && value !== null, message));
+
+const OpenOptionsSchema = optionsOf<ImageOpenOptions>({
+  offset: v.optional(wholeNumber(0)),
+  container: any('a container, as findContainer returns it'),
+  owner: any('something to be disposed of'),
+  problems: v.optional(v.array(v.string('a string'), 'an array of strings')),
+});
+
+const SourceSchema = v.custom<string | FileHandle | ByteSource>(
+  (value) =>
+    (typeof value === 'string' && value !== '') ||
+    (typeof value === 'object' && value !== null && ('byteLength' in value || 'fd' in value)),
+  'a path, a FileHandle or a ByteSource',
+);
 
 /**
  * A mapped-ram file, opened for reading: its blocks, any page of them, and the device state.
@@ -114,6 +133,12 @@ export class MappedRamImage implements AsyncDisposable {
     from: string | FileHandle | ByteSource,
     options: ImageOpenOptions = {},
   ): Promise<MappedRamImage> {
+    assertArguments<{ from: string | FileHandle | ByteSource }>(
+      'MappedRamImage.open',
+      { from: SourceSchema },
+      { from },
+    );
+    assertOptions('MappedRamImage.open', OpenOptionsSchema, options);
     if (typeof from !== 'string') {
       const source = 'byteLength' in from ? from : await FileSource.of(from, `file descriptor ${from.fd}`);
       return MappedRamImage.fromSource(source, options, options.owner);

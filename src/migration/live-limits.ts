@@ -5,13 +5,13 @@ import type { MigrationParameters } from '../options/migration-parameters.js';
 
 export interface LiveLimits {
   /** How long the guest may stand still at the end, in ms; QEMU's own setting by default (300 unless changed). */
-  downtimeLimitMs?: number;
+  downtimeLimitMs?: number | undefined;
   /** Slow the guest down step by step while it changes memory faster than it is saved. */
-  autoConverge?: boolean;
+  autoConverge?: boolean | undefined;
   /** How long the guest may run on, in ms; without limit by default. */
-  maxTimeMs?: number;
+  maxTimeMs?: number | undefined;
   /** What happens then: the guest is stopped and the rest is saved (the default), or the save fails. */
-  onTimeout?: 'stop' | 'cancel';
+  onTimeout?: 'stop' | 'cancel' | undefined;
 }
 
 /** The capabilities that QEMU needs to be given for them. */

@@ -1,3 +1,11 @@
+import {
+  signal as abortSignal,
+  assertArguments,
+  assertOptions,
+  callback,
+  optionsOf,
+  text,
+} from '../checked-options.js';
 import { defined } from '../defined.js';
 import { MigrationOptions } from '../options/migration-options.js';
 import { profileForVersion, qemuProfile } from '../options/qemu-profile.js';
@@ -11,19 +19,24 @@ const ADDED = ['mapped-ram', 'direct-io', 'zero-page-detection'];
 
 export interface FrontOptions {
   /** Gives up connecting. */
-  readonly signal?: AbortSignal;
-  readonly warn?: (line: string) => void;
+  readonly signal?: AbortSignal | undefined;
+  readonly warn?: ((line: string) => void) | undefined;
 }
+
+const FrontOptionsSchema = optionsOf<FrontOptions>({
+  signal: abortSignal,
+  warn: callback<(line: string) => void>(),
+});
 
 /**
  * A monitor in front of a real QEMU: the migration commands are mapram's, everything else goes through unchanged.
  *
  * @param address of the QEMU's QMP socket: a path, `unix:PATH` or `tcp:HOST:PORT`
  */
-export async function monitorInFrontOf(
-  address: string,
-  { signal, warn }: FrontOptions = {},
-): Promise<Monitor> {
+export async function monitorInFrontOf(address: string, options: FrontOptions = {}): Promise<Monitor> {
+  assertArguments<{ address: string }>('monitorInFrontOf', { address: text }, { address });
+  assertOptions('monitorInFrontOf', FrontOptionsSchema, options);
+  const { signal, warn } = options;
   const client = await QmpClient.connect(address, signal ? { signal } : {});
   try {
     const { major, minor } = client.version.qemu;
@@ -31,10 +44,10 @@ export async function monitorInFrontOf(
       'multifd-compression': await compressionMethods(client),
     });
     // Whether the accelerator has a dirty ring is for QEMU to say.
-    const options = new MigrationOptions({ profile, hasDirtyRing: true });
+    const settings = new MigrationOptions({ profile, hasDirtyRing: true });
     const upstream = new Upstream(client);
-    const backend = await QemuBackend.open(upstream, options);
-    return new Monitor({ backend, profile, options, upstream, ...defined({ warn }) });
+    const backend = await QemuBackend.open(upstream, settings);
+    return new Monitor({ backend, profile, options: settings, upstream, ...defined({ warn }) });
   } catch (error) {
     await client.close();
     throw error;

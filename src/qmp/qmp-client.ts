@@ -11,6 +11,15 @@ import { statSync } from 'node:fs';
 import { createConnection, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
+import * as v from 'valibot';
+import {
+  signal as abortSignal,
+  assertArguments,
+  assertOptions,
+  optionsOf,
+  text,
+  wholeNumber,
+} from '../checked-options.js';
 import { defined } from '../defined.js';
 import { errorReason, MapramError } from '../errors.js';
 import { type PeerCredentials, peerCredentials, sendDescriptors } from '../io/socket/unix-socket.js';
@@ -28,20 +37,20 @@ import { formatSocketAddress, parseSocketAddress } from './socket-address.js';
 
 export interface QmpConnectOptions {
   /** Gives up connecting. Has no effect later. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** How long to wait for the connection and the greeting, in ms; 10 s by default, `Infinity` without limit. */
-  readonly timeoutMs?: number;
+  readonly timeoutMs?: number | undefined;
   /** What to call the other side in errors, where it cannot be told from the address. */
-  readonly name?: string;
+  readonly name?: string | undefined;
 }
 
 export interface QmpExecuteOptions {
   /** Stops waiting for the reply; the command itself goes on in QEMU. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** Stops waiting after this many ms; forever by default. */
-  readonly timeoutMs?: number;
+  readonly timeoutMs?: number | undefined;
   /** Descriptors to pass along (Unix sockets only), for `add-fd` and `getfd`. They stay the caller's. */
-  readonly descriptors?: readonly number[];
+  readonly descriptors?: readonly number[] | undefined;
 }
 
 /** How long commands wait that say nothing about that themselves. */
@@ -50,16 +59,46 @@ export interface QmpPatience {
    * Ends the waits that are under way. Commands that are sent later, to put things right, get 5 s each; once one has had no
    * answer, those after it fail at once.
    */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** Called when a command has waited for 10 s. */
-  readonly onSilence?: (command: string) => void;
+  readonly onSilence?: ((command: string) => void) | undefined;
 }
 
 export interface QmpEventsOptions {
   /** Only events of these names. */
-  readonly names?: readonly string[];
+  readonly names?: readonly string[] | undefined;
   /** Ends the iterator. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
+}
+
+const milliseconds = v.optional(
+  v.pipe(v.number('a number of milliseconds'), v.minValue(0, 'a number of milliseconds')),
+);
+
+const ConnectOptionsSchema = optionsOf<QmpConnectOptions>({
+  signal: abortSignal,
+  timeoutMs: milliseconds,
+  name: v.optional(text),
+});
+
+const ExecuteOptionsSchema = optionsOf<QmpExecuteOptions>({
+  signal: abortSignal,
+  timeoutMs: milliseconds,
+  descriptors: v.optional(v.array(wholeNumber(0), 'an array of descriptors')),
+});
+
+const EventsOptionsSchema = optionsOf<QmpEventsOptions>({
+  names: v.optional(v.array(text, 'an array of names of events')),
+  signal: abortSignal,
+});
+
+const TargetSchema = v.custom<string | Duplex>(
+  (value) => (typeof value === 'string' && value !== '') || isStream(value),
+  'a socket path, unix:PATH, tcp:HOST:PORT or a stream that is connected',
+);
+
+function isStream(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && typeof (value as Duplex).write === 'function';
 }
 
 /** A reply without its id. */
@@ -88,6 +127,8 @@ export class QmpClient implements AsyncDisposable {
   readonly capabilities: readonly string[];
   /** The other side, for people. */
   readonly name: string;
+  /** Where others could connect, too; undefined for a stream that was connected already. */
+  readonly address: string | undefined;
   readonly #stream: Duplex;
   readonly #pending = new Map<number, PendingCommand>();
   readonly #listeners = new Set<{ names: ReadonlySet<string> | undefined; queue: EventQueue<QmpEvent> }>();
@@ -102,11 +143,12 @@ export class QmpClient implements AsyncDisposable {
   };
   #silent = false;
 
-  private constructor(stream: Duplex, greeting: Greeting, name: string) {
+  private constructor(stream: Duplex, greeting: Greeting, name: string, address: string | undefined) {
     this.#stream = stream;
     this.version = greeting.version;
     this.capabilities = greeting.capabilities;
     this.name = name;
+    this.address = address;
   }
 
   /**
@@ -116,6 +158,8 @@ export class QmpClient implements AsyncDisposable {
    * @throws MapramError `MONITOR`: nobody listens, not a QMP server, a human monitor instead; `BUSY`: no greeting in time
    */
   static async connect(target: string | Duplex, options: QmpConnectOptions = {}): Promise<QmpClient> {
+    assertArguments('QmpClient.connect', { target: TargetSchema }, { target });
+    assertOptions('QmpClient.connect', ConnectOptionsSchema, options);
     const name =
       options.name ??
       (typeof target === 'string' ? formatSocketAddress(parseSocketAddress(target)) : 'the monitor');
@@ -128,7 +172,7 @@ export class QmpClient implements AsyncDisposable {
       stream = typeof target === 'string' ? await connectSocket(target, name, signal) : target;
       const reader = new JsonReader();
       const { greeting, rest } = await readGreeting(stream, reader, name, signal);
-      const client = new QmpClient(stream, greeting, name);
+      const client = new QmpClient(stream, greeting, name, typeof target === 'string' ? target : undefined);
       client.#listen(reader, rest);
       await client.execute('qmp_capabilities', undefined, { signal });
       return client;
@@ -149,11 +193,18 @@ export class QmpClient implements AsyncDisposable {
     return this.#silent;
   }
 
-  /** From now on for all commands that are sent without a signal or time-out of their own. */
-  setPatience(patience: QmpPatience): void {
-    this.#patience.signal?.removeEventListener('abort', this.#interrupt);
+  /**
+   * From now on for all commands that are sent without a signal or time-out of their own.
+   *
+   * @returns what held before
+   */
+  setPatience(patience: QmpPatience): QmpPatience {
+    const before = this.#patience;
+    before.signal?.removeEventListener('abort', this.#interrupt);
     this.#patience = patience;
+    this.#silent = false;
     patience.signal?.addEventListener('abort', this.#interrupt);
+    return before;
   }
 
   /** The process at the other end of a Unix socket; undefined over TCP and for other streams. */
@@ -178,6 +229,8 @@ export class QmpClient implements AsyncDisposable {
   ): Promise<QmpCommands[C][1]>;
   execute(command: string, args?: object, options?: QmpExecuteOptions): Promise<PlainJson>;
   async execute(command: string, args?: object, options: QmpExecuteOptions = {}): Promise<PlainJson> {
+    assertArguments('execute', { command: text }, { command });
+    assertOptions('execute', ExecuteOptionsSchema, options);
     if (this.#ended) throw this.#lost(command);
     const { signal, timeoutMs } = this.#limits(command, options);
     const { descriptors } = options;
@@ -225,7 +278,9 @@ export class QmpClient implements AsyncDisposable {
   }
 
   /** Events from now on. The iterator ends with `close()` and fails when the connection is lost. */
-  events({ names, signal }: QmpEventsOptions = {}): AsyncIterableIterator<QmpEvent> {
+  events(options: QmpEventsOptions = {}): AsyncIterableIterator<QmpEvent> {
+    assertOptions('events', EventsOptionsSchema, options);
+    const { names, signal } = options;
     const listener = {
       names: names && new Set(names),
       queue: new EventQueue<QmpEvent>(MAX_UNREAD_EVENTS, () => this.#listeners.delete(listener)),

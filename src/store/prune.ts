@@ -15,7 +15,7 @@ const CLAIM_EXPIRY_MS = 7 * 86_400_000;
 
 export interface PruneOptions extends Retention {
   /** Removes nothing, and tells what would be removed. */
-  readonly dryRun?: boolean;
+  readonly dryRun?: boolean | undefined;
 }
 
 export interface PruneResult {

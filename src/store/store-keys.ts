@@ -19,15 +19,15 @@ export interface StoreKeys {
 /** For whom a new store is encrypted. */
 export interface StoreEncryption {
   /** age recipients: `age1…`. */
-  readonly recipients?: readonly string[];
-  readonly passphrase?: string;
+  readonly recipients?: readonly string[] | undefined;
+  readonly passphrase?: string | undefined;
 }
 
 /** What opens an encrypted store. */
 export interface StoreUnlock {
   /** age identities: `AGE-SECRET-KEY-1…`. */
-  readonly identities?: readonly string[];
-  readonly passphrase?: string;
+  readonly identities?: readonly string[] | undefined;
+  readonly passphrase?: string | undefined;
 }
 
 /** How an encrypted store describes its key. */

@@ -243,7 +243,7 @@ function resumeWork(request: v.InferOutput<typeof ResumeRequest>, { vms, saved }
       });
       // It is not to end with the page.
       await vm.detach();
-      vms.watch(vm.qmp);
+      vms.watch(vm.facts.qmp);
       return { result: vm.facts };
     },
   };
@@ -263,12 +263,12 @@ function forkWork(request: v.InferOutput<typeof ForkRequest>, { vms, saved, dire
         file,
         trust: confirmed,
         ...options,
-        ...defined({ directory: folder }),
+        ...defined({ dir: folder }),
         signal,
         onWarning,
       });
       await clones.detach();
-      for (const { qmp } of clones.vms) vms.watch(qmp);
+      for (const { facts } of clones.vms) vms.watch(facts.qmp);
       const { totalTimeMs } = clones;
       return {
         result: { directory: clones.directory, vms: clones.vms.map(({ facts }) => facts), totalTimeMs },

@@ -23,7 +23,7 @@ const LEVELS: readonly (readonly string[])[] = [
   ['mapped-ram', 'checksums'],
   ['threads'],
   ['io', 'options', 'stream'],
-  ['json', 'progress-meter'],
+  ['json', 'progress-meter', 'checked-options'],
   ['progress', 'size', 'errors', 'deferred', 'defined', 'package-version', 'platform', 'visible'],
   ['units'],
 ];

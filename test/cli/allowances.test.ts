@@ -29,6 +29,6 @@ test('a library call with force names the options that took its place', async ()
   const options: object = { force: true };
   await assert.rejects(
     resume({ file, command: ['no-such-qemu'], ...options }),
-    failsWith('USAGE', /no option "force" any more; allowChangedDisks .* trust/),
+    failsWith('USAGE', /no option force; allowChangedDisks .* trust/),
   );
 });

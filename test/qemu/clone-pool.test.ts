@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { MapramError } from '../../src/errors.js';
@@ -42,7 +42,7 @@ describe('ClonePool', needs({ qemu: '10.0', guest: 'tiny' }), () => {
       // More than wait: the third is started on demand.
       const taken = await Promise.all([pool.take(), pool.take(), pool.take()]);
       for (const vm of taken) {
-        const console = await consoleIn(path.dirname(vm.qmp));
+        const console = await consoleIn(vm.directory);
         await console.waitForCounterAbove(counter);
         console.close();
       }
@@ -52,14 +52,19 @@ describe('ClonePool', needs({ qemu: '10.0', guest: 'tiny' }), () => {
       assert.equal(pool.health.taken, 3);
       await pool[Symbol.asyncDispose]();
       assert.deepEqual(processesWith(file).sort(), taken.map(({ pid }) => pid).sort());
+      const [first, ...others] = taken.map(({ directory }) => directory);
+      assert.ok(existsSync(first as string));
+      await taken[0]?.close();
+      assert.equal(existsSync(first as string), false, 'the folder goes with the VM (B2)');
+      assert.ok(others.every((directory) => existsSync(directory)));
       await Promise.all(taken.map((vm) => vm.end()));
+      assert.equal(existsSync(pool.directory), false, 'the folder of all goes with the last one (B2)');
       await assert.rejects(
         pool.take(),
         (error) => error instanceof MapramError && error.code === 'CANCELLED',
       );
     } finally {
-      await pool[Symbol.asyncDispose]();
-      rmSync(pool.directory, { recursive: true, force: true });
+      await pool.close();
     }
     assert.deepEqual(processesWith(file), []);
   });

@@ -335,10 +335,10 @@ describe('documents', needs({ qemu: '10.0', guest: 'tiny' }), () => {
       assert.equal(before, '52:54:00:aa:bb:cc');
       await save({ vm: vm.qmpPath, file });
     }
-    const directory = path.join(path.dirname(file), 'clones');
-    await using clones = await fork({ file, count: 2, directory, newMacs: true, onWarning: () => {} });
-    for (const { facts, qmp } of clones.vms) {
-      const serial = path.join(path.dirname(qmp), 'serial.sock');
+    const dir = path.join(path.dirname(file), 'clones');
+    await using clones = await fork({ file, count: 2, dir, newMacs: true, onWarning: () => {} });
+    for (const { facts, directory } of clones.vms) {
+      const serial = path.join(directory, 'serial.sock');
       assert.equal(await typeInGuest(serial, address), '52:54:00:aa:bb:cc', 'the driver has looked long ago');
       await typeInGuest(serial, typed.code);
       assert.deepEqual([await typeInGuest(serial, address)], facts.macs);

@@ -68,20 +68,22 @@ describe('fork', needs({ qemu: '10.0', guest: 'tiny', tools: ['qemu-img'] }), ()
       await using clones = await fork({
         file,
         count: COUNT,
-        directory,
+        dir: directory,
         command,
         onWarning: (text) => warnings.push(text),
       });
       assert.equal(clones.vms.length, COUNT);
       assert.deepEqual(
-        clones.vms.map(({ qmp }) => qmp),
+        clones.vms.map(({ facts }) => facts.qmp),
         [1, 2, 3, 4].map((n) => path.join(directory, `clone-${n}`, 'qmp.sock')),
       );
       const [victim, ...survivors] = clones.vms;
       process.kill(victim?.pid as number, 'SIGKILL');
       await victim?.exited;
       const ids = new Set<string>();
-      for (const { qmp, pid } of survivors) {
+      for (const {
+        facts: { qmp, pid },
+      } of survivors) {
         const console = await consoleIn(path.dirname(qmp));
         await console.waitForCounterAbove(counter);
         assert.equal(await console.checksum(), bootChecksum);
@@ -106,7 +108,14 @@ describe('fork', needs({ qemu: '10.0', guest: 'tiny', tools: ['qemu-img'] }), ()
     assert.deepEqual(warnings, []);
     assert.equal(await sha256(file), untouched);
     assert.equal(await sha256(disk), diskUntouched);
-    assert.equal(readdirSync(directory).length, COUNT);
+    assert.deepEqual(readdirSync(directory), [], 'the folders of clones go with them (B2)');
+  });
+
+  test('keeps the folders of clones when it is asked to', async () => {
+    const dir = path.join(folder, 'kept');
+    const clones = await fork({ file, count: 2, command, paused: true, dir, keep: true });
+    await clones.close();
+    assert.deepEqual(readdirSync(dir), ['clone-1', 'clone-2']);
   });
 
   test('removes its own temporary folder, and nothing runs on', async () => {
@@ -203,7 +212,13 @@ describe('fork', needs({ qemu: '10.0', guest: 'tiny', tools: ['qemu-img'] }), ()
   test('starts all or none', async () => {
     const directory = path.join(folder, 'none');
     await assert.rejects(
-      fork({ file, count: 3, directory, command: [...command, '-device', 'no-such-device'], onWarning() {} }),
+      fork({
+        file,
+        count: 3,
+        dir: directory,
+        command: [...command, '-device', 'no-such-device'],
+        onWarning() {},
+      }),
       (error) => error instanceof MapramError && /no-such-device/.test(error.message),
     );
     assert.deepEqual(readdirSync(directory), []);
@@ -226,8 +241,8 @@ describe('fork', needs({ qemu: '10.0', guest: 'tiny', tools: ['qemu-img'] }), ()
     });
     assert.match(warnings.join(), /no vmgenid device/);
     const addresses = new Set([known, '52:54:00:12:34:56']);
-    for (const { facts, qmp } of clones.vms) {
-      const session = await QmpSession.open(qmp);
+    for (const { facts } of clones.vms) {
+      const session = await QmpSession.open(facts.qmp);
       const present = async () =>
         (await session.execute<{ 'main-mac': string }[]>('query-rx-filter')).map((card) => card['main-mac']);
       assert.deepEqual((await present()).sort(), [...(facts.macs as string[])].sort());

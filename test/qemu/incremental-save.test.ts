@@ -66,7 +66,7 @@ describe('an incremental save', needs({ qemu: '10.0', guest: 'tiny' }), () => {
     await using vm = from.vm;
     const console = await consoleIn(from.sockets);
     await console.waitForCounterAbove(counter + 10);
-    const result = await saveAgain(vm.qmp, file, options);
+    const result = await saveAgain(vm.facts.qmp, file, options);
     assert.equal(result.method, 'incremental');
     assert.equal(result.runState, 'running');
     await console.waitForCounterAbove();
@@ -110,7 +110,7 @@ describe('an incremental save', needs({ qemu: '10.0', guest: 'tiny' }), () => {
       {
         const { vm } = await resumeFrom(base);
         await using running = vm;
-        await saveAgain(running.qmp, first, how);
+        await saveAgain(running.facts.qmp, first, how);
       }
       const { vm, sockets } = await resumeFrom(first);
       await using running = vm;
@@ -118,7 +118,7 @@ describe('an incremental save', needs({ qemu: '10.0', guest: 'tiny' }), () => {
       await console.waitForCounterAbove(counter + 5);
       console.close();
       const file = path.join(folder, `third-${algorithm}.mapram`);
-      const result = await saveAgain(running.qmp, file);
+      const result = await saveAgain(running.facts.qmp, file);
       assert.equal(result.checksums, algorithm);
       assert.deepEqual((await verify({ file })).problems, []);
       // Nothing vouches for the copied ones but that they are those of the base where the pages are.
@@ -141,13 +141,13 @@ describe('an incremental save', needs({ qemu: '10.0', guest: 'tiny' }), () => {
     await console.waitForCounterAbove(counter + 5);
     console.close();
     const file = path.join(folder, 'stopped.mapram');
-    const session = await QmpSession.open(running.qmp);
+    const session = await QmpSession.open(running.facts.qmp);
     await session.execute('stop');
     session.close();
-    const result = await saveAgain(running.qmp, file, { directIo: 'off', offset: 8192 });
+    const result = await saveAgain(running.facts.qmp, file, { directIo: 'off', offset: 8192 });
     assert.equal(result.method, 'incremental');
     assert.equal(result.runState, 'paused');
-    await assertMemoryIsThatOf(file, running.qmp, { offset: 8192 });
+    await assertMemoryIsThatOf(file, running.facts.qmp, { offset: 8192 });
   });
 
   test('does not need the name of the base any more', async () => {
@@ -159,7 +159,7 @@ describe('an incremental save', needs({ qemu: '10.0', guest: 'tiny' }), () => {
     const console = await consoleIn(sockets);
     await console.waitForCounterAbove(counter + 2);
     console.close();
-    const { method } = await saveAgain(running.qmp, path.join(folder, 'orphan.mapram'));
+    const { method } = await saveAgain(running.facts.qmp, path.join(folder, 'orphan.mapram'));
     assert.equal(method, 'incremental');
   });
 
@@ -180,7 +180,7 @@ describe('an incremental save', needs({ qemu: '10.0', guest: 'tiny' }), () => {
     await using running = vm;
     const cancel = new AbortController();
     const file = path.join(folder, 'cancelled.mapram');
-    const saving = saveAgain(running.qmp, file, {
+    const saving = saveAgain(running.facts.qmp, file, {
       signal: cancel.signal,
       onProgress: () => cancel.abort(),
     });

@@ -93,7 +93,7 @@ describe('memory that is not what the file says', needs({ qemu: '10.0' }), () =>
       }
       const found = failsWith('VM', /in 1 of \d+ pages.*the first at pc\.ram \+ 0x2000000/);
       await assert.rejects(resume({ ...options, qmp }), found);
-      await assert.rejects(fork({ ...options, count: 1, directory: path.join(home, 'clones') }), found);
+      await assert.rejects(fork({ ...options, count: 1, dir: path.join(home, 'clones') }), found);
       assert.deepEqual(processesWith(home), []);
     }
   });

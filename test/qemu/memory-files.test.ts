@@ -136,8 +136,8 @@ describe('files that are memory', needs({ qemu: '10.0', tools: ['qemu-img'] }), 
         failsWith('VM', /persistent memory in .*memory are not those .*--allow-changed-disks/),
       );
       await using clones = await fork({ file, count: 2, ...quiet });
-      for (const { qmp } of clones.vms) {
-        assert.deepEqual(readFileSync(path.join(path.dirname(qmp), 'm0.memory')), saved);
+      for (const { directory } of clones.vms) {
+        assert.deepEqual(readFileSync(path.join(directory, 'm0.memory')), saved);
       }
       assert.deepEqual(readFileSync(at('memory')), later);
       const warnings = await resumeAndEnd(file, { allowChangedDisks: true });
@@ -154,7 +154,7 @@ describe('files that are memory', needs({ qemu: '10.0', tools: ['qemu-img'] }), 
     await using vm = await start(['-m', '64M,maxmem=1G', '-object', backend, ...device]);
     const file = await savedAndEnded(vm);
     await using clones = await fork({ file, count: 1, ...quiet });
-    const clone = path.join(path.dirname(clones.vms[0]?.qmp ?? ''), 'm0.memory');
+    const clone = path.join(path.dirname(clones.vms[0]?.facts.qmp ?? ''), 'm0.memory');
     assert.deepEqual(readFileSync(clone), contents);
     utimesSync(at('memory'), 1, 1);
     await assert.rejects(planResume({ file, ...quiet }), failsWith('VM', /disks have changed .*memory was/));

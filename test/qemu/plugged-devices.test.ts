@@ -63,7 +63,7 @@ describe('devices plugged in after the start', needs({ qemu: '10.0' }), () => {
     mkdirSync(sockets);
     await using resumed = await resume({ file, qmp: path.join(sockets, 'own.qmp') });
     assert.equal(resumed.facts.runState, 'running');
-    await using vm = await QemuVm.connect(resumed.qmp);
+    await using vm = await QemuVm.connect(resumed.facts.qmp);
     assert.equal((await vm.client.execute('query-cpus-fast')).length, 2);
     assert.equal((await vm.ramBlocks()).find(({ idstr }) => idstr === 'more')?.usedLength, 128 << 20);
     const present = await vm.client.execute('qom-list', { path: '/machine/peripheral' });
@@ -235,11 +235,11 @@ describe(
       try {
         await using resumed = await resume({ file, qmp: inFolder('own.qmp') });
         assert.equal(resumed.facts.runState, 'prelaunch');
-        const session = await QmpSession.open(resumed.qmp);
+        const session = await QmpSession.open(resumed.facts.qmp);
         assert.deepEqual(await seen(session), before);
         session.close();
         const forked = path.join(folder, 'clones');
-        await using clones = await fork({ file, count: 1, directory: forked });
+        await using clones = await fork({ file, count: 1, dir: forked });
         assert.equal(clones.vms.length, 1);
       } finally {
         rmSync(vm.folder, { recursive: true, force: true });

@@ -45,8 +45,8 @@ describe('a file that mapram has saved', needs({ qemu: '10.0', guest: 'tiny', to
 
   test('is forked without a word about the VM', async () => {
     await using clones = await fork({ file, count: 2, secrets, ...quiet });
-    for (const { qmp } of clones.vms) {
-      const console = await consoleIn(path.dirname(qmp));
+    for (const { directory } of clones.vms) {
+      const console = await consoleIn(directory);
       await console.waitForCounterAbove(counter);
       assert.equal(await console.checksum(), bootChecksum);
       console.close();
@@ -57,10 +57,10 @@ describe('a file that mapram has saved', needs({ qemu: '10.0', guest: 'tiny', to
     const second = path.join(folder, 'second.mapram');
     const directory = path.join(folder, 'clones');
     {
-      await using clones = await fork({ file, count: 1, directory, secrets, ...quiet });
+      await using clones = await fork({ file, count: 1, dir: directory, secrets, ...quiet });
       const [vm] = clones.vms;
       assert.ok(vm);
-      const { runState } = await save({ vm: vm.qmp, file: second, ...quiet });
+      const { runState } = await save({ vm: vm.facts.qmp, file: second, ...quiet });
       assert.equal(runState, 'running');
       // Its disk belongs to the first clone as long as that runs.
       await assert.rejects(
@@ -69,7 +69,7 @@ describe('a file that mapram has saved', needs({ qemu: '10.0', guest: 'tiny', to
       );
     }
     await using again = await fork({ file: second, count: 1, secrets, ...quiet });
-    const console = await consoleIn(path.dirname(again.vms[0]?.qmp as string));
+    const console = await consoleIn(path.dirname(again.vms[0]?.facts.qmp as string));
     await console.waitForCounterAbove(counter);
     assert.equal(await console.checksum(), bootChecksum);
     assert.deepEqual(console.torn, []);

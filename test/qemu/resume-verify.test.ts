@@ -37,7 +37,7 @@ describe('a file that may be damaged', needs({ qemu: '10.0', guest: 'tiny' }), (
     await writeFile(publicKey, keys.publicKey.export({ format: 'pem', type: 'spki' }));
     vm = await startVm({ memory: 'shared-file' });
     await save({ vm: vm.qmpPath, file: files.sound, method: 'shared' });
-    await save({ vm: vm.qmpPath, file: files.signed, method: 'shared', signingKey });
+    await save({ vm: vm.qmpPath, file: files.signed, method: 'shared', sign: signingKey });
     await saveMappedRam(vm, files.foreign);
     await vm[Symbol.asyncDispose]();
     for (const [from, to] of [
@@ -132,13 +132,13 @@ describe('a file that may be damaged', needs({ qemu: '10.0', guest: 'tiny' }), (
     assert.ok(guestAddress + length > 16 << 20, `${length} bytes from ${guestAddress}`);
     assert.equal(warnings.length, 1);
     assert.match(warnings[0] ?? '', /is damaged, and VMs run from it: pc\.ram: .*guests were stopped/);
-    assert.equal(await statusAt(resumed.qmp), 'paused');
+    assert.equal(await statusAt(resumed.facts.qmp), 'paused');
   });
 
   test('and whose guest is to run on all the same, does', async () => {
     await using resumed = await resume(request(files.page, { verify: true, onDamage: 'continue' }));
     assert.equal((await resumed.verified)?.ok, false);
-    assert.equal(await statusAt(resumed.qmp), 'running');
+    assert.equal(await statusAt(resumed.facts.qmp), 'running');
   });
 
   test('and is damaged in its device state: it is never loaded, asked or not', async () => {
@@ -198,7 +198,7 @@ describe('a file that may be damaged', needs({ qemu: '10.0', guest: 'tiny' }), (
   test('and is forked: all clones are stopped', async () => {
     await using clones = await fork({ ...request(files.page), count: 2, verify: true });
     assert.equal((await clones.verified)?.ok, false);
-    for (const { qmp } of clones.vms) assert.equal(await statusAt(qmp), 'paused');
+    for (const { facts } of clones.vms) assert.equal(await statusAt(facts.qmp), 'paused');
   });
 
   test('and is resumed by the command line: a warning, the result, exit code 1', async () => {

@@ -108,7 +108,7 @@ async function assertGoesOn(
   {
     await using resumed = await resume({ file, command: commandIn(vm, sockets), ...options });
     assert.equal(resumed.facts.runState, 'running');
-    assert.equal(resumed.qmp, path.join(sockets, 'qmp.sock'));
+    assert.equal(resumed.facts.qmp, path.join(sockets, 'qmp.sock'));
     const console = await consoleIn(sockets);
     await console.waitForCounterAbove(counter);
     assert.equal(await console.checksum(), bootChecksum);
@@ -189,7 +189,7 @@ describe('resume of a small guest', needs({ qemu: '10.0', guest: 'tiny' }), () =
     const sockets = newFolder();
     await using resumed = await resume({ file, command: commandIn(vm, sockets), paused: true });
     assert.equal(resumed.facts.runState, 'paused');
-    await assertMemoryIsThatOf(file, resumed.qmp);
+    await assertMemoryIsThatOf(file, resumed.facts.qmp);
     assert.equal(await sha256(file), before);
   });
 });
@@ -208,7 +208,7 @@ describe('resume', needs({ qemu: '10.0', guest: 'tiny' }), () => {
       qmp,
       paused: true,
     });
-    assert.equal(resumed.qmp, qmp);
+    assert.equal(resumed.facts.qmp, qmp);
     await assertMemoryIsThatOf(guest.file, qmp);
   });
 

@@ -54,7 +54,7 @@ describe('a Linux guest in a store', needs({ qemu: '10.0', guest: 'linux' }), ()
       const console = await consoleIn(host);
       await console.waitForCounterAbove(counter);
       assert.equal(await console.checksum(), bootChecksum);
-      second = await saveToStore({ vm: resumed.qmp, to, afterwards: 'stop', ...quietly });
+      second = await saveToStore({ vm: resumed.facts.qmp, to, afterwards: 'stop', ...quietly });
       console.close();
     }
     const { pushed } = second;
@@ -94,7 +94,7 @@ describe('a small guest in a store', needs({ qemu: '10.0', guest: 'tiny' }), () 
       await using clones = await fork({
         file: from,
         count: 2,
-        directory,
+        dir: directory,
         command: vm.commandLine,
         cont: true,
         ...quietly,

@@ -73,7 +73,7 @@ describe('a sealed and signed file', needs({ qemu: '10.0', guest: 'tiny' }), () 
         vm: vm.qmpPath,
         file,
         method,
-        signingKey,
+        sign: signingKey,
         afterwards: 'stop',
       });
       assert.deepEqual([signed, checksums], [true, 'sha256-128']);

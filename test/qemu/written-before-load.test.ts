@@ -58,7 +58,7 @@ describe('memory that QEMU writes at reset', needs({ qemu: '10.0' }), () => {
     mkdirSync(home);
     const command = commandIn(vm, home);
     await using resumed = await resume({ file, command, paused: true, qmp: path.join(home, 'own.qmp') });
-    await assertMemoryIsThatOf(file, resumed.qmp);
+    await assertMemoryIsThatOf(file, resumed.facts.qmp);
   });
 
   test('is what the file says in each clone (guests 1)', async () => {
@@ -69,8 +69,8 @@ describe('memory that QEMU writes at reset', needs({ qemu: '10.0' }), () => {
       count: 2,
       command: commandIn(vm, home),
       paused: true,
-      directory: home,
+      dir: home,
     });
-    for (const { qmp } of clones.vms) await assertMemoryIsThatOf(file, qmp);
+    for (const { facts } of clones.vms) await assertMemoryIsThatOf(file, facts.qmp);
   });
 });

@@ -18,7 +18,7 @@ import { distrustKey, trustedKeys, trustKey } from '../../src/manifest/trusted-k
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
 import { ClonePool } from '../../src/snapshot/resume/clone-pool.js';
 import { fork } from '../../src/snapshot/resume/fork.js';
-import type { LaunchOptions } from '../../src/snapshot/resume/launch-plan.js';
+import type { LaunchOptions } from '../../src/snapshot/resume/launch-options.js';
 import { recordedLaunch } from '../../src/snapshot/resume/recorded-launch.js';
 import { planResume, resume } from '../../src/snapshot/resume/resume.js';
 import { Folder } from '../manifest/sample.js';

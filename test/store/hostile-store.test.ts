@@ -120,7 +120,7 @@ for (const encrypted of [false, true]) {
       const replayed = path.join(path.dirname(store.root), path.basename(other.root));
       renameSync(other.root, replayed);
       await assert.rejects(store.pull(), failsWith('FORMAT', /it belongs to another store/));
-      const { snapshots, problems } = await listSnapshots(store.files.place, unlock);
+      const { snapshots, problems } = await listSnapshots({ place: store.files.place, unlock });
       assert.deepEqual([snapshots.length, problems.length], [1, 2]);
     });
   });
@@ -129,7 +129,7 @@ for (const encrypted of [false, true]) {
 describe('an encrypted store', () => {
   test('without its key shows names and sizes, and nothing else', async () => {
     using store = await storeWithSnapshot(true);
-    const { encrypted, snapshots } = await listSnapshots(store.files.place);
+    const { encrypted, snapshots } = await listSnapshots({ place: store.files.place });
     assert.deepEqual([encrypted, snapshots[0]?.name, snapshots[0]?.files], [true, 'vm', undefined]);
     const pull = pullSnapshot({ from: `${store.files.place}/vm`, file: store.files.path('out') });
     await assert.rejects(pull, failsWith('KEY', /it is encrypted; name the file.*MAPRAM_STORE_IDENTITY/));
@@ -268,7 +268,7 @@ describe('whoever can make whole roots and packs', () => {
       cpSync(path.dirname(store.root), store.files.path(`store/roots/${name}`), { recursive: true });
     }
     writeFileSync(store.files.path('store/roots/vm/not-an-id'), 'x');
-    const { snapshots } = await listSnapshots(store.files.place);
+    const { snapshots } = await listSnapshots({ place: store.files.place });
     assert.deepEqual(
       snapshots.map(({ name }) => name),
       ['vm'],

@@ -1,18 +1,15 @@
 import { Option } from 'commander';
-import { defined } from '../../defined.js';
 import { formatSize } from '../../size.js';
-import { convertToElf } from '../../snapshot/convert/convert-elf.js';
-import { convertToMappedRam } from '../../snapshot/convert/convert-mapped-ram.js';
-import { convertToRaw } from '../../snapshot/convert/convert-raw.js';
-import { convertToStream } from '../../snapshot/convert/convert-stream.js';
-import type { ConvertedFile, ConvertTarget } from '../../snapshot/convert/convert-target.js';
-import { openSaved } from '../../snapshot/store/open-saved.js';
+import {
+  CONVERT_FORMS,
+  type ConvertForm,
+  convert as convertSaved,
+  describeForms,
+} from '../../snapshot/convert/convert.js';
+import type { ConvertedFile } from '../../snapshot/convert/convert-target.js';
 import { visibleLine } from '../../visible.js';
 import { parseOffset } from '../arguments.js';
 import type { CommandOf } from '../command.js';
-
-/** Every form that `--to` takes. */
-const TARGETS: readonly ConvertTarget[] = [convertToMappedRam, convertToStream, convertToRaw, convertToElf];
 
 export const convert: CommandOf<'convert'> = {
   name: 'convert',
@@ -23,7 +20,7 @@ export const convert: CommandOf<'convert'> = {
       .argument('<out>', 'the new file')
       .addOption(
         new Option('--to <form>', 'the form to write, see below')
-          .choices(TARGETS.map(({ name }) => name))
+          .choices(CONVERT_FORMS)
           .makeOptionMandatory(),
       )
       .option('--block <name>', 'with --to raw: only this RAM block, into the file OUT')
@@ -31,7 +28,9 @@ export const convert: CommandOf<'convert'> = {
       .option('--offset <bytes>', 'where the stream of IN starts, for a file saved with offset=', parseOffset)
       .addHelpText(
         'after',
-        `\nForms:\n${TARGETS.map(({ name, summary }) => `  ${name.padEnd(12)}${summary}`).join('\n')}
+        `\nForms:\n${describeForms()
+          .map(({ name, summary }) => `  ${name.padEnd(12)}${summary}`)
+          .join('\n')}
 
 Examples:
   mapram convert vm.mapram vm.core --to elf
@@ -39,22 +38,19 @@ Examples:
       );
   },
   async run([input, output], { to, block, force, offset }, { signal, progress, warn }) {
-    const target = TARGETS.find(({ name }) => name === to) as ConvertTarget;
-    await using saved = await openSaved(String(input), {
-      ...defined({ offset }),
-      signal,
-      onProgress: progress,
-    });
-    const { files, notes } = await target.convert(saved, {
+    const { files, notes } = await convertSaved({
+      file: String(input),
       output: String(output),
+      to: to as ConvertForm,
+      block: block === undefined ? undefined : String(block),
       force: force === true,
-      ...(block === undefined ? {} : { block: String(block) }),
+      offset,
       signal,
       onProgress: progress,
+      onWarning: warn,
     });
-    for (const problem of saved.problems) warn(`converting ${saved.path}: ${problem}`);
     return {
-      fields: { input: saved.path, output: String(output), to, files, notes },
+      fields: { input: String(input), output: String(output), to, files, notes },
       text: [...files.map(describeFile), ...notes].map(visibleLine).join('\n'),
     };
   },

@@ -1,11 +1,11 @@
-import { type Comparison, compareSavedVms } from '../../analysis/compare.js';
+import type { Comparison } from '../../analysis/compare.js';
 import type { DeviceComparison, FieldChange, LeafValue } from '../../analysis/compare-devices.js';
 import type { BlockComparison, DifferentRange } from '../../analysis/compare-memory.js';
-import { equalChunksOf } from '../../analysis/equal-chunks.js';
 import { formatValue } from '../../analysis/format-value.js';
 import type { SavedVm } from '../../analysis/saved-vm.js';
 import { defined } from '../../defined.js';
 import { formatSize } from '../../size.js';
+import { diff as compare } from '../../snapshot/inspect/diff.js';
 import { writeComparisonReport } from '../../snapshot/inspect/report.js';
 import { openSaved } from '../../snapshot/store/open-saved.js';
 import { visibleLine } from '../../visible.js';
@@ -48,9 +48,8 @@ Examples:
       });
     await using before = await open(beforePath, options.offsetBefore);
     await using after = await open(afterPath, options.offsetAfter);
-    const equalChunks = options.readAll === true ? undefined : await equalChunksOf(before, after);
-    const comparison = await compareSavedVms(before, after, {
-      ...defined({ equalChunks }),
+    const comparison = await compare({
+      ...{ before, after, readAll: options.readAll === true },
       ...{ signal, onProgress: progress },
     });
     if (options.html !== undefined) {

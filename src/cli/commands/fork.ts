@@ -31,6 +31,7 @@ export const fork: CommandOf<'fork'> = {
       .requiredOption('--count <n>', 'how many clones', parseCount)
       .option('--dir <dir>', "for the clones' sockets, logs and disks (default: a new temporary folder)")
       .option('--new-macs', 'give the virtio-net cards of each clone MAC addresses of their own')
+      .option('--keep', 'keep the folders of clones that have ended; by default they are removed')
       .addOption(new Option('--paused', 'leave the guests stopped').conflicts('cont'))
       .option('--cont', 'let the guests run, also when the VM was saved paused')
       .option('--detach', 'leave the clones running; without it they end with this command')
@@ -59,8 +60,9 @@ Examples:
       file: String(file),
       count: options.count,
       ...((command as string[]).length === 0 ? {} : { command: command as string[] }),
-      ...defined({ directory: dir, secrets: secret, offset: options.offset }),
+      ...defined({ dir, secrets: secret, offset: options.offset }),
       newMacs: options.newMacs === true,
+      keep: options.keep === true,
       paused: options.paused === true,
       cont: options.cont === true,
       ...allowancesOf(options),
@@ -90,7 +92,7 @@ Examples:
         const crash = describeCrash(status);
         if (crash === undefined || context.signal.aborted) return;
         crashed++;
-        context.warn(`the clone at ${vm.qmp} ended: ${crash}`);
+        context.warn(`the clone at ${vm.facts.qmp} ended: ${crash}`);
       });
     }
     await untilEnded(Promise.all(running.vms.map(({ exited }) => exited)), context.signal);

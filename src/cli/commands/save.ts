@@ -110,7 +110,7 @@ Examples:
       ...(multifd ? {} : { multifd }),
       compression,
       checksums,
-      ...defined({ signingKey: sign, afterwards: then, offset }),
+      ...defined({ sign, afterwards: then, offset }),
       signal,
       onProgress: progress,
       onWarning: warn,

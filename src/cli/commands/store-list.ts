@@ -20,7 +20,10 @@ Examples:
     );
   },
   async run([place]) {
-    const { snapshots, problems, ...rest } = await listSnapshots(String(place), unlockFromEnvironment());
+    const { snapshots, problems, ...rest } = await listSnapshots({
+      place: String(place),
+      unlock: unlockFromEnvironment(),
+    });
     const text = snapshots.length === 0 ? 'No snapshots.' : table([TITLES, ...snapshots.map(row)], '<<>>><');
     return {
       fields: { ...rest, snapshots, problems },

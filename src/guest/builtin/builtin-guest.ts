@@ -1,4 +1,6 @@
 import { EventEmitter } from 'node:events';
+import * as v from 'valibot';
+import { assertOptions, oneOf, optionsOf } from '../../checked-options.js';
 import { MapramError } from '../../errors.js';
 import { dataExtents } from '../../io/file/data-extents.js';
 import { releaseFiles } from '../../io/file/open-file.js';
@@ -10,6 +12,7 @@ import {
   type BuiltinGuestOptions,
   type BuiltinGuestSettings,
   PAGE_SIZE,
+  PATTERNS,
   resolveBuiltinOptions,
 } from './options.js';
 import { type CpuReply, VirtualCpu } from './virtual-cpu.js';
@@ -27,8 +30,21 @@ const RAM_ADDRESS = 2 ** 20;
 /** How the guest begins. */
 export interface BuiltinGuestStart {
   /** `incoming`: with empty memory, waiting for `loadDevices`. `paused`: filled, not running. Default: running. */
-  readonly begin?: 'running' | 'paused' | 'incoming';
+  readonly begin?: 'running' | 'paused' | 'incoming' | undefined;
 }
+
+/** How large or how many: see `resolveBuiltinOptions`. */
+const number = v.optional(v.number('a number'));
+
+const StartOptionsSchema = optionsOf<BuiltinGuestOptions & BuiltinGuestStart>({
+  size: number,
+  pattern: v.optional(oneOf(PATTERNS)),
+  fill: number,
+  dirtyRate: number,
+  seed: number,
+  blocks: number,
+  begin: v.optional(oneOf(['running', 'paused', 'incoming'])),
+});
 
 /** What `checkMemory` found. */
 export interface MemoryCheck {
@@ -96,6 +112,7 @@ export class BuiltinGuest extends EventEmitter<BuiltinGuestEvents> implements Di
    * @throws MapramError `USAGE` for options out of range, `IO` when there is no memory to be had
    */
   static async start(options: BuiltinGuestOptions & BuiltinGuestStart = {}): Promise<BuiltinGuest> {
+    assertOptions('BuiltinGuest.start', StartOptionsSchema, options);
     const { begin = 'running', ...rest } = options;
     const settings = resolveBuiltinOptions(rest);
     const blocks = createBlocks(settings);
@@ -222,8 +239,12 @@ export class BuiltinGuest extends EventEmitter<BuiltinGuestEvents> implements Di
     return { ok: actual === expected, expected, actual };
   }
 
-  /** Ends the thread and gives the memory back. Maps of it must be closed first. */
   [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** Ends the thread and gives the memory back. Maps of it must be closed first. */
+  close(): Promise<void> {
     this.#disposed ??= this.#cpu.end().finally(() => {
       releaseFiles(new Set(this.blocks.map((block) => block.fd)));
     });

@@ -1,3 +1,4 @@
+import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
 import { formatSize, parseSize } from '../../size.js';
 
@@ -15,20 +16,22 @@ export type MemoryPattern =
 
 export interface BuiltinGuestOptions {
   /** Bytes of RAM, all RAM blocks together. Default 256 MiB. */
-  readonly size?: number;
+  readonly size?: number | undefined;
   /** Default `mixed`. */
-  readonly pattern?: MemoryPattern;
+  readonly pattern?: MemoryPattern | undefined;
   /** Percentage of 1 MiB stripes that the pattern fills; the others stay untouched. Default 75. */
-  readonly fill?: number;
+  readonly fill?: number | undefined;
   /** Bytes a second of pages that the workload rewrites while the guest runs. Default 64 MiB; 0: only its counter. */
-  readonly dirtyRate?: number;
+  readonly dirtyRate?: number | undefined;
   /** Same seed, same memory. 32 bits. Default 1. */
-  readonly seed?: number;
+  readonly seed?: number | undefined;
   /** Number of equal RAM blocks. Default 1. */
-  readonly blocks?: number;
+  readonly blocks?: number | undefined;
 }
 
-export type BuiltinGuestSettings = Required<BuiltinGuestOptions>;
+export type BuiltinGuestSettings = {
+  readonly [K in keyof BuiltinGuestOptions]-?: NonNullable<BuiltinGuestOptions[K]>;
+};
 
 const DEFAULTS: BuiltinGuestSettings = {
   size: 256 * 2 ** 20,
@@ -39,7 +42,7 @@ const DEFAULTS: BuiltinGuestSettings = {
   blocks: 1,
 };
 
-const PATTERNS: readonly MemoryPattern[] = ['random', 'mixed', 'zero'];
+export const PATTERNS: readonly MemoryPattern[] = ['random', 'mixed', 'zero'];
 const SIZE_RANGE = { min: 2 ** 20, max: 2 ** 40 };
 /** A tick that rewrites more would take so long that stopping the guest did too. */
 const MAX_DIRTY_RATE = 4 * 2 ** 30;
@@ -131,13 +134,13 @@ export function parseBuiltinOptions(text: string, incoming = false): BuiltinGues
  * @throws MapramError `USAGE` for a value out of its range or values that contradict each other
  */
 export function resolveBuiltinOptions(options: BuiltinGuestOptions): BuiltinGuestSettings {
-  for (const [key, rule] of Object.entries(RULES)) {
+  for (const [_key, rule] of Object.entries(RULES)) {
     const value = options[rule.member];
     if (value !== undefined && !rule.valid(value)) {
-      throw usage(`option '${key}' expects ${rule.expects}, got ${String(value)}`);
+      throw usage(`option '${rule.member}' expects ${rule.expects}, got ${String(value)}`);
     }
   }
-  const settings = { ...DEFAULTS, ...options };
+  const settings: BuiltinGuestSettings = { ...DEFAULTS, ...defined(options) };
   if (settings.size % (settings.blocks * PAGE_SIZE) !== 0) {
     throw usage(
       `size ${settings.size} is not a multiple of ${settings.blocks} blocks of ${PAGE_SIZE}-byte pages`,

@@ -50,6 +50,10 @@ export class QemuVm implements AsyncDisposable {
   #peer: { pid: number | undefined; isQemu: boolean } | undefined;
   #asleep = false;
   #held = false;
+  #ownPid: number | undefined;
+  /** Of a borrowed connection. */
+  #giveBack: (() => void) | undefined;
+  #sleepEvents: AsyncIterableIterator<unknown> | undefined;
   /** Called before the guest is stopped, so that whoever puts things right later knows by whom. */
   beforeStop: () => void = () => {};
 
@@ -58,6 +62,8 @@ export class QemuVm implements AsyncDisposable {
     readonly address: string,
     readonly client: QmpClient,
     readonly version: QemuVersion,
+    /** Whether others could connect to it by its address. */
+    readonly hasAddress = true,
   ) {}
 
   /**
@@ -74,6 +80,19 @@ export class QemuVm implements AsyncDisposable {
     const { signal } = options;
     client.setPatience({ ...defined({ signal, onSilence }) });
     return QemuVm.over(client, address);
+  }
+
+  /**
+   * Over a connection of the caller's, which stays open afterwards. Until then its waits end as `patience` says, those of others too.
+   *
+   * @param pid of the QEMU, where this process has started it: its end of the connection does not tell
+   */
+  static borrow(client: QmpClient, address: string | undefined, patience: QmpPatience, pid?: number): QemuVm {
+    const vm = new QemuVm(address ?? client.name, client, client.version.qemu, address !== undefined);
+    vm.#ownPid = pid;
+    const before = client.setPatience(patience);
+    vm.#giveBack = () => client.setPatience(before);
+    return vm;
   }
 
   /** Over a connection that others use as well. */
@@ -100,6 +119,7 @@ export class QemuVm implements AsyncDisposable {
    * their rights afterwards.
    */
   peerPid(): number | undefined {
+    if (this.#ownPid !== undefined) return this.#ownPid;
     const { pid, uid } = this.client.peer ?? {};
     if (!pid || (uid !== 0 && !processUsersOr(pid, [uid]).includes(uid))) return undefined;
     if (pid !== this.#peer?.pid) this.#peer = { pid, isQemu: isQemuProcess(pid) };
@@ -232,6 +252,7 @@ export class QemuVm implements AsyncDisposable {
   watchSleep(runState: string): void {
     this.#asleep = runState === 'suspended';
     const events = this.client.events({ names: ['SUSPEND', 'WAKEUP'] });
+    this.#sleepEvents = events;
     void (async () => {
       try {
         for await (const { event } of events) this.#asleep = event === 'SUSPEND';
@@ -344,7 +365,9 @@ export class QemuVm implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.client.close();
+    if (this.#giveBack === undefined) return await this.client.close();
+    await this.#sleepEvents?.return?.();
+    this.#giveBack();
   }
 }
 

@@ -1,5 +1,6 @@
 import { constants, fstatSync, statSync, unlinkSync } from 'node:fs';
 import path from 'node:path';
+import { assertArguments, path as targetPath } from '../../checked-options.js';
 import { errorReason } from '../../errors.js';
 import { platformHasDirectIo } from '../../platform.js';
 import type { Bytes } from '../../units.js';
@@ -42,6 +43,7 @@ export interface DirectIoProbe {
  * @throws the system error when the target cannot be opened, or the directory cannot be written to.
  */
 export function probeDirectIo(target: string): DirectIoProbe {
+  assertArguments('probeDirectIo', { target: targetPath }, { target });
   if (!platformHasDirectIo()) return unsupported('probe', 'this platform has no O_DIRECT');
   const directory = directoryFor(target);
   return directory === undefined ? probeFile(target) : probeDirectory(directory);

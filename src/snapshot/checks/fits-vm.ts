@@ -10,12 +10,12 @@ import { cpuMismatch, hostCpuWarning, recordedCpu } from './cpu-fit.js';
 
 export interface FitOptions {
   /** Take a CPU that lacks what the saved one had, with a warning. */
-  allowCpuMismatch?: boolean;
+  allowCpuMismatch?: boolean | undefined;
   /** The command line of the VM, where it is known from elsewhere than its process. */
-  commandLine?: readonly CommandLineOption[];
+  commandLine?: readonly CommandLineOption[] | undefined;
   /** What is being done, for errors; `loading FILE into the VM at ADDRESS` by default. */
-  action?: string;
-  onWarning?: (message: string) => void;
+  action?: string | undefined;
+  onWarning?: ((message: string) => void) | undefined;
 }
 
 /**

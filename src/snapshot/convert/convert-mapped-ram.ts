@@ -7,7 +7,7 @@ import type { Container } from '../../mapped-ram/container.js';
 import { ImageWriter, type ImageWriterBlock } from '../../mapped-ram/image-writer.js';
 import { encodeLibvirtData, encodeLibvirtHeader } from '../../stream/libvirt-header.js';
 import { concatenate } from '../../stream/stream-writer.js';
-import type { ConvertOptions, ConvertTarget } from './convert-target.js';
+import type { ConvertTarget, ConvertTargetOptions } from './convert-target.js';
 import { writeConverted } from './converted-file.js';
 
 /**
@@ -26,7 +26,7 @@ export const convertToMappedRam: ConvertTarget = {
   },
 };
 
-function refuse(saved: SavedVm, { block }: ConvertOptions): void {
+function refuse(saved: SavedVm, { block }: ConvertTargetOptions): void {
   const { path, complete, problems, configuration } = saved;
   const why = (code: 'USAGE' | 'FORMAT' | 'UNSUPPORTED', reason: string) =>
     new MapramError(code, `converting ${path} to mapped-ram: ${reason}`, { path });
@@ -38,7 +38,12 @@ function refuse(saved: SavedVm, { block }: ConvertOptions): void {
   }
 }
 
-async function writeImage(saved: SavedVm, fd: number, path: string, options: ConvertOptions): Promise<void> {
+async function writeImage(
+  saved: SavedVm,
+  fd: number,
+  path: string,
+  options: ConvertTargetOptions,
+): Promise<void> {
   const { configuration, container, blocks, pageSize, ramSectionId, tail } = saved;
   const same = saved.form === 'mapped-ram';
   // What is in front of a mapped-ram stream (a libvirt header, a page of the user's) belongs to the file: offsets

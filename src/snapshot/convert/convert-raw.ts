@@ -4,7 +4,7 @@ import { writeRaw } from '../../analysis/copy-pages.js';
 import type { SavedBlock, SavedVm } from '../../analysis/saved-vm.js';
 import { errorReason, MapramError } from '../../errors.js';
 import { hasErrno } from '../../io/system-error.js';
-import type { ConvertedFile, ConvertOptions, ConvertTarget } from './convert-target.js';
+import type { ConvertedFile, ConvertTarget, ConvertTargetOptions } from './convert-target.js';
 import { writeConverted } from './converted-file.js';
 
 /** The contents of RAM blocks as flat files: one block as a file, or all of them in a directory. */
@@ -29,7 +29,7 @@ export const convertToRaw: ConvertTarget = {
   },
 };
 
-async function writeAll(saved: SavedVm, options: ConvertOptions): Promise<ConvertedFile[]> {
+async function writeAll(saved: SavedVm, options: ConvertTargetOptions): Promise<ConvertedFile[]> {
   const { output } = options;
   const created = makeDirectory(output);
   const files: ConvertedFile[] = [];
@@ -49,7 +49,7 @@ async function writeBlock(
   saved: SavedVm,
   block: SavedBlock,
   file: string,
-  options: ConvertOptions,
+  options: ConvertTargetOptions,
 ): Promise<ConvertedFile> {
   const { converted } = await writeConverted(file, options, (fd) => writeRaw(saved, block, fd, options));
   return { ...converted, block: block.idstr };

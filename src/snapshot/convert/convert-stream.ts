@@ -9,7 +9,7 @@ import {
 } from '../../migration/outputs/plain-stream.js';
 import { ProgressMeter } from '../../progress-meter.js';
 import { streamOfSaved } from '../../stream/stream-frame.js';
-import type { ConvertOptions, ConvertTarget } from './convert-target.js';
+import type { ConvertTarget, ConvertTargetOptions } from './convert-target.js';
 import { writeConverted } from './converted-file.js';
 
 /** An ordinary migration stream, as `migrate exec:cat` writes it: what any QEMU loads with `-incoming`. */
@@ -25,7 +25,7 @@ export const convertToStream: ConvertTarget = {
   },
 };
 
-function refuse({ path, complete, problems, configuration }: SavedVm, { block }: ConvertOptions): void {
+function refuse({ path, complete, problems, configuration }: SavedVm, { block }: ConvertTargetOptions): void {
   const why = (code: 'USAGE' | 'FORMAT' | 'UNSUPPORTED', reason: string) =>
     new MapramError(code, `converting ${path} to a stream: ${reason}`, { path });
   if (block !== undefined) throw why('USAGE', 'the whole VM is converted; --block is for --to raw');
@@ -41,7 +41,7 @@ function refuse({ path, complete, problems, configuration }: SavedVm, { block }:
 async function writeStream(
   saved: SavedVm,
   fd: number,
-  { signal, onProgress }: ConvertOptions,
+  { signal, onProgress }: ConvertTargetOptions,
 ): Promise<void> {
   const meter = new ProgressMeter();
   const { blocks, pageSize } = saved;

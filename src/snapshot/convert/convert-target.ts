@@ -14,18 +14,18 @@ export interface ConvertTarget {
    * @throws MapramError `EXISTS`, `UNSUPPORTED` where the form cannot hold it, `FORMAT`, `IO`, `CANCELLED`; no half
    *   file is left
    */
-  convert(saved: SavedVm, options: ConvertOptions): Promise<Conversion>;
+  convert(saved: SavedVm, options: ConvertTargetOptions): Promise<Conversion>;
 }
 
-export interface ConvertOptions {
+export interface ConvertTargetOptions {
   /** Path of the new file, or of a directory where the form is several files. */
   readonly output: string;
   /** One RAM block instead of all, where the form can do so. */
-  readonly block?: string;
+  readonly block?: string | undefined;
   /** Replace existing files, when the new ones are complete. */
-  readonly force?: boolean;
-  readonly signal?: AbortSignal;
-  readonly onProgress?: (event: ProgressEvent) => void;
+  readonly force?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
 }
 
 /** What became of a conversion. Sizes in bytes. */

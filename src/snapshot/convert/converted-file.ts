@@ -1,7 +1,7 @@
 import { errorReason, MapramError } from '../../errors.js';
 import { allocatedBytes, fileSize } from '../../io/file/file-space.js';
 import { TargetFile } from '../files/target-file.js';
-import type { ConvertedFile, ConvertOptions } from './convert-target.js';
+import type { ConvertedFile, ConvertTargetOptions } from './convert-target.js';
 
 /**
  * Creates `file`, lets `write` fill it, and gives it its name when that has succeeded.
@@ -10,7 +10,7 @@ import type { ConvertedFile, ConvertOptions } from './convert-target.js';
  */
 export async function writeConverted<T>(
   file: string,
-  { force = false, signal }: Pick<ConvertOptions, 'force' | 'signal'>,
+  { force = false, signal }: Pick<ConvertTargetOptions, 'force' | 'signal'>,
   write: (fd: number, path: string) => Promise<T>,
 ): Promise<{ converted: ConvertedFile; result: T }> {
   using target = TargetFile.create(file, { force });

@@ -52,6 +52,8 @@ export class SaveGuard implements AsyncDisposable {
 
   /** Guards a VM, too, that is about to be touched. @param runState to which a save that dies must bring it back */
   async watch(vm: QemuVm, runState: string): Promise<void> {
+    // Nobody else could connect to it.
+    if (!vm.hasAddress) return;
     const settings = await MigrationSettings.capture(vm);
     const pid = vm.peerPid();
     this.held.addVm({

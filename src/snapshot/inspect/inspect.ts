@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
 import type { SavedBlock, SavedVm } from '../../analysis/saved-vm.js';
 import { countStalePages } from '../../analysis/stale-pages.js';
+import { assertOptions, flag, optionsOf, path, signal } from '../../checked-options.js';
 import { defined } from '../../defined.js';
 import { errorReason, MapramError } from '../../errors.js';
 import { allocatedBytes, fileSize } from '../../io/file/file-space.js';
@@ -15,18 +16,27 @@ import { type DecodedDevice, decodeDevice } from '../../stream/device-decoder.js
 import type { DeviceSection } from '../../stream/device-sections.js';
 import type { Bytes, Count } from '../../units.js';
 import { runOperation } from '../files/operation.js';
+import { offset, onProgress } from '../files/option-kinds.js';
 import { openSaved } from '../store/open-saved.js';
 
 export interface InspectOptions {
   /** Path of a mapped-ram file or a plain migration stream, bare or in a libvirt image, compressed or not. */
   readonly file: string;
   /** Where the stream starts, for files saved with `offset=`. Found by itself at 0 and behind libvirt's header. */
-  readonly offset?: number;
-  readonly signal?: AbortSignal;
-  readonly onProgress?: (event: ProgressEvent) => void;
+  readonly offset?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
   /** Whether devices come with their state, decoded; true by default. It takes most of the time. */
-  deviceState?: boolean;
+  deviceState?: boolean | undefined;
 }
+
+const InspectOptionsSchema = optionsOf<InspectOptions>({
+  file: path,
+  offset,
+  signal,
+  onProgress,
+  deviceState: flag,
+});
 
 /** What is inside a saved VM but its devices. Sizes and offsets in bytes; offsets count from the start of the file. */
 export interface InspectedFile {
@@ -103,6 +113,7 @@ export interface InspectedDevice extends DeviceHeader {
  *   here, `IO`
  */
 export async function inspect(options: InspectOptions): Promise<Inspection> {
+  assertOptions('inspect', InspectOptionsSchema, options);
   return runOperation(`inspecting ${options.file}`, options.file, options, inspectFile);
 }
 

@@ -1,15 +1,18 @@
 /** Loads a mapped-ram file into a waiting VM: what `mapram restore` does. */
 
 import { realpathSync } from 'node:fs';
+import * as v from 'valibot';
 import { MAXIMUM_FILE_CHANNELS, prepareFileChannels } from '../../channels/file/file-channels.js';
 import { MAXIMUM_SOCKET_CHANNELS } from '../../channels/socket/socket-channel-receiver.js';
+import { assertOptions, flag, oneOf, optionsOf, path } from '../../checked-options.js';
 import { defined } from '../../defined.js';
 import { errorReason, MapramError } from '../../errors.js';
-import type { BuiltinGuest } from '../../guest/builtin/builtin-guest.js';
+import { BuiltinGuest } from '../../guest/builtin/builtin-guest.js';
+import { connectVm, type QemuReference } from '../../guest/qemu/connect-vm.js';
 import { type LentFdset, lendFile } from '../../guest/qemu/lent-fdset.js';
 import { MigrationSettings } from '../../guest/qemu/migration-settings.js';
 import { releaseOf } from '../../guest/qemu/qemu-features.js';
-import { QemuVm } from '../../guest/qemu/qemu-vm.js';
+import type { QemuVm } from '../../guest/qemu/qemu-vm.js';
 import { openSharedRam, type SharedRam } from '../../guest/qemu/shared-ram.js';
 import type { DirectIoMode } from '../../io/file/open-direct.js';
 import { releaseFiles } from '../../io/file/open-file.js';
@@ -29,7 +32,7 @@ import { ProgressMeter } from '../../progress-meter.js';
 import { runsOnceLoaded } from '../../stream/global-state.js';
 import type { Count, Milliseconds } from '../../units.js';
 import { assertFitsVm } from '../checks/fits-vm.js';
-import { LoadedMemory, type MemoryCheck } from '../checks/memory-after-load.js';
+import { LoadedMemory, MEMORY_CHECKS, type MemoryCheck } from '../checks/memory-after-load.js';
 import { replacedContents } from '../checks/memory-file-contents.js';
 import { memoryFilesOf } from '../checks/memory-files-of-vm.js';
 import { missingPlugged } from '../checks/plugged-devices.js';
@@ -38,6 +41,8 @@ import { DEFAULT_CHANNELS, defaultChannels } from '../files/channel-numbers.js';
 import { CheckedFile } from '../files/checked-file.js';
 import { chooseDirectIo, type DirectIoChoice } from '../files/direct-io-choice.js';
 import { runOperation } from '../files/operation.js';
+import { channels, directIo, offset, participation } from '../files/option-kinds.js';
+import { type VmReference, vmOption } from '../files/vm-option.js';
 import { clockSetter, savedAt } from '../resume/guest-clock.js';
 import { recordedLaunch } from '../resume/recorded-launch.js';
 import { localFile } from '../store/local-file.js';
@@ -56,40 +61,58 @@ export type LoadMethod = (typeof LOAD_METHODS)[number];
 
 export interface RestoreOptions {
   file: string;
-  /** The QMP socket of a QEMU started with `-incoming defer`, or a fresh guest of this process that waits. */
-  vm: string | BuiltinGuest;
-  directIo?: DirectIoMode;
-  channels?: number;
+  /** The QMP socket of a QEMU started with `-incoming defer`, a connection to one, or a fresh guest of this process that waits. */
+  vm: VmReference;
+  directIo?: DirectIoMode | undefined;
+  channels?: number | undefined;
   /** `auto`, the default, takes the first of the methods that works with the VM. */
-  method?: LoadMethod | 'auto';
+  method?: LoadMethod | 'auto' | undefined;
   /**
    * Whether a stream goes through `channels` multifd channels, the default wherever QEMU can be connected to, or through one
    * connection.
    */
-  multifd?: boolean;
+  multifd?: boolean | undefined;
   /** Let the VM run afterwards, also when the file was saved from a paused one. */
-  cont?: boolean;
+  cont?: boolean | undefined;
   /** Set the guest's clock to the host's time through its QEMU guest agent, once it runs; a warning says where that fails. */
-  setClock?: boolean;
+  setClock?: boolean | undefined;
   /**
    * Before the guest runs, compare its memory with the file: a `sample` of up to 2048 pages by default, or `all`. Where QEMU's memory may
    * not be read, a sample is left out.
    */
-  checkMemory?: MemoryCheck;
+  checkMemory?: MemoryCheck | undefined;
   /** Replace, with a warning, UEFI variables and persistent memory in the VM's files by other ones of the snapshot. */
-  allowChangedDisks?: boolean;
+  allowChangedDisks?: boolean | undefined;
   /** Load with a warning, although the VM's CPU lacks what the saved one had. */
-  allowCpuMismatch?: boolean;
+  allowCpuMismatch?: boolean | undefined;
   /** Hold all pages against their checksums before anything is loaded; structure, device state and bitmaps always are. */
-  verify?: boolean;
+  verify?: boolean | undefined;
   /** Path of an Ed25519 public key in PEM form, by whose private key the file must be signed; implies `verify`. */
-  requireSignature?: string;
+  requireSignature?: string | undefined;
   /** Where in the file the stream starts; found by itself at the start and behind libvirt's header. */
-  offset?: number;
-  signal?: AbortSignal;
-  onProgress?: (event: ProgressEvent) => void;
-  onWarning?: (message: string) => void;
+  offset?: number | undefined;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((event: ProgressEvent) => void) | undefined;
+  onWarning?: ((message: string) => void) | undefined;
 }
+
+const RestoreOptionsSchema = optionsOf<RestoreOptions>({
+  file: path,
+  vm: vmOption,
+  directIo,
+  channels,
+  method: v.optional(oneOf(['auto', ...LOAD_METHODS])),
+  multifd: flag,
+  cont: flag,
+  setClock: flag,
+  checkMemory: v.optional(oneOf(MEMORY_CHECKS)),
+  allowCpuMismatch: flag,
+  allowChangedDisks: flag,
+  verify: flag,
+  requireSignature: v.optional(path),
+  offset,
+  ...participation,
+});
 
 export interface RestoreResult {
   file: string;
@@ -120,12 +143,13 @@ const PROGRESS_MS = 100;
  *   signature is required and others may write to the file
  */
 export async function restore(options: RestoreOptions): Promise<RestoreResult> {
+  assertOptions('restore', RestoreOptionsSchema, options);
   return runOperation(`loading ${options.file}`, options.file, options, restoreChecked);
 }
 
 async function restoreChecked(options: RestoreOptions): Promise<RestoreResult> {
   const startedAt = performance.now();
-  const { vm: vmOption, directIo = 'auto', signal = new AbortController().signal } = options;
+  const { vm: target, directIo = 'auto', signal = new AbortController().signal } = options;
   signal.throwIfAborted();
   const file = await localFile(options.file, { signal, onProgress: options.onProgress });
   const requiredKey =
@@ -140,7 +164,8 @@ async function restoreChecked(options: RestoreOptions): Promise<RestoreResult> {
   const checked = CheckedFile.of(image);
   if (requiredKey) checked.assertOnlyOwn('loading');
   // They load while the file is checked and the VM is asked. Into memory that is not shared QEMU loads itself, or gets a stream.
-  const mayBeShared = typeof vmOption === 'string' && ['auto', 'shared'].includes(options.method ?? 'auto');
+  const mayBeShared =
+    !(target instanceof BuiltinGuest) && ['auto', 'shared'].includes(options.method ?? 'auto');
   const memoryChannels = Math.min(
     options.channels ?? defaultChannels(choice.directIo),
     MAXIMUM_FILE_CHANNELS,
@@ -156,7 +181,7 @@ async function restoreChecked(options: RestoreOptions): Promise<RestoreResult> {
   });
   const run: RestoreRun = { options, image, checked, choice, signal, channels, memoryChannels };
   const result =
-    typeof vmOption === 'string' ? await restoreQemu(run, vmOption) : await restoreBuiltin(run, vmOption);
+    target instanceof BuiltinGuest ? await restoreBuiltin(run, target) : await restoreQemu(run, target);
   checked.assertUnchanged('loading');
   const saved = savedAt(image);
   return {
@@ -231,9 +256,9 @@ async function restoreBuiltin(
   }
 }
 
-async function restoreQemu(run: RestoreRun, address: string): Promise<Loaded> {
+async function restoreQemu(run: RestoreRun, reference: QemuReference): Promise<Loaded> {
   const { options, image, signal } = run;
-  await using vm = await QemuVm.connect(address, { signal });
+  await using vm = await connectVm(reference, { signal });
   await assertWaiting(vm);
   const recorded = recordedLaunch(image);
   const plugged = recorded && (await missingPlugged(vm, recorded));
@@ -242,7 +267,7 @@ async function restoreQemu(run: RestoreRun, address: string): Promise<Loaded> {
   const setClock = options.setClock ? await clockSetter(vm, vm.peerPid(), options.onWarning) : undefined;
   const replaced = await replacedContents(image, await memoryFilesOf(vm));
   if (replaced.length > 0 && !options.allowChangedDisks)
-    throw refusesToReplace(options.file, address, replaced);
+    throw refusesToReplace(options.file, vm.address, replaced);
   for (const change of replaced) options.onWarning?.(change);
   const memory = await LoadedMemory.prepare(vm, image, options.checkMemory ?? 'sample');
   const held = memory !== undefined && runsByItself(vm, image);
@@ -267,7 +292,7 @@ async function restoreQemu(run: RestoreRun, address: string): Promise<Loaded> {
       throw error;
     throw new MapramError(
       'MIGRATION',
-      `loading ${options.file} into the VM at ${address}: ${(error as Error).message} (QEMU writes the exact reason to its stderr; it must be started anew)`,
+      `loading ${options.file} into the VM at ${vm.address}: ${(error as Error).message} (QEMU writes the exact reason to its stderr; it must be started anew)`,
       { path: options.file, cause: error },
     );
   }

@@ -1,9 +1,11 @@
 /** Makes QEMUs that wait with the memory of one snapshot, each with a folder and disks of its own. */
 
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmdirSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import * as v from 'valibot';
+import { flag, path as folder, type OptionEntries } from '../../checked-options.js';
 import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
 import { makeDirectories } from '../../io/file/make-directories.js';
@@ -23,7 +25,8 @@ import { hasBalloon } from '../../launch/resume-command-line.js';
 import { VmGuard } from '../guard/vm-guard.js';
 import { BackgroundCheck, type BackgroundCheckOptions } from '../verify/background-check.js';
 import type { VerifiedFile } from '../verify/verify.js';
-import { type LaunchOptions, type LaunchPlan, planLaunch } from './launch-plan.js';
+import { type LaunchOptions, launchEntries } from './launch-options.js';
+import { type LaunchPlan, planLaunch } from './launch-plan.js';
 import { MacChanger, type NewMacs } from './new-macs.js';
 import { type PreparedState, ResumeSource } from './resume-source.js';
 import { ResumedVm } from './resumed-vm.js';
@@ -34,13 +37,22 @@ export interface CloneOptions extends LaunchOptions {
    * Where each clone gets a folder for its sockets, logs and disks: `clone-1`, `clone-2`, … By default a new folder for
    * temporary files.
    */
-  directory?: string;
+  dir?: string | undefined;
   /**
    * Give the network cards of each clone MAC addresses of their own. The guest takes them up when its driver looks at the
    * card again; works for virtio-net.
    */
-  newMacs?: boolean;
+  newMacs?: boolean | undefined;
+  /** Keep the folder of a clone, its disks included, when the clone is ended; without it, it is removed. */
+  keep?: boolean | undefined;
 }
+
+export const cloneEntries: OptionEntries<CloneOptions> = {
+  ...launchEntries,
+  dir: v.optional(folder),
+  newMacs: flag,
+  keep: flag,
+};
 
 /** A clone that has everything but its device state. */
 export interface WaitingClone extends AsyncDisposable {
@@ -57,6 +69,8 @@ const NO_GENERATION_ID =
 const LOG_LIMIT = 1 << 20;
 
 export class CloneFactory implements AsyncDisposable {
+  #closed = false;
+
   private constructor(
     private readonly source: ResumeSource,
     private readonly plan: LaunchPlan,
@@ -86,11 +100,11 @@ export class CloneFactory implements AsyncDisposable {
       const macChanger = options.newMacs ? MacChanger.create(source.image, plan.options) : undefined;
       const verified = await source.assertVerified(options);
       directory = path.resolve(
-        options.directory ?? path.join(os.tmpdir(), `mapram-fork-${randomBytes(6).toString('hex')}`),
+        options.dir ?? path.join(os.tmpdir(), `mapram-fork-${randomBytes(6).toString('hex')}`),
       );
       // Before there is anything to remove.
-      guard = VmGuard.start(source.file, options.directory === undefined ? directory : undefined);
-      if (options.directory === undefined) mkdirSync(directory, { mode: 0o700 });
+      guard = VmGuard.start(source.file, options.dir === undefined ? directory : undefined);
+      if (options.dir === undefined) mkdirSync(directory, { mode: 0o700 });
       else makeDirectories(directory, 0o700);
       const { warnings } = cloneCommandLine(plan.options, directory);
       if (!plan.generationRenewed) warnings.push(NO_GENERATION_ID);
@@ -116,7 +130,7 @@ export class CloneFactory implements AsyncDisposable {
     } catch (error) {
       guard?.[Symbol.dispose]();
       state?.[Symbol.dispose]();
-      if (directory !== undefined && options.directory === undefined) removeTree(directory);
+      if (directory !== undefined && options.dir === undefined) removeTree(directory);
       await source[Symbol.asyncDispose]();
       throw error;
     }
@@ -124,7 +138,7 @@ export class CloneFactory implements AsyncDisposable {
 
   /** Whether the folder of the clones is this process' own and goes when they go. */
   get temporary(): boolean {
-    return this.options.directory === undefined;
+    return this.options.dir === undefined;
   }
 
   /** Starts one more QEMU. When it fails nothing of it is left behind. */
@@ -149,7 +163,7 @@ export class CloneFactory implements AsyncDisposable {
           terminal: 'detached',
           errorLog,
           ...(hasBalloon(options) ? { errorLogLimit: LOG_LIMIT } : {}),
-          guarded: this.guard.next({ qmp, made: folder }),
+          guarded: this.guard.next({ qmp, ...(this.options.keep ? {} : { made: folder }) }),
         },
         {
           allowCpuMismatch: this.options.allowCpuMismatch ?? false,
@@ -206,10 +220,33 @@ export class CloneFactory implements AsyncDisposable {
         runState,
         ...defined({ macs: newMacs?.macs, checkedPages }),
       };
-      return new ResumedVm(facts, waiting, this.source.file, this.prefetched);
+      const remove = () => this.#removeFolder(clone.folder);
+      return ResumedVm.of({
+        facts,
+        waiting,
+        file: this.source.file,
+        prefetched: this.prefetched,
+        folder: { path: clone.folder, remove },
+      });
     } catch (error) {
       await clone[Symbol.asyncDispose]();
       throw error;
+    }
+  }
+
+  /** Of a clone that has ended; the folder of them all goes with the last one, where it is this process' own. */
+  #removeFolder(folder: string): void {
+    if (this.options.keep) return;
+    removeTree(folder);
+    if (this.#closed && this.temporary) this.removeDirectory();
+  }
+
+  /** Removes the folder of the clones where nothing is left in it. */
+  removeDirectory(): void {
+    try {
+      rmdirSync(this.directory);
+    } catch (error) {
+      if (!hasErrno(error, 'ENOTEMPTY', 'ENOENT')) throw error;
     }
   }
 
@@ -226,6 +263,7 @@ export class CloneFactory implements AsyncDisposable {
 
   /** No more clones; those that exist are not touched, and neither are their folders. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
     const [template] = this.templates;
     if (template !== undefined) removeTree(path.dirname(template));
     this.state[Symbol.dispose]();

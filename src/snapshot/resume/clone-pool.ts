@@ -4,16 +4,32 @@
  */
 
 import { EventEmitter } from 'node:events';
+import { assertOptions, optionsOf, signal, wholeNumber } from '../../checked-options.js';
 import { defined } from '../../defined.js';
 import { errorReason, MapramError } from '../../errors.js';
-import { withFileErrors } from '../files/file-errors.js';
-import { CloneFactory, type CloneOptions, removeTree, type WaitingClone } from './clone-factory.js';
+import { runOperation } from '../files/operation.js';
+import { CloneFactory, type CloneOptions, cloneEntries, type WaitingClone } from './clone-factory.js';
+import { FORMER_LAUNCH_NAMES } from './launch-options.js';
 import type { ResumedVm } from './resumed-vm.js';
+
+/** More QEMUs than a host has memory for are a number that was mistyped. */
+const MAX_SIZE = 10_000;
 
 export interface ClonePoolOptions extends CloneOptions {
   /** How many QEMUs are to wait. */
   size: number;
 }
+
+const ClonePoolOptionsSchema = optionsOf<ClonePoolOptions>(
+  { ...cloneEntries, size: wholeNumber(1, MAX_SIZE) },
+  FORMER_LAUNCH_NAMES,
+);
+
+interface TakeOptions {
+  signal?: AbortSignal | undefined;
+}
+
+const TakeOptionsSchema = optionsOf<TakeOptions>({ signal });
 
 export interface ClonePoolHealth {
   /** QEMUs that can be taken now. */
@@ -32,6 +48,7 @@ const MAX_FAILURES = 3;
 
 export class ClonePool extends EventEmitter<{ ready: []; lost: [MapramError] }> implements AsyncDisposable {
   readonly #factory: CloneFactory;
+  readonly #file: string;
   readonly #size: number;
   readonly #watch: Disposable;
   readonly #stop = new AbortController();
@@ -43,9 +60,10 @@ export class ClonePool extends EventEmitter<{ ready: []; lost: [MapramError] }> 
   #lost = 0;
   #lastError: MapramError | undefined;
 
-  private constructor(factory: CloneFactory, size: number) {
+  private constructor(factory: CloneFactory, file: string, size: number) {
     super();
     this.#factory = factory;
+    this.#file = file;
     this.#size = size;
     this.#watch = factory.watch();
   }
@@ -56,16 +74,14 @@ export class ClonePool extends EventEmitter<{ ready: []; lost: [MapramError] }> 
    * @throws MapramError as `resume` does for what can be told before a QEMU is started
    */
   static async open(options: ClonePoolOptions): Promise<ClonePool> {
-    const { size } = options;
-    if (!Number.isInteger(size) || size < 1) {
-      throw new MapramError('USAGE', `opening a pool of ${options.file}: ${size} is not a number of VMs`);
-    }
-    const factory = await withFileErrors(`opening a pool of ${options.file}`, options.file, () =>
-      CloneFactory.open(options),
-    );
-    const pool = new ClonePool(factory, size);
-    pool.#refill();
-    return pool;
+    assertOptions('ClonePool.open', ClonePoolOptionsSchema, options);
+    const { file, size } = options;
+    return runOperation(`opening a pool of ${file}`, file, options, async (guarded) => {
+      guarded.signal?.throwIfAborted();
+      const pool = new ClonePool(await CloneFactory.open(guarded), file, size);
+      pool.#refill();
+      return pool;
+    });
   }
 
   /** Holds the folders of the clones. */
@@ -94,11 +110,18 @@ export class ClonePool extends EventEmitter<{ ready: []; lost: [MapramError] }> 
 
   /**
    * Takes a waiting QEMU and gives it the device state; another one is started in its place. The VM is the caller's from
-   * then on, and so is its folder, in which its QMP socket is.
+   * then on, and so is its folder (`directory`), which is removed when the VM is ended, unless `keep` was given.
    *
-   * @throws MapramError of the start when no QEMU can be started; the reason of `signal`
+   * @throws MapramError of the start when no QEMU can be started; `CANCELLED` when `signal` fires, or the pool is closed
    */
-  async take({ signal }: { signal?: AbortSignal } = {}): Promise<ResumedVm> {
+  async take(options: TakeOptions = {}): Promise<ResumedVm> {
+    assertOptions('take', TakeOptionsSchema, options);
+    return runOperation(`taking a VM from the pool of ${this.#file}`, this.#file, options, ({ signal }) =>
+      this.#take(signal),
+    );
+  }
+
+  async #take(signal: AbortSignal | undefined): Promise<ResumedVm> {
     signal?.throwIfAborted();
     if (this.#stop.signal.aborted) throw closed();
     const startedAt = performance.now();
@@ -114,8 +137,12 @@ export class ClonePool extends EventEmitter<{ ready: []; lost: [MapramError] }> 
     return completed;
   }
 
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
   /** Ends the QEMUs that wait. Those that were taken go on, in their folders. */
-  async [Symbol.asyncDispose](): Promise<void> {
+  async close(): Promise<void> {
     if (this.#stop.signal.aborted) return;
     this.#stop.abort(closed());
     for (const { reject } of this.#claims.splice(0)) reject(closed());
@@ -124,7 +151,7 @@ export class ClonePool extends EventEmitter<{ ready: []; lost: [MapramError] }> 
     await Promise.all(ready.map((clone) => clone[Symbol.asyncDispose]()));
     this.#watch[Symbol.dispose]();
     await this.#factory[Symbol.asyncDispose]();
-    if (this.#factory.temporary && this.#taken === 0) removeTree(this.directory);
+    if (this.#factory.temporary) this.#factory.removeDirectory();
     this.#factory.guard[Symbol.dispose]();
   }
 

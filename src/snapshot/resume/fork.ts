@@ -1,12 +1,16 @@
 /** Starts many VMs from one mapped-ram file at once: what `mapram fork` does. */
 
 import os from 'node:os';
-import path from 'node:path';
-import { MapramError } from '../../errors.js';
+import { assertOptions, optionsOf, wholeNumber } from '../../checked-options.js';
 import { runOperation } from '../files/operation.js';
-import type { BackgroundCheck, BackgroundCheckOptions } from '../verify/background-check.js';
+import {
+  type BackgroundCheck,
+  type BackgroundCheckOptions,
+  backgroundCheckEntries,
+} from '../verify/background-check.js';
 import type { VerifiedFile } from '../verify/verify.js';
-import { CloneFactory, type CloneOptions, removeTree } from './clone-factory.js';
+import { CloneFactory, type CloneOptions, cloneEntries, removeTree } from './clone-factory.js';
+import { FORMER_LAUNCH_NAMES } from './launch-options.js';
 import type { ResumedVm } from './resumed-vm.js';
 
 export interface ForkOptions extends CloneOptions, BackgroundCheckOptions {
@@ -14,43 +18,74 @@ export interface ForkOptions extends CloneOptions, BackgroundCheckOptions {
   count: number;
 }
 
-/** The clones. Disposing ends them all and removes their folders where `directory` was not given. */
+/** A host has not memory, processes or sockets for more: it is a number that was mistyped. */
+const MAX_CLONES = 10_000;
+
+const ForkOptionsSchema = optionsOf<ForkOptions>(
+  { ...cloneEntries, ...backgroundCheckEntries, count: wholeNumber(1, MAX_CLONES) },
+  FORMER_LAUNCH_NAMES,
+);
+
+/** What `ForkedVms` are made of. */
+interface Parts {
+  readonly vms: readonly ResumedVm[];
+  readonly directory: string;
+  readonly totalTimeMs: number;
+  /** Disposed of when the clones end or are left to themselves. */
+  readonly watch: Disposable;
+  readonly guard: Disposable;
+  readonly check: BackgroundCheck | undefined;
+}
+
+/** The clones. Disposing ends them all and removes their folders, unless `keep` was given. */
 export class ForkedVms implements AsyncDisposable {
+  readonly vms: readonly ResumedVm[];
+  /** Holds the folders of the clones. */
+  readonly directory: string;
+  /** From the call until all guests were there, in ms. */
+  readonly totalTimeMs: number;
+  readonly #parts: Parts;
   #detached = false;
 
-  constructor(
-    readonly vms: readonly ResumedVm[],
-    /** Holds the folders of the clones. */
-    readonly directory: string,
-    /** From the call until all guests were there, in ms. */
-    readonly totalTimeMs: number,
-    private readonly temporary: boolean,
-    private readonly watch: Disposable,
-    private readonly guard: Disposable,
-    private readonly check?: BackgroundCheck,
-  ) {}
+  private constructor(parts: Parts) {
+    this.#parts = parts;
+    this.vms = parts.vms;
+    this.directory = parts.directory;
+    this.totalTimeMs = parts.totalTimeMs;
+  }
+
+  /** @internal */
+  static of(parts: Parts): ForkedVms {
+    return new ForkedVms(parts);
+  }
 
   /** As of a `ResumedVm`: the clones share what is checked. */
   get verified(): Promise<VerifiedFile | undefined> {
-    return this.check?.result ?? Promise.resolve(undefined);
+    return this.#parts.check?.result ?? Promise.resolve(undefined);
   }
 
   /** Leaves all clones to themselves: this process may end, they go on. */
   async detach(): Promise<void> {
+    const { watch, check, guard } = this.#parts;
     this.#detached = true;
-    this.watch[Symbol.dispose]();
-    await this.check?.cancel();
+    watch[Symbol.dispose]();
+    await check?.cancel();
     await Promise.all(this.vms.map((vm) => vm.detach()));
-    this.guard[Symbol.dispose]();
+    guard[Symbol.dispose]();
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  /** Ends all clones, unless they were detached. */
+  async close(): Promise<void> {
     if (this.#detached) return;
-    await this.check?.cancel();
-    await Promise.all(this.vms.map((vm) => vm[Symbol.asyncDispose]()));
-    this.watch[Symbol.dispose]();
-    if (this.temporary) removeTree(this.directory);
-    this.guard[Symbol.dispose]();
+    const { watch, check, guard } = this.#parts;
+    await check?.cancel();
+    await Promise.all(this.vms.map((vm) => vm.close()));
+    watch[Symbol.dispose]();
+    guard[Symbol.dispose]();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 }
 
@@ -63,15 +98,13 @@ const STARTING_AT_ONCE = 2 * os.availableParallelism();
  * @throws MapramError as `resume` does
  */
 export async function fork(options: ForkOptions): Promise<ForkedVms> {
+  assertOptions('fork', ForkOptionsSchema, options);
   return runOperation(`forking ${options.file}`, options.file, options, forkChecked);
 }
 
 async function forkChecked(options: ForkOptions): Promise<ForkedVms> {
   const startedAt = performance.now();
   const { count, signal } = options;
-  if (!Number.isInteger(count) || count < 1) {
-    throw new MapramError('USAGE', `forking ${options.file}: ${count} is not a number of clones`);
-  }
   signal?.throwIfAborted();
   await using factory = await CloneFactory.open(options);
   const running: ResumedVm[] = [];
@@ -93,18 +126,19 @@ async function forkChecked(options: ForkOptions): Promise<ForkedVms> {
   await Promise.all(Array.from({ length: Math.min(count, STARTING_AT_ONCE) }, startSome));
   if (common.aborted) {
     await Promise.all(running.map((vm) => vm[Symbol.asyncDispose]()));
+    // What was to be kept are clones, which there are none of.
+    for (const { directory } of running) removeTree(directory);
     if (factory.temporary) removeTree(factory.directory);
-    else for (const vm of running) removeTree(path.dirname(vm.qmp));
     factory.guard[Symbol.dispose]();
     throw common.reason;
   }
   running.sort((a, b) => cloneNumber(a) - cloneNumber(b));
   const totalTimeMs = Math.round((performance.now() - startedAt) * 10) / 10;
   const check = await factory.check(running, options);
-  const { directory, temporary, guard } = factory;
-  return new ForkedVms(running, directory, totalTimeMs, temporary, factory.watch(), guard, check);
+  const { directory, guard } = factory;
+  return ForkedVms.of({ vms: running, directory, totalTimeMs, watch: factory.watch(), guard, check });
 }
 
-function cloneNumber({ qmp }: ResumedVm): number {
-  return Number(/\d+$/.exec(path.dirname(qmp))?.[0]);
+function cloneNumber({ directory }: ResumedVm): number {
+  return Number(/\d+$/.exec(directory)?.[0]);
 }

@@ -14,62 +14,10 @@ import type { LaunchDisk, LaunchRecord } from '../../launch/launch-record.js';
 import { withoutOwnMonitor } from '../../launch/own-monitor.js';
 import { resumeCommandLine } from '../../launch/resume-command-line.js';
 import { insertSecrets } from '../../launch/secrets.js';
-import type { ProgressEvent } from '../../progress.js';
 import { checkDisks } from '../checks/disk-checks.js';
-import type { MemoryCheck } from '../checks/memory-after-load.js';
-import type { PrefetchMode } from './prefetch.js';
+import type { LaunchOptions } from './launch-options.js';
 import { assertMayRun, hostChange, type LaunchTrust, recordedLaunch } from './recorded-launch.js';
 import type { ResumeSource } from './resume-source.js';
-
-/** Checks of the launch, each of which can be switched off by its name. */
-export interface LaunchAllowances {
-  /**
-   * Run the command line that is recorded in the file although somebody else could have written it: `true` whatever it is, or the
-   * `fingerprint` of a plan, so that nothing but what that plan has shown is run. Without it, only what this user has recorded on this
-   * host or a trusted key has signed is run. The command line of another user's process never is.
-   */
-  trust?: boolean | string;
-  /** Go on, with a warning, although disks have changed since the save. */
-  allowChangedDisks?: boolean;
-  /** Go on, with a warning, although the CPU lacks what the saved guest had. */
-  allowCpuMismatch?: boolean;
-}
-
-/** What resuming and forking have in common. */
-export interface LaunchOptions extends LaunchAllowances {
-  /** A mapped-ram file of mapram, QEMU or libvirt; or `PLACE/NAME[@ID]` in a store, which is pulled into the cache first. */
-  file: string;
-  /** Where in the file the stream starts; found by itself at the start and behind libvirt's header. */
-  offset?: number;
-  /**
-   * The command line of the VM: the program first, or only its arguments, for the recorded program. By default the one that is recorded in
-   * the file.
-   */
-  command?: readonly string[];
-  /** Secrets that were left out of the recorded command line, by their names there. */
-  secrets?: Readonly<Record<string, string>>;
-  /** Leave the guest stopped. */
-  paused?: boolean;
-  /** Let the guest run also when it was paused when it was saved. */
-  cont?: boolean;
-  /**
-   * Path of an Ed25519 public key in PEM form, by whose private key the file must be signed. All of the file is then read and
-   * held against its checksums before a QEMU is started.
-   */
-  requireSignature?: string;
-  /**
-   * Before the guest runs, compare the pages that QEMU has made its own with the file: a `sample` of up to 1024 by default, or `all`. Where
-   * QEMU's memory may not be read, a sample is left out.
-   */
-  checkMemory?: MemoryCheck;
-  /** What to read into the page cache meanwhile; `recorded` by default, which is nothing where there is no record. */
-  prefetch?: PrefetchMode;
-  signal?: AbortSignal;
-  /** Of a pull. */
-  onProgress?: (event: ProgressEvent) => void;
-  /** Also called later, when the file is changed although VMs run from it that are not detached. */
-  onWarning?: (message: string) => void;
-}
 
 export interface LaunchPlan {
   program: string;
@@ -101,7 +49,6 @@ export async function planLaunch(
   purpose: 'run' | 'show',
   copies: boolean,
 ): Promise<LaunchPlan> {
-  refuseForce(source.file, options);
   const recorded = recordedLaunch(source.image);
   const trust = await trustInCommand(source, recorded, options);
   const { fingerprint } = source;
@@ -197,16 +144,6 @@ function commandOf(
     );
   }
   return { program: recorded.program, args, own: false };
-}
-
-/** It once switched off all of these checks; whoever still gives it, in JavaScript, learns what took its place. */
-function refuseForce(file: string, options: LaunchOptions): void {
-  if (!('force' in options)) return;
-  throw new MapramError(
-    'USAGE',
-    `resuming ${file}: there is no option "force" any more; allowChangedDisks lets disks have changed, trust runs a command line that somebody else could have written`,
-    { path: file },
-  );
 }
 
 function defaultProgram(): string {

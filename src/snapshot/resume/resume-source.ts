@@ -31,8 +31,8 @@ import { pageRecords, type StatePatch, type StateStream, writeStateStream } from
 
 /** What must hold before any VM sees the file. */
 export interface SourceCheckOptions {
-  requireSignature?: string;
-  signal?: AbortSignal;
+  requireSignature?: string | undefined;
+  signal?: AbortSignal | undefined;
 }
 
 /** The device state as a stream, in memory, for any number of QEMUs. */
@@ -69,10 +69,10 @@ export class ResumeSource implements AsyncDisposable {
    */
   static async open(
     from: string,
-    options: { offset?: number } & LocalCopyOptions = {},
+    options: { offset?: number | undefined } & LocalCopyOptions = {},
   ): Promise<ResumeSource> {
     const file = await localFile(from, options);
-    const image = await MappedRamImage.open(file, options);
+    const image = await MappedRamImage.open(file, { offset: options.offset });
     try {
       assertSound(image);
       const checked = CheckedFile.of(image, realpathSync(file));

@@ -8,14 +8,21 @@
 import { randomBytes } from 'node:crypto';
 import os from 'node:os';
 import path from 'node:path';
+import * as v from 'valibot';
+import { assertOptions, flag, oneOf, optionsOf, path as socketPath } from '../../checked-options.js';
 import { defined } from '../../defined.js';
 import { assertSocketsFree } from '../../launch/listeners.js';
 import { qmpSockets, withQmpSocket } from '../../launch/qmp-sockets.js';
 import { runOperation } from '../files/operation.js';
 import { VmGuard } from '../guard/vm-guard.js';
-import { BackgroundCheck, type BackgroundCheckOptions } from '../verify/background-check.js';
+import {
+  BackgroundCheck,
+  type BackgroundCheckOptions,
+  backgroundCheckEntries,
+} from '../verify/background-check.js';
 import { clockSetter, savedAt } from './guest-clock.js';
-import { commandWords, type LaunchOptions, type LaunchPlan, planLaunch } from './launch-plan.js';
+import { FORMER_LAUNCH_NAMES, type LaunchOptions, launchEntries } from './launch-options.js';
+import { commandWords, type LaunchPlan, planLaunch } from './launch-plan.js';
 import type { LaunchTrust } from './recorded-launch.js';
 import { ResumeSource } from './resume-source.js';
 import { ResumedVm } from './resumed-vm.js';
@@ -23,15 +30,26 @@ import { WaitingVm } from './waiting-vm.js';
 
 export interface ResumeOptions extends LaunchOptions, BackgroundCheckOptions {
   /** Where QEMU's monitor is to listen; by default where it listened when the VM was saved. */
-  qmp?: string;
+  qmp?: string | undefined;
   /**
    * `inherit` gives QEMU this process' terminal, for serial ports on standard input and output; `detached`, the default, keeps
    * it out of reach of ^C.
    */
-  terminal?: 'inherit' | 'detached';
+  terminal?: 'inherit' | 'detached' | undefined;
   /** Set the guest's clock to the host's time through its QEMU guest agent, once it runs; a warning says where that fails. */
-  setClock?: boolean;
+  setClock?: boolean | undefined;
 }
+
+const ResumeOptionsSchema = optionsOf<ResumeOptions>(
+  {
+    ...launchEntries,
+    ...backgroundCheckEntries,
+    qmp: v.optional(socketPath),
+    terminal: v.optional(oneOf(['inherit', 'detached'])),
+    setClock: flag,
+  },
+  FORMER_LAUNCH_NAMES,
+);
 
 /** What would be started. */
 export interface ResumePlan {
@@ -56,6 +74,7 @@ export interface ResumePlan {
  *   `UNTRUSTED` for a recorded command line that nobody has agreed to; `BUSY` when a socket is in use; `USAGE` when there is none; `FORMAT` for a bad file. No process is left behind
  */
 export async function resume(options: ResumeOptions): Promise<ResumedVm> {
+  assertOptions('resume', ResumeOptionsSchema, options);
   return runOperation(`resuming ${options.file}`, options.file, options, resumeChecked);
 }
 
@@ -104,7 +123,7 @@ async function resumeChecked(options: ResumeOptions): Promise<ResumedVm> {
     };
     const check = await BackgroundCheck.after(source, [waiting.vm], options, signed);
     const watch = source.watch((message) => options.onWarning?.(message));
-    return new ResumedVm(facts, waiting, source.file, prefetched, watch, check);
+    return ResumedVm.of({ facts, waiting, file: source.file, prefetched, watch, check });
   } catch (error) {
     if (started.status === 'fulfilled') await started.value[Symbol.asyncDispose]();
     throw error;
@@ -115,6 +134,12 @@ async function resumeChecked(options: ResumeOptions): Promise<ResumedVm> {
 
 /** What `resume` would start, with every check that it makes before but whether it may be run: `trust` tells. */
 export async function planResume(options: ResumeOptions): Promise<ResumePlan> {
+  assertOptions('planResume', ResumeOptionsSchema, options);
+  return runOperation(`planning to resume ${options.file}`, options.file, options, planChecked);
+}
+
+async function planChecked(options: ResumeOptions): Promise<ResumePlan> {
+  options.signal?.throwIfAborted();
   await using source = await ResumeSource.open(options.file, options);
   await source.assertVerified(options);
   const { plan, qmp } = withMonitor(await planLaunch(source, options, 'show', false), options);

@@ -1,4 +1,6 @@
+import path from 'node:path';
 import type { ExitStatus } from '../../launch/qemu-process.js';
+import type { QmpClient } from '../../qmp/qmp-client.js';
 import type { Count, Milliseconds } from '../../units.js';
 import type { BackgroundCheck } from '../verify/background-check.js';
 import type { VerifiedFile } from '../verify/verify.js';
@@ -25,33 +27,58 @@ export interface ResumedVmFacts {
   macs?: string[];
 }
 
+/** What a `ResumedVm` is made of. */
+interface Parts {
+  readonly facts: Readonly<ResumedVmFacts>;
+  readonly waiting: WaitingVm;
+  /** What it was resumed from. */
+  readonly file: string;
+  readonly prefetched: Promise<number>;
+  /** Disposed of when the VM ends or is left to itself. */
+  readonly watch?: Disposable;
+  readonly check?: BackgroundCheck | undefined;
+  /** Of a clone: its folder, and what removes it. */
+  readonly folder?: { readonly path: string; remove(): void };
+}
+
 /** A VM with a snapshot as its memory. Disposing of it ends it, unless it was detached. */
 export class ResumedVm implements AsyncDisposable {
   readonly facts: Readonly<ResumedVmFacts>;
+  /** Settles when reading ahead is through: bytes that were read. */
+  readonly prefetched: Promise<number>;
+  readonly #parts: Parts;
   #detached = false;
 
-  constructor(
-    facts: Readonly<ResumedVmFacts>,
-    private readonly waiting: WaitingVm,
-    private readonly file: string,
-    /** Settles when reading ahead is through: bytes that were read. */
-    readonly prefetched: Promise<number>,
-    /** Disposed of when the VM ends or is left to itself. */
-    private readonly watch?: Disposable,
-    private readonly check?: BackgroundCheck,
-  ) {
+  private constructor(parts: Parts) {
+    this.#parts = parts;
+    this.prefetched = parts.prefetched;
     // Rounded to what can be told apart.
-    const { loadTimeMs, totalTimeMs } = facts;
-    this.facts = { ...facts, loadTimeMs: tenths(loadTimeMs), totalTimeMs: tenths(totalTimeMs) };
+    const { loadTimeMs, totalTimeMs } = parts.facts;
+    this.facts = { ...parts.facts, loadTimeMs: tenths(loadTimeMs), totalTimeMs: tenths(totalTimeMs) };
+    const { watch } = parts;
     if (watch !== undefined) void this.exited.then(() => watch[Symbol.dispose]());
+  }
+
+  /** @internal */
+  static of(parts: Parts): ResumedVm {
+    return new ResumedVm(parts);
   }
 
   get pid(): number {
     return this.facts.pid;
   }
 
-  get qmp(): string {
-    return this.facts.qmp;
+  /** Absolute path of where its sockets, logs and disks are: of a clone a folder of its own, of others that of its QMP socket. */
+  get directory(): string {
+    return this.#parts.folder?.path ?? path.dirname(this.facts.qmp);
+  }
+
+  /**
+   * The connection to QEMU that this VM is served by, for commands and events; the QMP socket (`facts.qmp`) stays free for others. Do
+   * not close it: that is done when the VM ends or is detached.
+   */
+  qmp(): QmpClient {
+    return this.#parts.waiting.vm.client;
   }
 
   /**
@@ -59,12 +86,12 @@ export class ResumedVm implements AsyncDisposable {
    * the VM was ended or detached before.
    */
   get verified(): Promise<VerifiedFile | undefined> {
-    return this.check?.result ?? Promise.resolve(undefined);
+    return this.#parts.check?.result ?? Promise.resolve(undefined);
   }
 
   /** Settles when QEMU has ended. */
   get exited(): Promise<ExitStatus> {
-    return this.waiting.process.exited;
+    return this.#parts.waiting.process.exited;
   }
 
   /**
@@ -73,37 +100,51 @@ export class ResumedVm implements AsyncDisposable {
    * @returns the bytes that will be read then
    */
   recordPrefetch(): number {
-    return recordPrefetch(this.file, this.pid);
+    return recordPrefetch(this.#parts.file, this.pid);
   }
 
   /** Passes on to this process' stderr what QEMU writes to its own. */
   forwardErrors(): void {
-    this.waiting.process.forwardErrors();
+    this.#parts.waiting.process.forwardErrors();
   }
 
-  /** Stops the guest's processors; the monitor command `cont` lets it go on. */
+  /** Pauses the guest. */
   async stop(): Promise<void> {
-    await this.waiting.vm.stop();
+    await this.#parts.waiting.vm.stop();
   }
 
-  /** Leaves the VM to itself: this process may end, the VM goes on. A check under way is given up. */
+  /** Lets the guest run. */
+  async cont(): Promise<void> {
+    await this.#parts.waiting.vm.cont();
+  }
+
+  /** Leaves the VM to itself: this process may end, the VM and its folder stay. A check under way is given up. */
   async detach(): Promise<void> {
+    const { watch, check, waiting } = this.#parts;
     this.#detached = true;
-    this.watch?.[Symbol.dispose]();
-    await this.check?.cancel();
-    await this.waiting.vm[Symbol.asyncDispose]();
-    this.waiting.process.detach();
+    watch?.[Symbol.dispose]();
+    await check?.cancel();
+    await waiting.vm[Symbol.asyncDispose]();
+    waiting.process.detach();
   }
 
-  /** Ends the VM, as its power switch would. */
+  /** Ends the VM, as its power switch would, and removes the folder of a clone. */
   async end(): Promise<ExitStatus> {
-    await this.check?.cancel();
-    await this.waiting.vm[Symbol.asyncDispose]();
-    return this.waiting.process.end();
+    const { check, waiting, folder } = this.#parts;
+    await check?.cancel();
+    await waiting.vm[Symbol.asyncDispose]();
+    const status = await waiting.process.end();
+    if (!this.#detached) folder?.remove();
+    return status;
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  /** Ends the VM, unless it was detached. */
+  async close(): Promise<void> {
     if (!this.#detached) await this.end();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 }
 

@@ -49,8 +49,8 @@ export class WaitingVm implements AsyncDisposable {
       checkMemory = 'sample',
       ...fit
     }: Pick<FitOptions, 'allowCpuMismatch' | 'onWarning'> & {
-      checkMemory?: MemoryCheck;
-      signal?: AbortSignal;
+      checkMemory?: MemoryCheck | undefined;
+      signal?: AbortSignal | undefined;
     } = {},
   ): Promise<WaitingVm> {
     const process = QemuProcess.start(launch);

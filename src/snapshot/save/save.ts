@@ -5,21 +5,20 @@ import { fstatSync, realpathSync } from 'node:fs';
 import path from 'node:path';
 import { digestChunkBytes } from '../../channels/file/digest-chunk-bytes.js';
 import { MAXIMUM_FILE_CHANNELS, prepareFileChannels } from '../../channels/file/file-channels.js';
-import { type StreamCompression, whyNotDecodable } from '../../channels/socket/payload-decoder.js';
+import { assertOptions } from '../../checked-options.js';
 import type { DigestAlgorithm } from '../../checksums/chunk-hash.js';
 import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
-import type { BuiltinGuest } from '../../guest/builtin/builtin-guest.js';
-import { QemuVm } from '../../guest/qemu/qemu-vm.js';
-import type { Afterwards } from '../../guest/qemu/run-states.js';
+import { BuiltinGuest } from '../../guest/builtin/builtin-guest.js';
+import { connectVm } from '../../guest/qemu/connect-vm.js';
+import type { QemuVm } from '../../guest/qemu/qemu-vm.js';
 import { probeDirectIo } from '../../io/file/direct-io-probe.js';
 import { allocatedBytes, freeSpace } from '../../io/file/file-space.js';
-import type { DirectIoMode } from '../../io/file/open-direct.js';
 import { descriptorPath } from '../../io/file/open-file.js';
 import { type Manifest, parseManifest } from '../../manifest/manifest.js';
 import { type SealOptions, sealImage } from '../../manifest/seal.js';
 import { readSigningKey } from '../../manifest/signature.js';
-import { type LiveLimits, liveParameters } from '../../migration/live-limits.js';
+import { liveParameters } from '../../migration/live-limits.js';
 import { MigrationFile } from '../../migration/migration-file.js';
 import { OutgoingMigration, type OutgoingResult } from '../../migration/outgoing.js';
 import { saveNatively } from '../../migration/qemu-native-save.js';
@@ -34,7 +33,6 @@ import { QemuStreamSource, type StreamMode } from '../../migration/sources/qemu-
 import { defaultCapabilities } from '../../options/migration-capabilities.js';
 import { defaultParameters } from '../../options/migration-parameters.js';
 import { qemuProfile } from '../../options/qemu-profile.js';
-import type { ProgressEvent } from '../../progress.js';
 import type { Bytes, Count, Milliseconds } from '../../units.js';
 import { pluggedWarning } from '../checks/plugged-devices.js';
 import { channelsFor, defaultChannels } from '../files/channel-numbers.js';
@@ -47,47 +45,12 @@ import { assertNotAbandoned, SaveGuard } from '../guard/save-guard.js';
 import { changedDisks } from '../resume/recorded-launch.js';
 import { recordRunState, sleepsIn } from './recorded-run-state.js';
 import { chooseMethod, type MethodWishes, type SaveMethod } from './save-method.js';
+import { assertSensible, type SaveOptions, SaveOptionsSchema } from './save-options.js';
 import { memoryInUse } from './space-needed.js';
 import { StallWatch } from './stall-watch.js';
 import { streamChannels } from './stream-channels.js';
 
-export interface SaveOptions {
-  /** A QMP socket (`PATH`, `unix:PATH`, `tcp:HOST:PORT`), or a guest of this process. */
-  vm: string | BuiltinGuest;
-  file: string;
-  /** Whether pages bypass the page cache; `auto`, the default, does where the file system allows. */
-  directIo?: DirectIoMode;
-  /**
-   * Threads that write pages, 1 to 255 of which 16 are used at most. `auto`, the default, tries the disk before a VM that is worth
-   * it is touched.
-   */
-  channels?: number | 'auto';
-  method?: SaveMethod | 'auto';
-  /** The guest runs on while its RAM is copied and stops only for the rest; with limits, or without (`true`). */
-  live?: boolean | LiveLimits;
-  /** The guest stops for its device state only and runs on at once, while QEMU saves each page before it changes. */
-  background?: boolean;
-  /**
-   * Whether a stream comes through `channels` multifd channels or through one connection. By default what is faster: channels,
-   * but not from a QEMU before 8.1 on a host with few processors.
-   */
-  multifd?: boolean;
-  /** How QEMU compresses what it sends through the multifd channels of a stream; the file holds plain pages. */
-  compression?: StreamCompression;
-  /** What becomes of the VM. By default it is brought back to the state it was in. */
-  afterwards?: Afterwards;
-  /** Replace an existing file, once the new one is complete. */
-  force?: boolean;
-  /** Whether the file gets checksums of its pages; true by default. */
-  checksums?: boolean;
-  /** Path of an Ed25519 private key in PEM form; the file is then signed, and its checksums are SHA-256. */
-  signingKey?: string;
-  /** Where in the file the stream starts; 0 by default. */
-  offset?: number;
-  signal?: AbortSignal;
-  onProgress?: (event: ProgressEvent) => void;
-  onWarning?: (message: string) => void;
-}
+export type { SaveOptions } from './save-options.js';
 
 /** Bytes and milliseconds. */
 export interface SaveResult {
@@ -133,6 +96,7 @@ export interface SaveResult {
  * @throws MapramError of any code; see the code for what was wrong
  */
 export async function save(options: SaveOptions): Promise<SaveResult> {
+  assertOptions('save', SaveOptionsSchema, options);
   const { file } = options;
   return runOperation(`saving to ${file}`, file, options, async (guarded) => {
     try {
@@ -154,8 +118,8 @@ async function saveChecked(options: SaveOptions): Promise<SaveResult> {
   } = options;
   signal.throwIfAborted();
   assertSensible(options);
-  const signingKey = options.signingKey === undefined ? undefined : readSigningKey(options.signingKey);
-  await using guard = typeof vmOption === 'string' ? SaveGuard.start(placesOf(file)) : undefined;
+  const signingKey = options.sign === undefined ? undefined : readSigningKey(options.sign);
+  await using guard = vmOption instanceof BuiltinGuest ? undefined : SaveGuard.start(placesOf(file));
   using target = TargetFile.create(file, { force });
   const possible = chooseDirectIo(file, directIo, () => probeDirectIo(descriptorPath(target.fd)));
   const choice = directIo === 'auto' ? await unlessSlow(file, possible, target.fd) : possible;
@@ -177,8 +141,8 @@ async function saveChecked(options: SaveOptions): Promise<SaveResult> {
     ...defined({ signingKey }),
     ...(options.checksums === false ? {} : { checksums: algorithm }),
   };
-  if (typeof vmOption !== 'string') return await saveBuiltin(run, vmOption, startedAt);
-  await using vm = await QemuVm.connect(vmOption, {
+  if (vmOption instanceof BuiltinGuest) return await saveBuiltin(run, vmOption, startedAt);
+  await using vm = await connectVm(vmOption, {
     signal,
     onSilence: (command) => options.onWarning?.(`QEMU has not answered ${command} for 10 s`),
   });
@@ -186,7 +150,7 @@ async function saveChecked(options: SaveOptions): Promise<SaveResult> {
     return await saveQemu(run, vm, guard as SaveGuard, startedAt);
   } finally {
     await (guard as SaveGuard).look();
-    if (vm.client.silent)
+    if (vm.client.silent && vm.hasAddress)
       options.onWarning?.(
         'QEMU does not answer; the guard of this save brings the VM back as soon as it does',
       );
@@ -197,28 +161,6 @@ async function saveChecked(options: SaveOptions): Promise<SaveResult> {
 function placesOf(file: string): { file: string; partPath: string } {
   const absolute = path.resolve(file);
   return { file: absolute, partPath: partPathOf(absolute) };
-}
-
-/** Refuses what contradicts itself or cannot work here, before anything is created or any VM is touched. */
-function assertSensible(options: SaveOptions): void {
-  const { vm, file, live, background, multifd, compression = 'none', checksums, signingKey } = options;
-  const refuse = (problem: string) =>
-    new MapramError('USAGE', `saving to ${file}: ${problem}`, { path: file });
-  if (signingKey !== undefined && checksums === false) {
-    throw refuse('a signature needs checksums; leave out one of the two');
-  }
-  if (background && live) throw refuse('a save is either live or a background snapshot, not both');
-  if (compression !== 'none') {
-    if (background || multifd === false) throw refuse('only multifd channels can be compressed');
-    const problem = whyNotDecodable(compression);
-    if (problem !== undefined)
-      throw new MapramError('UNSUPPORTED', `saving to ${file}: ${problem}`, { path: file });
-  }
-  if (typeof vm === 'string') return;
-  if (background || multifd === false || compression !== 'none')
-    throw refuse('background snapshots and streams need a QEMU, not the built-in guest');
-  if (typeof live === 'object' && (live.autoConverge || live.maxTimeMs !== undefined))
-    throw refuse('auto-converge and time limits need a QEMU, not the built-in guest');
 }
 
 interface SaveRun {

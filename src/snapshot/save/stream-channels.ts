@@ -8,10 +8,10 @@ const ENOUGH_PROCESSORS = 4;
 
 /** How a stream is to come; the options of `save` that say so. */
 export interface StreamWishes {
-  readonly channels?: number | 'auto';
-  readonly multifd?: boolean;
-  readonly background?: boolean;
-  readonly compression?: StreamCompression;
+  readonly channels?: number | 'auto' | undefined;
+  readonly multifd?: boolean | undefined;
+  readonly background?: boolean | undefined;
+  readonly compression?: StreamCompression | undefined;
 }
 
 /**

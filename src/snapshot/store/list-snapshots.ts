@@ -1,5 +1,5 @@
 /** What is in a store: what `mapram store list` does. */
-
+import { assertOptions, optionsOf, text } from '../../checked-options.js';
 import { defined } from '../../defined.js';
 import { errorReason } from '../../errors.js';
 import { readManifest } from '../../manifest/check-manifest.js';
@@ -9,6 +9,13 @@ import type { RawRoot } from '../../store/snapshot-root.js';
 import { Store } from '../../store/store.js';
 import type { StoreUnlock } from '../../store/store-keys.js';
 import type { Bytes } from '../../units.js';
+import { unlock } from '../files/option-kinds.js';
+
+export interface ListSnapshotsOptions {
+  /** `dir:PATH`, `s3://BUCKET/PREFIX` or `oci://HOST/REPOSITORY`. */
+  readonly place: string;
+  readonly unlock?: StoreUnlock | undefined;
+}
 
 export interface ListedSnapshot {
   readonly name: string;
@@ -39,8 +46,9 @@ export interface StoreListing {
 }
 
 /** @throws MapramError `IO`, `KEY` for a wrong key, `FORMAT` for a damaged store.json */
-export async function listSnapshots(address: string, unlock?: StoreUnlock): Promise<StoreListing> {
-  const store = await Store.open(address, unlock);
+export async function listSnapshots(options: ListSnapshotsOptions): Promise<StoreListing> {
+  assertOptions('listSnapshots', optionsOf<ListSnapshotsOptions>({ place: text, unlock }), options);
+  const store = await Store.open(options.place, options.unlock);
   const problems: string[] = [];
   const found = await mapParallel(await store.snapshots(), PARALLEL_REQUESTS, async (one) => {
     try {

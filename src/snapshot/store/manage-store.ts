@@ -1,5 +1,6 @@
 /** What is done to a store as a whole, by its address: what `mapram store init`, `verify`, `remove` and `prune` do. */
-
+import * as v from 'valibot';
+import { assertOptions, flag, optionsOf, signal, text, wholeNumber } from '../../checked-options.js';
 import { MapramError } from '../../errors.js';
 import { parseSnapshotAddress } from '../../store/open-place.js';
 import { type PruneOptions, type PruneResult, prune, removeSnapshot } from '../../store/prune.js';
@@ -11,6 +12,8 @@ import {
   verifySnapshot,
 } from '../../store/verify-snapshot.js';
 import type { Milliseconds } from '../../units.js';
+import { runOperation } from '../files/operation.js';
+import { encryption as encryptionOption, onProgress, unlock } from '../files/option-kinds.js';
 
 export interface InitStoreOptions {
   /** `dir:PATH`, `s3://BUCKET/PREFIX` or `oci://HOST/REPOSITORY`. */
@@ -18,6 +21,8 @@ export interface InitStoreOptions {
   /** For whom it is encrypted; by default it is not. */
   readonly encryption?: StoreEncryption | undefined;
 }
+
+const InitStoreOptionsSchema = optionsOf<InitStoreOptions>({ place: text, encryption: encryptionOption });
 
 export interface InitializedStore {
   readonly place: string;
@@ -27,16 +32,28 @@ export interface InitializedStore {
 }
 
 /** @throws MapramError `EXISTS` where there is a store already, `USAGE`, `IO` */
-export async function initStore({ place, encryption }: InitStoreOptions): Promise<InitializedStore> {
+export async function initStore(options: InitStoreOptions): Promise<InitializedStore> {
+  assertOptions('initStore', InitStoreOptionsSchema, options);
+  const { place, encryption } = options;
   const store = await Store.init(place, encryption);
   return { place: store.address, store: store.config.store, encrypted: store.isEncrypted };
 }
+
+const SHARE = 'a number from 0 to 1';
 
 export interface VerifyStoredOptions extends VerifySnapshotOptions {
   /** `PLACE/NAME` or `PLACE/NAME@ID`. */
   readonly snapshot: string;
   readonly unlock?: StoreUnlock | undefined;
 }
+
+const VerifyStoredOptionsSchema = optionsOf<VerifyStoredOptions>({
+  snapshot: text,
+  unlock,
+  sample: v.optional(v.pipe(v.number(SHARE), v.minValue(0, SHARE), v.maxValue(1, SHARE))),
+  signal,
+  onProgress,
+});
 
 export interface VerifyStoredResult extends VerifiedSnapshot {
   /** `PLACE/NAME@ID`. */
@@ -51,11 +68,16 @@ export interface VerifyStoredResult extends VerifiedSnapshot {
  *   read, `CANCELLED`
  */
 export async function verifyStored(options: VerifyStoredOptions): Promise<VerifyStoredResult> {
+  assertOptions('verifyStored', VerifyStoredOptionsSchema, options);
   const startedAt = performance.now();
-  const { place, ...which } = parseSnapshotAddress(options.snapshot);
-  const store = await Store.open(place, options.unlock);
-  const result = await verifySnapshot(store, which, options);
-  return { address: store.called(result), ...result, totalTimeMs: Math.round(performance.now() - startedAt) };
+  const { snapshot } = options;
+  return runOperation(`verifying ${snapshot}`, snapshot, options, async (guarded) => {
+    const { place, ...which } = parseSnapshotAddress(snapshot);
+    const store = await Store.open(place, guarded.unlock);
+    const result = await verifySnapshot(store, which, guarded);
+    const totalTimeMs = Math.round(performance.now() - startedAt);
+    return { address: store.called(result), ...result, totalTimeMs };
+  });
 }
 
 export interface RemoveStoredOptions {
@@ -68,7 +90,9 @@ export interface RemoveStoredOptions {
  *
  * @throws MapramError `USAGE` without an ID, `IO` where there is no such snapshot
  */
-export async function removeStored({ snapshot }: RemoveStoredOptions): Promise<{ removed: string }> {
+export async function removeStored(options: RemoveStoredOptions): Promise<{ removed: string }> {
+  assertOptions('removeStored', optionsOf<RemoveStoredOptions>({ snapshot: text }), options);
+  const { snapshot } = options;
   const { place, name, id } = parseSnapshotAddress(snapshot);
   if (id === undefined) {
     throw new MapramError(
@@ -86,6 +110,20 @@ export interface PruneStoreOptions extends PruneOptions {
   readonly unlock?: StoreUnlock | undefined;
 }
 
+const kept = v.optional(wholeNumber(0));
+
+const PruneStoreOptionsSchema = optionsOf<PruneStoreOptions>({
+  place: text,
+  unlock,
+  dryRun: flag,
+  keepLast: kept,
+  keepHourly: kept,
+  keepDaily: kept,
+  keepWeekly: kept,
+  keepMonthly: kept,
+  keepYearly: kept,
+});
+
 /**
  * Without anything to keep no snapshot is removed: only the space of those that were removed before is freed.
  *
@@ -93,5 +131,6 @@ export interface PruneStoreOptions extends PruneOptions {
  *   not known what is needed; `IO`, `KEY`
  */
 export async function pruneStore(options: PruneStoreOptions): Promise<PruneResult> {
+  assertOptions('pruneStore', PruneStoreOptionsSchema, options);
   return await prune(await Store.open(options.place, options.unlock), options);
 }

@@ -2,6 +2,8 @@
 
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
+import * as v from 'valibot';
+import { assertOptions, path as filePath, flag, optionsOf, signal, text } from '../../checked-options.js';
 import { MapramError } from '../../errors.js';
 import { allocatedBytes, truncateFile } from '../../io/file/file-space.js';
 import type { ProgressEvent } from '../../progress.js';
@@ -12,6 +14,8 @@ import { Store } from '../../store/store.js';
 import type { StoreUnlock } from '../../store/store-keys.js';
 import type { Bytes, Milliseconds } from '../../units.js';
 import { withFileErrors } from '../files/file-errors.js';
+import { runOperation } from '../files/operation.js';
+import { onProgress, unlock } from '../files/option-kinds.js';
 import { TargetFile } from '../files/target-file.js';
 
 export interface PullSnapshotOptions {
@@ -27,6 +31,16 @@ export interface PullSnapshotOptions {
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
 }
+
+const PullSnapshotOptionsSchema = optionsOf<PullSnapshotOptions>({
+  from: text,
+  file: filePath,
+  disks: v.optional(filePath),
+  force: flag,
+  unlock,
+  signal,
+  onProgress,
+});
 
 export interface PulledFile {
   readonly file: string;
@@ -53,10 +67,14 @@ export interface PullResult {
  * @throws MapramError `EXISTS`, `FORMAT` for damage in the store, `IO`, `NO_SPACE`, `KEY`, `CANCELLED`; no half file is left
  */
 export async function pullSnapshot(options: PullSnapshotOptions): Promise<PullResult> {
-  const { place, ...which } = parseSnapshotAddress(options.from);
-  const store = await Store.open(place, options.unlock);
-  const root = await store.root(which);
-  return await pullRoot(store, root, options);
+  assertOptions('pullSnapshot', PullSnapshotOptionsSchema, options);
+  const { from } = options;
+  return runOperation(`pulling ${from}`, options.file, options, async (guarded) => {
+    const { place, ...which } = parseSnapshotAddress(from);
+    const store = await Store.open(place, guarded.unlock);
+    const root = await store.root(which);
+    return await pullRoot(store, root, guarded);
+  });
 }
 
 /** The same of a snapshot whose root is there. */

@@ -1,5 +1,6 @@
 /** Puts a saved VM into a store: what `mapram store push` does. */
-
+import * as v from 'valibot';
+import { assertOptions, optionsOf, path, signal, text } from '../../checked-options.js';
 import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
 import { readManifest } from '../../manifest/check-manifest.js';
@@ -11,7 +12,8 @@ import type { SnapshotRoot } from '../../store/snapshot-root.js';
 import { Store } from '../../store/store.js';
 import type { StoreUnlock } from '../../store/store-keys.js';
 import type { Milliseconds } from '../../units.js';
-import { withFileErrors } from '../files/file-errors.js';
+import { runOperation } from '../files/operation.js';
+import { onProgress, unlock } from '../files/option-kinds.js';
 import { unchangedChunks } from './unchanged-chunks.js';
 
 export interface PushSnapshotOptions {
@@ -29,6 +31,16 @@ export interface PushSnapshotOptions {
   readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
 }
 
+const PushSnapshotOptionsSchema = optionsOf<PushSnapshotOptions>({
+  file: path,
+  to: text,
+  disks: v.optional(v.array(path, 'an array of paths')),
+  parent: v.optional(text),
+  unlock,
+  signal,
+  onProgress,
+});
+
 export interface PushResult extends PushedSnapshot {
   /** `PLACE/NAME@ID`: what pulls exactly this. */
   readonly address: string;
@@ -40,6 +52,11 @@ export interface PushResult extends PushedSnapshot {
  *   then to be seen in the store, and what was uploaded is not uploaded again
  */
 export async function pushSnapshot(options: PushSnapshotOptions): Promise<PushResult> {
+  assertOptions('pushSnapshot', PushSnapshotOptionsSchema, options);
+  return runOperation(`pushing ${options.file}`, options.file, options, pushFile);
+}
+
+async function pushFile(options: PushSnapshotOptions): Promise<PushResult> {
   const startedAt = performance.now();
   const { file, to, disks = [], signal, onProgress } = options;
   const { place, name, id } = parseSnapshotAddress(to);
@@ -49,21 +66,19 @@ export async function pushSnapshot(options: PushSnapshotOptions): Promise<PushRe
       `pushing to ${to}: a new snapshot gets an ID of its own; leave out @${id}`,
     );
   const store = await Store.open(place, options.unlock);
-  return await withFileErrors(`pushing ${file}`, file, async () => {
-    const parent = await findParent(store, name, options.parent);
-    const known = await knownOf(file, store, parent);
-    const pushed = await push(store, {
-      file,
-      disks,
-      name,
-      parent: parent ?? 'none',
-      ...known,
-      signal,
-      onProgress,
-    });
-    const totalTimeMs = Math.round(performance.now() - startedAt);
-    return { address: store.called({ name, id: pushed.id }), ...pushed, totalTimeMs };
+  const parent = await findParent(store, name, options.parent);
+  const known = await knownOf(file, store, parent);
+  const pushed = await push(store, {
+    file,
+    disks,
+    name,
+    parent: parent ?? 'none',
+    ...known,
+    signal,
+    onProgress,
   });
+  const totalTimeMs = Math.round(performance.now() - startedAt);
+  return { address: store.called({ name, id: pushed.id }), ...pushed, totalTimeMs };
 }
 
 async function findParent(

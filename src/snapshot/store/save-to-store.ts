@@ -1,11 +1,15 @@
 /** Saves a VM into a store: into a file of this host first, where nothing but the disk makes the VM wait, and from there. */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import path from 'node:path';
+import { assertOptions, optionsOf, text } from '../../checked-options.js';
 import { errorReason, MapramError } from '../../errors.js';
 import { parseSnapshotAddress } from '../../store/open-place.js';
 import { Store } from '../../store/store.js';
 import type { StoreUnlock } from '../../store/store-keys.js';
-import { type SaveOptions, type SaveResult, save } from '../save/save.js';
+import { runOperation } from '../files/operation.js';
+import { unlock as unlockOption } from '../files/option-kinds.js';
+import { type SaveResult, save } from '../save/save.js';
+import { type SaveOptions, saveEntries } from '../save/save-options.js';
 import { cacheDirectory } from './local-copy.js';
 import { type PushResult, pushSnapshot } from './push-snapshot.js';
 
@@ -16,6 +20,12 @@ export interface SaveToStoreOptions extends Omit<SaveOptions, 'file' | 'force'> 
   unlock?: StoreUnlock | undefined;
 }
 
+const SaveToStoreOptionsSchema = optionsOf<SaveToStoreOptions>({
+  ...saveEntries,
+  to: text,
+  unlock: unlockOption,
+});
+
 /** As of `save`, `file` being `PLACE/NAME@ID`, and of the push. */
 export interface SaveToStoreResult extends SaveResult {
   pushed: PushResult;
@@ -25,11 +35,12 @@ export interface SaveToStoreResult extends SaveResult {
  * @throws MapramError as `save` and `pushSnapshot` do. Where the save has succeeded and the push has not, the saved file is kept, and the
  *   error says where
  */
-export async function saveToStore({
-  to,
-  unlock,
-  ...options
-}: SaveToStoreOptions): Promise<SaveToStoreResult> {
+export async function saveToStore(options: SaveToStoreOptions): Promise<SaveToStoreResult> {
+  assertOptions('saveToStore', SaveToStoreOptionsSchema, options);
+  return runOperation(`saving to ${options.to}`, options.to, options, saveAndPush);
+}
+
+async function saveAndPush({ to, unlock, ...options }: SaveToStoreOptions): Promise<SaveToStoreResult> {
   const { place, name } = parseSnapshotAddress(to);
   // Before the VM is touched: a store that is not there, or does not open.
   (await Store.open(place, unlock)).codec();

@@ -1,4 +1,6 @@
 /** Holds a file against its checksums while VMs run from it already, so that resuming takes no longer. */
+import * as v from 'valibot';
+import { flag, type OptionEntries, oneOf } from '../../checked-options.js';
 import { MapramError } from '../../errors.js';
 import { chooseDirectIo } from '../files/direct-io-choice.js';
 import { withFileErrors } from '../files/file-errors.js';
@@ -7,10 +9,15 @@ import type { VerifiedFile } from './verify.js';
 
 export interface BackgroundCheckOptions {
   /** Read all memory and hold it against its checksums, in the background while the guest runs; false by default. */
-  verify?: boolean;
+  verify?: boolean | undefined;
   /** What becomes of a guest that is found to run from damaged memory: it is stopped, by default, or runs on. */
-  onDamage?: 'stop' | 'continue';
+  onDamage?: 'stop' | 'continue' | undefined;
 }
+
+export const backgroundCheckEntries: OptionEntries<BackgroundCheckOptions> = {
+  verify: flag,
+  onDamage: v.optional(oneOf(['stop', 'continue'])),
+};
 
 /** A VM whose guest is stopped when the memory that it runs from turns out to be damaged. */
 interface Stoppable {
@@ -37,7 +44,7 @@ export class BackgroundCheck {
   static async after(
     source: ResumeSource,
     vms: readonly Stoppable[],
-    options: BackgroundCheckOptions & { onWarning?: (message: string) => void },
+    options: BackgroundCheckOptions & { onWarning?: ((message: string) => void) | undefined },
     before?: VerifiedFile,
   ): Promise<BackgroundCheck | undefined> {
     const { verify = false, onDamage = 'stop', onWarning } = options;

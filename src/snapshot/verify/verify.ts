@@ -1,7 +1,9 @@
 /** Whether a file is what was saved: what `mapram verify` and `restore --verify` do. */
 
 import type { KeyObject } from 'node:crypto';
+import * as v from 'valibot';
 import { MAXIMUM_FILE_CHANNELS } from '../../channels/file/file-channels.js';
+import { assertOptions, flag, optionsOf, path } from '../../checked-options.js';
 import { DIGEST_BYTES } from '../../checksums/chunk-hash.js';
 import { CHUNK_STATE, type DigestTable } from '../../checksums/digest-table.js';
 import { defined } from '../../defined.js';
@@ -19,22 +21,33 @@ import { DEFAULT_CHANNELS } from '../files/channel-numbers.js';
 import { CheckedFile } from '../files/checked-file.js';
 import { chooseDirectIo } from '../files/direct-io-choice.js';
 import { runOperation } from '../files/operation.js';
+import { channels, directIo, offset, participation } from '../files/option-kinds.js';
 import { signatureGaps } from './signature-cover.js';
 
 export interface VerifyOptions {
   file: string;
   /** Whether pages are read and held against their checksums; true by default. */
-  contents?: boolean;
+  contents?: boolean | undefined;
   /** Path of an Ed25519 public key in PEM form, by whose private key the file must be signed. */
-  requireSignature?: string;
-  directIo?: DirectIoMode;
-  channels?: number;
+  requireSignature?: string | undefined;
+  directIo?: DirectIoMode | undefined;
+  channels?: number | undefined;
   /** Where in the file the stream starts; found by itself at the start and behind libvirt's header. */
-  offset?: number;
-  signal?: AbortSignal;
-  onProgress?: (event: ProgressEvent) => void;
-  onWarning?: (message: string) => void;
+  offset?: number | undefined;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((event: ProgressEvent) => void) | undefined;
+  onWarning?: ((message: string) => void) | undefined;
 }
+
+const VerifyOptionsSchema = optionsOf<VerifyOptions>({
+  file: path,
+  contents: flag,
+  requireSignature: v.optional(path),
+  directIo,
+  channels,
+  offset,
+  ...participation,
+});
 
 /** Something that is not as it was saved. */
 export interface VerifyProblem {
@@ -94,6 +107,7 @@ export interface VerifyResult extends VerifiedFile {
  *   a key that cannot be used, `IO`, `CANCELLED`
  */
 export async function verify(options: VerifyOptions): Promise<VerifyResult> {
+  assertOptions('verify', VerifyOptionsSchema, options);
   return runOperation(`verifying ${options.file}`, options.file, options, verifyFile);
 }
 
@@ -132,13 +146,13 @@ async function verifyFile(options: VerifyOptions): Promise<VerifyResult> {
 }
 
 export interface VerifyImageOptions {
-  contents?: boolean;
+  contents?: boolean | undefined;
   /** A required key makes the contents be checked: a signature is over their checksums. */
-  requiredKey?: KeyObject;
+  requiredKey?: KeyObject | undefined;
   direct: boolean;
   channels: number;
-  signal?: AbortSignal;
-  onProgress?: (event: ProgressEvent) => void;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((event: ProgressEvent) => void) | undefined;
 }
 
 /** The same for an image that is open. */

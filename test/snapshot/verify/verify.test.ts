@@ -198,7 +198,7 @@ describe('signed files', () => {
     using folder = new Folder();
     const file = folder.file('vm');
     const { secret, open } = writeKeys(folder);
-    const saved = await saveBuiltin(file, { signingKey: secret });
+    const saved = await saveBuiltin(file, { sign: secret });
     assert.deepEqual([saved.signed, saved.checksums], [true, 'sha256-128']);
     assert.equal((await verify({ file })).signature, 'valid');
     const trusted = await verify({ file, requireSignature: open });
@@ -251,7 +251,7 @@ describe('signed files', () => {
     const file = folder.file('vm');
     const { secret, open } = writeKeys(folder);
     const offset = 2 ** 20;
-    await saveBuiltin(file, { signingKey: secret, offset });
+    await saveBuiltin(file, { sign: secret, offset });
     const required = { file, requireSignature: open };
     assert.deepEqual((await verify({ ...required, offset })).notes, []);
     const fd = openSync(file, 'r+');
@@ -283,7 +283,7 @@ describe('signed files', () => {
     using folder = new Folder();
     const file = folder.file('vm');
     const { secret, open } = writeKeys(folder);
-    await saveBuiltin(file, { signingKey: secret });
+    await saveBuiltin(file, { sign: secret });
     chmodSync(file, 0o666);
     await using vm = await BuiltinGuest.start({ size: 8 << 20, begin: 'incoming' });
     await assert.rejects(
@@ -308,7 +308,7 @@ describe('signed files', () => {
       failsWith('FORMAT', /not signed/),
     );
     const file = folder.file('signed');
-    await saveBuiltin(file, { signingKey: secret });
+    await saveBuiltin(file, { sign: secret });
     await using image = await MappedRamImage.open(file);
     const block = image.blocks[0];
     const offset = (block?.pagesOffset ?? 0) + (block?.bitmap.nextSet(300) ?? 0) * 4096;
@@ -327,7 +327,7 @@ describe('signed files', () => {
     using folder = new Folder();
     const { secret } = writeKeys(folder);
     await assert.rejects(
-      saveBuiltin(folder.file('vm'), { signingKey: secret, checksums: false }),
+      saveBuiltin(folder.file('vm'), { sign: secret, checksums: false }),
       failsWith('USAGE', /needs checksums/),
     );
   });
