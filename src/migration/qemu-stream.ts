@@ -311,10 +311,14 @@ export class QemuStream {
  */
 export function soundTail({ tail, started, footers }: ReceivedTail, name: string, path?: string): StreamTail {
   const split = splitTail(tail, { started, footers });
-  if (split.complete && split.trailingBytes === 0) return split;
+  // A connection has no sectors.
+  const rest = split.trailingBytes + split.paddingBytes;
+  if (split.complete && rest === 0) return split;
+  const problems =
+    split.problems.length > 0 ? split.problems : [`${rest} bytes follow the end of the stream`];
   throw new MapramError(
     'MIGRATION',
-    `receiving ${name}: its device state is not sound: ${split.problems.join(', ')}`,
+    `receiving ${name}: its device state is not sound: ${problems.join(', ')}`,
     path === undefined ? {} : { path },
   );
 }

@@ -43,8 +43,10 @@ export interface StreamTail {
   description?: VmDescription;
   /** Whether the bytes end inside the description. QEMU loads such a file all the same. */
   descriptionCut: boolean;
-  /** Bytes behind the last part of the stream. QEMU leaves none. */
+  /** Bytes behind the last part of the stream. QEMU leaves none; padding is not among them. */
   trailingBytes: number;
+  /** Zeros behind the last part of the stream, fewer than a sector: block devices and disk images are as long as their sectors. */
+  paddingBytes: number;
   /** What was found wrong, in people's words. */
   problems: string[];
 }
@@ -75,6 +77,7 @@ export function splitTail(tail: Uint8Array, options: SplitOptions = {}): StreamT
     complete: false,
     descriptionCut: found !== undefined && found.end > tail.byteLength,
     trailingBytes: 0,
+    paddingBytes: 0,
     problems,
   };
   if (result.descriptionCut) problems.push('the vmdescription is cut short');
@@ -82,7 +85,7 @@ export function splitTail(tail: Uint8Array, options: SplitOptions = {}): StreamT
     problems.push(`the vmdescription has more than ${StreamLimit.VMDESCRIPTION_BYTES} bytes`);
   else if (found !== undefined) {
     result.descriptionText = new TextDecoder().decode(copied(tail.subarray(found.start, found.end)));
-    result.trailingBytes = tail.byteLength - found.end;
+    noteRest(result, tail.subarray(found.end));
     try {
       result.description = parseVmDescription(result.descriptionText);
     } catch (error) {
@@ -98,11 +101,20 @@ export function splitTail(tail: Uint8Array, options: SplitOptions = {}): StreamT
   const eof = found === undefined ? end : limit - 1;
   result.complete = eof < tail.byteLength && tail[eof] === SectionType.EOF;
   result.sectionBytes = tail.subarray(0, eof);
-  if (result.complete && found === undefined) result.trailingBytes = tail.byteLength - eof - 1;
+  if (result.complete && found === undefined) noteRest(result, tail.subarray(eof + 1));
   if (!result.complete) problems.push('the stream ends without EOF: the save did not finish');
   else if (end !== eof) problems.push(`the sections end at ${position + end}, EOF is at ${position + eof}`);
   if (result.trailingBytes > 0) problems.push(`${result.trailingBytes} bytes follow the end of the stream`);
   return result;
+}
+
+/** The largest sector that disks have. */
+const SECTOR_BYTES = 4096;
+
+function noteRest(result: StreamTail, rest: Uint8Array): void {
+  const isPadding = rest.byteLength < SECTOR_BYTES && rest.every((byte) => byte === 0);
+  if (isPadding) result.paddingBytes = rest.byteLength;
+  else result.trailingBytes = rest.byteLength;
 }
 
 /** Type byte and be32 length. */

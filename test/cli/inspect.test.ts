@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
+import { generateKeyPairSync } from 'node:crypto';
 import { truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { writeBuiltinImage } from '../snapshot/builtin-image.js';
+import { writeLaunchFile } from '../support/launch-file.js';
 import { temporaryFolder } from '../support/temporary-folder.js';
 import { runCli } from './run-cli.js';
 
@@ -15,10 +17,11 @@ test('inspect shows a table of the blocks', async () => {
   assert.deepEqual([code, stderr], [0, '']);
   assert.match(stdout, /^machine: +mapram-builtin-1\.0$/m);
   assert.match(stdout, /^complete: +yes$/m);
+  assert.match(stdout, /^saved: +not by mapram, or converted since/m);
   assert.match(
     stdout,
     new RegExp(
-      `^builtin\\.ram +1 MiB +0x[0-9a-f]+ +0x100000 +${written} +\\d+ % +0 +0x100000-0x1fffff$`,
+      `^builtin\\.ram +1 MiB +0x[0-9a-f]+ +0x100000 +${written * 4} KiB +\\d+ % +0 B +0x100000-0x1fffff$`,
       'm',
     ),
   );
@@ -92,4 +95,27 @@ test('a foreign file is named, with exit code 1', async () => {
   assert.equal(code, 1);
   assert.match(stderr, /^mapram: opening .*foreign: it is a JSON file, not a migration stream; .*\n$/);
   assert.match(stdout, /"error":\{"code":"FORMAT"/);
+});
+
+test('inspect says when, by whom and how a VM was saved and started; verify says what it has looked at', async () => {
+  const saved = path.join(root, 'launched.mapram');
+  const disks = [{ path: '/srv/a.img', size: 2 ** 20, mtimeMs: 1, readOnly: false, format: 'raw' }];
+  await writeLaunchFile(saved, '/usr/bin/qemu-system-x86_64', { launch: { disks, user: 'alice' } });
+  const { stdout } = await runCli(['inspect', saved]);
+  assert.match(stdout, /^saved: +20\d\d-.*T.*Z, .* of alice, by mapram /m);
+  assert.match(stdout, /^started as: +\/usr\/bin\/qemu-system-x86_64 /m);
+  assert.match(stdout, /^disk: +\/srv\/a\.img, raw, 1 MiB$/m);
+  const key = path.join(root, 'key.pub');
+  const { publicKey } = generateKeyPairSync('ed25519');
+  writeFileSync(key, publicKey.export({ type: 'spki', format: 'pem' }));
+  const foreign = path.join(root, 'foreign.img');
+  await writeBuiltinImage(foreign);
+  for (const [args, words] of [
+    [[saved], /: sound: structure, memory and device state are as they were saved$/m],
+    [[saved, '--structure'], /: structure sound; its memory was not read$/m],
+    [[foreign], /: structure sound; its memory cannot be checked$/m],
+    [[saved, '--require-signature', key], /: NOT ACCEPTED$/m],
+  ] as const) {
+    assert.match((await runCli(['verify', ...args])).stdout, words, args.join(' '));
+  }
 });

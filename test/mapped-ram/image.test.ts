@@ -166,8 +166,23 @@ test('a file cut in its vmdescription is complete, since QEMU loads it', async (
   assert.ok(image.devices.every(({ delimitedBy }) => delimitedBy === 'footer'));
 });
 
+test('zeros behind the end, fewer than a sector, are padding', async () => {
+  for (const [zeros, kinds] of [
+    [7, []],
+    [4095, []],
+    [4096, ['trailing']],
+  ] as const) {
+    const padded = new MemorySource(Buffer.concat([golden, Buffer.alloc(zeros)]));
+    const image = await MappedRamImage.open(padded);
+    assert.deepEqual(
+      checkImage(image).map(({ kind }) => kind),
+      kinds,
+    );
+  }
+});
+
 test('bytes behind the end are noticed', async () => {
-  const image = await MappedRamImage.open(new MemorySource(Buffer.concat([golden, Buffer.alloc(7)])));
+  const image = await MappedRamImage.open(new MemorySource(Buffer.concat([golden, Buffer.alloc(7, 1)])));
   assert.deepEqual(
     checkImage(image).map(({ kind, message }) => [kind, message]),
     [['trailing', '7 bytes follow the end of the stream']],

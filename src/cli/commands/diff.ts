@@ -92,18 +92,13 @@ function describe(
   problems: readonly string[],
   all: boolean,
 ): string {
-  const { equal, machine, blocks, devices, differentPages, differentBytes, unreadBytes } = comparison;
+  const { equal, machine, blocks, devices, unreadBytes } = comparison;
   const changed = (old: string, now: string) => (old === now ? old : `${old} → ${now}`);
   const summary: [string, string][] = [
     ['before', before.path],
     ['after', after.path],
     ['machine', changed(machine.before, machine.after)],
-    [
-      'memory',
-      differentPages === 0
-        ? 'equal'
-        : `${plural(differentPages, 'page')} differ, ${formatSize(differentBytes)}`,
-    ],
+    ['memory', describeMemory(comparison)],
     ...(unreadBytes === 0 ? [] : [notRead(unreadBytes)]),
     ['devices', devices.length === 0 ? 'equal' : `${devices.length} differ`],
     ...problems.map((problem): [string, string] => ['problem', problem]),
@@ -124,6 +119,17 @@ function notRead(bytes: number): [string, string] {
     'not read',
     `${formatSize(bytes)}, equal by the checksums recorded in both files; --read-all reads it, "mapram verify" checks it`,
   ];
+}
+
+/** Blocks that only one of them has are not compared with anything. */
+function describeMemory({ blocks, differentPages, differentBytes }: Comparison): string {
+  const unpaired = blocks.filter(({ status }) => status === 'only-before' || status === 'only-after').length;
+  if (unpaired === blocks.length && unpaired > 0) return 'no block in common, so nothing was compared';
+  const what =
+    differentPages === 0
+      ? 'equal'
+      : `${plural(differentPages, 'page')} differ, ${formatSize(differentBytes)}`;
+  return unpaired === 0 ? what : `${what}; ${plural(unpaired, 'block')} only in one of them`;
 }
 
 function blockRow(block: BlockComparison): string[] {

@@ -2,7 +2,10 @@ import { InvalidArgumentError } from 'commander';
 import { pictureOf } from '../../analysis/memory-picture.js';
 import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
+import { quoteForShell } from '../../launch/command-line.js';
+import type { LaunchRecord } from '../../launch/launch-record.js';
 import { machineSupport } from '../../launch/machine-type.js';
+import { parseManifest } from '../../manifest/manifest.js';
 import type { GuestRegion } from '../../mapped-ram/guest-map.js';
 import { formatSize } from '../../size.js';
 import {
@@ -121,14 +124,14 @@ function describe(inspection: Inspection): string {
       ],
       ['container', describeContainer(inspection)],
       ['machine', machine === '' ? 'not told by the file' : describeMachine(machine)],
-      ['capabilities', capabilities.join(', ')],
+      ...(capabilities.length === 0 ? [] : [['capabilities', capabilities.join(', ')] as const]),
       ['complete', complete ? 'yes' : 'NO: the save did not finish, or the file was cut short'],
       [
         'RAM',
         `${formatSize(inspection.ramBytes)} in ${plural(inspection.blocks.length, 'block')}, pages of ${pageSize} bytes, ${formatSize(inspection.normalPages * pageSize)} of them written`,
       ],
       ['devices', `${plural(devices.length, 'section')}, ${formatSize(deviceBytes)}`],
-      ['manifest', describeManifest(manifest)],
+      ...describeManifest(manifest),
       ...inspection.problems.map((problem) => ['problem', problem] as const),
     ]),
     '',
@@ -149,9 +152,51 @@ function describeContainer({ container, form, offset, compression }: Inspection)
   return `${container}, ${what}${how}${offset === 0 ? '' : `, stream at offset ${offset}`}`;
 }
 
-function describeManifest(manifest: unknown): string {
-  if (manifest === null) return 'none (not saved by mapram)';
-  return typeof manifest === 'object' ? Object.keys(manifest).join(', ') : String(manifest);
+/** When, by whom and with what the VM was saved, and how it was started; what of it cannot be read is told as a problem. */
+function describeManifest(value: unknown): [string, string][] {
+  const manifest = value === null ? undefined : parseManifest(value);
+  if (manifest === undefined)
+    return [['saved', 'not by mapram, or converted since: when and how is not in the file']];
+  if ('problem' in manifest) return [['manifest', `cannot be read: ${manifest.problem}`]];
+  const { createdAt, mapram, qemu, runState, id, launch, checksums, signature } = manifest;
+  const by = launch?.user ?? (launch?.uid === undefined ? undefined : `uid ${launch.uid}`);
+  const what = qemu === undefined ? 'the builtin machine' : `QEMU ${qemu}`;
+  return [
+    [
+      'saved',
+      `${createdAt}, ${what}${by === undefined ? '' : ` of ${by}`}, by mapram ${mapram}; the VM was ${runState}`,
+    ],
+    ['identity', id],
+    [
+      'checksums',
+      checksums === undefined
+        ? 'none'
+        : `${checksums.algorithm}, one for ${formatSize(checksums.chunkBytes)}`,
+    ],
+    [
+      'signature',
+      signature === undefined ? 'not signed' : `by ${signature.publicKey}; "mapram verify" checks it`,
+    ],
+    ...(launch === undefined ? [] : describeLaunch(launch)),
+  ];
+}
+
+function describeLaunch({
+  program,
+  arguments: args,
+  workingDirectory,
+  disks,
+  omitted,
+}: LaunchRecord): [string, string][] {
+  return [
+    ['started as', quoteForShell([program, ...args])],
+    ['started in', workingDirectory],
+    ...disks.map(({ path, size, format, readOnly }): [string, string] => [
+      'disk',
+      `${path}, ${format ?? 'format not given'}, ${formatSize(size)}${readOnly ? ', read-only' : ''}`,
+    ]),
+    ...omitted.map(({ name, place }): [string, string] => ['left out', `${name} (${place})`]),
+  ];
 }
 
 function describeBlocks({ blocks, pageSize, form, guestRegions }: Inspection): string {
@@ -167,10 +212,13 @@ function describeBlocks({ blocks, pageSize, form, guestRegions }: Inspection): s
     );
   }
   columns.push(
-    ['written', '>', ({ normalPages }) => String(normalPages)],
+    ['written', '>', ({ normalPages }) => formatSize(normalPages * pageSize)],
     ['', '>', ({ normalPages, usedLength }) => share(normalPages, usedLength / pageSize)],
   );
-  if (form === 'mapped-ram') columns.push(['stale', '>', ({ stalePages }) => String(stalePages ?? '?')]);
+  if (form === 'mapped-ram') {
+    const size = (pages: number | undefined) => (pages === undefined ? '?' : formatSize(pages * pageSize));
+    columns.push(['stale', '>', ({ stalePages }) => size(stalePages)]);
+  }
   columns.push(['guest address', '<', ({ idstr }) => describeRegions(guestRegions, idstr)]);
   return table(
     [columns.map(([title]) => title), ...blocks.map((block) => columns.map(([, , cell]) => cell(block)))],

@@ -14,11 +14,11 @@ import {
 } from '../../snapshot/resume/resume.js';
 import type { ResumedVm, ResumedVmFacts } from '../../snapshot/resume/resumed-vm.js';
 import type { BackgroundCheckOptions } from '../../snapshot/verify/background-check.js';
-import type { VerifiedFile } from '../../snapshot/verify/verify.js';
+import { problemsInWords, type VerifiedFile } from '../../snapshot/verify/verify.js';
 import { allowancesOf, declareAllowances } from '../allowances.js';
 import { parseCount, parseSizeArgument } from '../arguments.js';
 import type { CommandContext, CommandOf, CommandResult, Options } from '../command.js';
-import { formatDuration, plural, properties } from '../format.js';
+import { formatDuration, properties } from '../format.js';
 import type { ResumeReport } from '../results.js';
 import { startTrusted } from '../trust-question.js';
 
@@ -159,7 +159,7 @@ export async function checked(
   if (ok) print(`verified: ${formatSize(checkedBytes)} in ${formatDuration(totalTimeMs)}, as saved`);
   return {
     fields: { verification },
-    failure: ok ? {} : { failed: `verifying ${file}: ${plural(problems.length, 'problem')} found` },
+    failure: ok ? {} : { failed: `verifying ${file}: ${problemsInWords(problems)}` },
   };
 }
 

@@ -74,6 +74,11 @@ export interface CheckFindings {
   problems: VerifyProblem[];
   /** What could not be checked, and why; no fault of the file. */
   notes: string[];
+  /**
+   * Whether memory was compared with its checksums: `no-checksums` where the file has none, `not-reached` where its manifest cannot be
+   * relied on, `not-asked` with `contents: false`.
+   */
+  memory: 'checked' | 'not-asked' | 'no-checksums' | 'not-reached';
   /** Bytes held against a checksum: pages, headers, bitmaps, device state, the manifest. */
   checkedBytes: Bytes;
   /** `valid`: by the key that the file names; `trusted`: by the required one. */
@@ -169,7 +174,8 @@ export async function verifyImage(image: MappedRamImage, options: VerifyImageOpt
     problems.push(...gaps.problems.map(ofSignature));
     notes.push(...gaps.notes);
   }
-  const verification = { problems, notes, checkedBytes, signature, ...defined({ manifest }) };
+  const memory = memoryCheck(manifest, faults.length === 0, contents || requiredKey !== undefined);
+  const verification = { problems, notes, memory, checkedBytes, signature, ...defined({ manifest }) };
   if (image.complete && image.tail.descriptionText === undefined) {
     notes.push(
       'there is no vmdescription (its machine type writes none), so device sections cannot be checked',
@@ -177,17 +183,25 @@ export async function verifyImage(image: MappedRamImage, options: VerifyImageOpt
   }
   const { checksums } = manifest ?? {};
   if (manifest === undefined) {
-    notes.push('there is no manifest (the file was not saved by mapram), so contents cannot be checked');
+    notes.push(
+      'it has no manifest (mapram save writes one), so there are no checksums to check its memory by',
+    );
   } else if (checksums === undefined) {
-    notes.push('the file was saved without checksums, so contents cannot be checked');
+    notes.push('it was saved without checksums, so its memory cannot be checked');
   }
-  if (!(contents || requiredKey) || !manifest || !checksums || faults.length > 0) return verification;
+  if (memory !== 'checked' || !manifest || !checksums) return verification;
   const compared = await compareContents(image, manifest.blocks, checksums, options);
   return {
     ...verification,
     problems: [...problems, ...compared.problems],
     checkedBytes: checkedBytes + compared.checkedBytes,
   };
+}
+
+function memoryCheck(manifest: Manifest | undefined, sound: boolean, asked: boolean): Verification['memory'] {
+  if (manifest !== undefined && !sound) return 'not-reached';
+  if (manifest?.checksums === undefined) return sound ? 'no-checksums' : 'not-reached';
+  return asked ? 'checked' : 'not-asked';
 }
 
 function structuralProblems(image: MappedRamImage): VerifyProblem[] {

@@ -157,7 +157,7 @@ test('bytes behind the end are told', async () => {
   using folder = new Folder();
   const file = folder.file('vm');
   await writeSealedImage(file);
-  writeFileSync(file, Buffer.concat([readFileSync(file), Buffer.alloc(1)]));
+  writeFileSync(file, Buffer.concat([readFileSync(file), Buffer.alloc(1, 7)]));
   const { problems } = await verify({ file });
   assert.ok(
     problems.some(({ kind }) => kind === 'trailing'),
