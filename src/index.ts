@@ -17,6 +17,7 @@ export type { DirectIoMode } from './io/file/open-direct.js';
 export type { Manifest } from './manifest/manifest.js';
 export { distrustKey, type TrustedKey, trustedKeys, trustKey } from './manifest/trusted-keys.js';
 export type { LiveLimits } from './migration/live-limits.js';
+export type { SaveMethod } from './migration/save-method.js';
 export type { ChannelProgress, ProgressEvent } from './progress.js';
 export type { MemoryCheck } from './snapshot/checks/memory-after-load.js';
 export { type ConvertForm, type ConvertOptions, convert } from './snapshot/convert/convert.js';
@@ -53,7 +54,6 @@ export type { LaunchOrigin, LaunchTrust } from './snapshot/resume/recorded-launc
 export { planResume, type ResumeOptions, type ResumePlan, resume } from './snapshot/resume/resume.js';
 export { ResumedVm, type ResumedVmFacts } from './snapshot/resume/resumed-vm.js';
 export { type SaveOptions, type SaveResult, save } from './snapshot/save/save.js';
-export type { SaveMethod } from './snapshot/save/save-method.js';
 export {
   type ListedSnapshot,
   type ListSnapshotsOptions,

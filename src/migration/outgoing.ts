@@ -135,10 +135,12 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
    */
   async run(): Promise<OutgoingResult> {
     const { source, progressMs = 200 } = this.#options;
-    const ticker = setInterval(() => this.emit('progress', this.progress()), progressMs);
+    const tell = () => this.emit('progress', this.progress());
+    const ticker = setInterval(tell, progressMs);
     try {
       this.#state.moveTo('setup');
-      const result = await this.#migrate();
+      const result = await this.#migrate().finally(() => clearInterval(ticker));
+      tell();
       await this.#options.beforeCompletion?.(result, this.#abort.signal);
       this.#abort.signal.throwIfAborted();
       this.#state.moveTo('completed');
@@ -147,8 +149,6 @@ export class OutgoingMigration extends EventEmitter<OutgoingEvents> {
     } catch (error) {
       throw await this.#giveUp(error);
     } finally {
-      clearInterval(ticker);
-      this.emit('progress', this.progress());
       await this.#output.close();
       await source.dispose();
     }

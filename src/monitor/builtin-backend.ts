@@ -35,8 +35,7 @@ import type {
 import { CommandError } from './command-error.js';
 import { EventSource } from './event-source.js';
 import { describeMigration } from './migration-info.js';
-import { openIncoming, openOutgoing } from './migration-target.js';
-import { sealing } from './sealed-save.js';
+import { openIncoming, openOutgoing, sealingOf } from './migration-target.js';
 import { openStreamSource, openStreamTarget, type StreamSource } from './stream-endpoints.js';
 
 export interface BuiltinBackendOptions {
@@ -225,7 +224,7 @@ export class BuiltinBackend implements MigrationBackend {
       parameters,
       capabilities,
       sync: false,
-      ...sealing(file, () => facts, true),
+      ...sealingOf(file, { facts: () => facts, checksums: 'xxh64' }),
     });
     return { migration, dispose: () => target[Symbol.dispose]() };
   }

@@ -1,7 +1,8 @@
 import { constants } from 'node:fs';
-import { closeFile, releaseFiles } from '../io/file/open-file.js';
+import { closeFile, releaseFiles, reopenFile } from '../io/file/open-file.js';
 import { systemErrorText } from '../io/system-error-text.js';
 import { MigrationFile } from '../migration/migration-file.js';
+import { type Seal, sealing } from '../migration/sealed-save.js';
 import { effectiveDirectIo } from '../options/direct-io.js';
 import type { FileAddress } from '../options/migration-address.js';
 import type { FileMigrationRequest, MigrationRequest } from './backend.js';
@@ -98,4 +99,14 @@ export function truncating({ offset }: FileAddress, truncate: () => void): void 
 function cannotTruncate(error: NodeJS.ErrnoException, offset: number): CommandError {
   const text = systemErrorText(error) ?? error.code;
   return new CommandError(`failed to truncate migration file to offset ${offset}: ${text}`);
+}
+
+/** As `sealing`; a file that cannot be opened for reading (a write-only descriptor to what is not ours) gets no manifest. */
+export function sealingOf(file: MigrationFile, seal: Seal): Partial<ReturnType<typeof sealing>> {
+  try {
+    closeFile(reopenFile(file.mainFd, constants.O_RDONLY));
+  } catch {
+    return {};
+  }
+  return sealing(file, seal);
 }

@@ -10,17 +10,16 @@ import { MAXIMUM_SOCKET_CHANNELS } from '../channels/socket/socket-channel-recei
 import { errorReason } from '../errors.js';
 import { hasFeature } from '../guest/qemu/qemu-features.js';
 import { QemuVm } from '../guest/qemu/qemu-vm.js';
-import { blockNotShared } from '../guest/qemu/shared-ram.js';
 import { reopenDescriptorOf } from '../io/process/process-descriptor.js';
 import type { JsonObject } from '../json/json-value.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import { assertComplete } from '../migration/incoming.js';
 import { OutgoingMigration } from '../migration/outgoing.js';
 import { loadByStream } from '../migration/qemu-stream-load.js';
+import { chooseMethod } from '../migration/save-method.js';
 import { atStateTaken, factsOfQemu } from '../migration/saved-facts.js';
-import type { OutgoingSource } from '../migration/sources/migration-source.js';
-import { QemuSharedSource } from '../migration/sources/qemu-shared-source.js';
-import { QemuStreamSource } from '../migration/sources/qemu-stream-source.js';
+import { qemuSource } from '../migration/sources/qemu-source.js';
+import type { QemuStreamSourceOptions } from '../migration/sources/qemu-stream-source.js';
 import { effectiveDirectIo } from '../options/direct-io.js';
 import type { MigrationCapabilities } from '../options/migration-capabilities.js';
 import type { MigrationOptions } from '../options/migration-options.js';
@@ -39,8 +38,13 @@ import { CommandError } from './command-error.js';
 import { EventSource } from './event-source.js';
 import { FdSets } from './fdset.js';
 import { describeMigration } from './migration-info.js';
-import { type OpenTarget, openIncoming, openOutgoing, requireMappedFile } from './migration-target.js';
-import { sealing } from './sealed-save.js';
+import {
+  type OpenTarget,
+  openIncoming,
+  openOutgoing,
+  requireMappedFile,
+  sealingOf,
+} from './migration-target.js';
 import type { Upstream } from './upstream.js';
 
 export class QemuBackend implements MigrationBackend {
@@ -211,7 +215,22 @@ export class QemuBackend implements MigrationBackend {
   async #migrateByEngine(request: MigrationRequest): Promise<void> {
     const { parameters, capabilities } = request;
     const { status: runState } = await this.vmStatus();
-    const source = await outgoingSource(this.#vm, request);
+    const background = capabilities['background-snapshot'];
+    // QEMU itself cannot write this file: that is why the engine does.
+    const { method } = await chooseMethod(this.#vm, {
+      method: 'auto',
+      live: runState === 'running',
+      directIo: false,
+      // As QEMU leaves it.
+      afterwards: 'stop',
+      ...{ background, runState },
+      ...(background ? { streamOnly: 'background-snapshot is on' } : {}),
+    });
+    const source = qemuSource(
+      this.#vm,
+      method === 'shared' ? 'shared' : 'stream',
+      streamWishes(request, runState),
+    );
     let facts = await factsOfQemu(this.#vm, runState);
     await this.#fetchDescriptors(request);
     const target = this.#openTarget(request);
@@ -222,9 +241,13 @@ export class QemuBackend implements MigrationBackend {
       capabilities,
       sync: false,
       onStateTaken: async () => {
-        if (!capabilities['background-snapshot']) facts = atStateTaken(facts);
+        if (!background) facts = atStateTaken(facts);
       },
-      ...sealing(target.file, () => facts, source instanceof QemuSharedSource),
+      // Pages that come by a stream would have to be read again.
+      ...sealingOf(target.file, {
+        facts: () => facts,
+        ...(method === 'shared' ? { checksums: 'xxh64' } : {}),
+      }),
     });
     this.#failed = undefined;
     this.#engine = { migration, multifd: capabilities.multifd };
@@ -340,28 +363,18 @@ export class QemuBackend implements MigrationBackend {
   }
 }
 
-/** A guest that runs is saved while it runs, by QEMU's stream; a stopped one straight from its memory where that is shared. */
-async function outgoingSource(
-  vm: QemuVm,
+/** How QEMU's stream is to come, as far as the client has said. */
+function streamWishes(
   { capabilities, parameters }: MigrationRequest,
-): Promise<OutgoingSource> {
+  runState: string,
+): QemuStreamSourceOptions {
   const maxBandwidth = parameters['max-bandwidth'];
+  if (capabilities['background-snapshot']) return { mode: { kind: 'background' }, channels: 0, maxBandwidth };
   const channels = capabilities.multifd ? Math.min(parameters['multifd-channels'], MAXIMUM_FILE_CHANNELS) : 0;
-  if (capabilities['background-snapshot']) {
-    return new QemuStreamSource(vm, { mode: { kind: 'background' }, channels: 0, maxBandwidth });
-  }
-  if ((await vm.runState()) === 'running') {
-    const downtimeLimitMs = parameters['downtime-limit'];
-    const autoConverge = capabilities['auto-converge'];
-    return new QemuStreamSource(vm, {
-      mode: { kind: 'live', downtimeLimitMs, autoConverge },
-      channels,
-      maxBandwidth,
-    });
-  }
-  return (await blockNotShared(vm)) === undefined
-    ? new QemuSharedSource(vm)
-    : new QemuStreamSource(vm, { mode: { kind: 'stopped' }, channels, maxBandwidth });
+  if (runState !== 'running') return { mode: { kind: 'stopped' }, channels, maxBandwidth };
+  const downtimeLimitMs = parameters['downtime-limit'];
+  const autoConverge = capabilities['auto-converge'];
+  return { mode: { kind: 'live', downtimeLimitMs, autoConverge }, channels, maxBandwidth };
 }
 
 function pick<V>(values: { readonly [name: string]: V }, names: ReadonlySet<string>): { [name: string]: V } {

@@ -14,7 +14,7 @@ import type { LiveLimits } from '../../migration/live-limits.js';
 import type { ProgressEvent } from '../../progress.js';
 import { directIo, offset, participation, tunedChannels } from '../files/option-kinds.js';
 import { type VmReference, vmOption } from '../files/vm-option.js';
-import { SAVE_METHODS, type SaveMethod } from './save-method.js';
+import { SAVE_METHODS, type SaveMethod } from '../../migration/save-method.js';
 
 export interface SaveOptions {
   /**

@@ -3,7 +3,6 @@
 import type { KeyObject } from 'node:crypto';
 import { fstatSync, realpathSync } from 'node:fs';
 import path from 'node:path';
-import { digestChunkBytes } from '../../channels/file/digest-chunk-bytes.js';
 import { MAXIMUM_FILE_CHANNELS, prepareFileChannels } from '../../channels/file/file-channels.js';
 import { assertOptions } from '../../checked-options.js';
 import type { DigestAlgorithm } from '../../checksums/chunk-hash.js';
@@ -16,20 +15,22 @@ import { probeDirectIo } from '../../io/file/direct-io-probe.js';
 import { allocatedBytes, freeSpace } from '../../io/file/file-space.js';
 import { descriptorPath } from '../../io/file/open-file.js';
 import { type Manifest, parseManifest } from '../../manifest/manifest.js';
-import { type SealOptions, sealImage } from '../../manifest/seal.js';
+import type { SealOptions } from '../../manifest/seal.js';
 import { readSigningKey } from '../../manifest/signature.js';
 import { liveParameters } from '../../migration/live-limits.js';
 import { MigrationFile } from '../../migration/migration-file.js';
 import { OutgoingMigration, type OutgoingResult } from '../../migration/outgoing.js';
 import { saveNatively } from '../../migration/qemu-native-save.js';
 import { whyNotConnectable } from '../../migration/receiver/stream-route.js';
+import { chooseMethod, type MethodWishes, type SaveMethod } from '../../migration/save-method.js';
 import { atStateTaken, factsOfGuest, factsOfQemu } from '../../migration/saved-facts.js';
+import { type Seal, sealFile, sealing } from '../../migration/sealed-save.js';
 import { BaseSnapshot } from '../../migration/sources/base-snapshot.js';
 import { GuestSource } from '../../migration/sources/guest-source.js';
 import type { OutgoingSource } from '../../migration/sources/migration-source.js';
 import { type CopiedFigures, QemuCopiedSource } from '../../migration/sources/qemu-copied-source.js';
-import { QemuSharedSource } from '../../migration/sources/qemu-shared-source.js';
-import { QemuStreamSource, type StreamMode } from '../../migration/sources/qemu-stream-source.js';
+import { qemuSource } from '../../migration/sources/qemu-source.js';
+import type { QemuStreamSourceOptions, StreamMode } from '../../migration/sources/qemu-stream-source.js';
 import { defaultCapabilities } from '../../options/migration-capabilities.js';
 import { defaultParameters } from '../../options/migration-parameters.js';
 import { qemuProfile } from '../../options/qemu-profile.js';
@@ -44,7 +45,6 @@ import { tryDisk } from '../files/target-speed.js';
 import { assertNotAbandoned, SaveGuard } from '../guard/save-guard.js';
 import { changedDisks } from '../resume/recorded-launch.js';
 import { recordRunState, sleepsIn } from './recorded-run-state.js';
-import { chooseMethod, type MethodWishes, type SaveMethod } from './save-method.js';
 import { assertSensible, type SaveOptions, SaveOptionsSchema } from './save-options.js';
 import { memoryInUse } from './space-needed.js';
 import { StallWatch } from './stall-watch.js';
@@ -188,8 +188,7 @@ type Saved = Pick<
   | 'downtimeMs'
   | 'runState'
 > & {
-  /** Digests of the blocks that this process wrote. */
-  written?: OutgoingResult['checksums'];
+  manifest: Manifest;
   /** Lets a guest that ran before the save run again. */
   resume(): Promise<void>;
 };
@@ -211,12 +210,8 @@ async function saveQemu(run: SaveRun, vm: QemuVm, guard: SaveGuard, startedAt: n
   const memoryBytes = await memoryInUse(vm);
   await assertSpace(target, memoryBytes);
   await tune(run, memoryBytes, (method === 'shared' || method === 'incremental') && choice.directIo);
-  const copied = method === 'incremental' && base ? new QemuCopiedSource(vm, base) : undefined;
-  const source: OutgoingSource | undefined =
-    method === 'native'
-      ? undefined
-      : (copied ??
-        (method === 'shared' ? new QemuSharedSource(vm, { returns: true }) : streamSource(run, vm)));
+  const source =
+    method === 'native' ? undefined : qemuSource(vm, method, streamWishes(run, vm, method), base);
   const settle = async (resume: () => Promise<void>) => {
     // Of a background snapshot the disks are younger than the memory: what they were before is what fits.
     if (!options.background) facts = atStateTaken(facts);
@@ -231,11 +226,14 @@ async function saveQemu(run: SaveRun, vm: QemuVm, guard: SaveGuard, startedAt: n
   if (options.background) options.onWarning?.(youngerDisks(facts, options));
   await guard.watch(vm, runStateBefore);
   // Chunks that have not changed keep the digests of the base, if it has them by the same hash.
-  if (copied && run.checksums === 'xxh64' && hashOf(base) === 'xxh64-pages') run.checksums = 'xxh64-pages';
+  if (method === 'incremental' && run.checksums === 'xxh64' && hashOf(base) === 'xxh64-pages')
+    run.checksums = 'xxh64-pages';
+  const seal = sealOf(run, () => facts);
+  const watched = method === 'shared' && !options.live;
   const saved = source
-    ? await saveThroughEngine(run, source, settle)
-    : await saveQemuNatively(run, vm, settle);
-  const result = await finish(run, saved, facts);
+    ? await saveThroughEngine(run, { source, settle, seal, watched })
+    : await saveQemuNatively(run, vm, settle, seal);
+  const result = await finish(run, saved, wasRunning);
   // The guest did not run, so there is no hurry: it does not begin to before its state is on the disk.
   if (!wasRunning && options.afterwards === 'cont') result.runState = await continueStopped(run, vm);
   if (options.afterwards === 'quit') {
@@ -255,7 +253,7 @@ async function saveQemu(run: SaveRun, vm: QemuVm, guard: SaveGuard, startedAt: n
     totalTimeMs: Math.round(performance.now() - startedAt),
     synced: true,
     qemuVersion: vm.versionText,
-    ...defined({ base: copied?.figures }),
+    ...(source instanceof QemuCopiedSource ? { base: source.figures } : {}),
   };
 }
 
@@ -320,8 +318,10 @@ function methodWishes({ options, choice }: SaveRun, runState: string): MethodWis
   };
 }
 
-function streamSource(run: SaveRun, vm: QemuVm): QemuStreamSource {
+/** How QEMU's stream is to come, where the pages come by it. */
+function streamWishes(run: SaveRun, vm: QemuVm, method: SaveMethod): QemuStreamSourceOptions {
   const { options } = run;
+  if (method !== 'stream') return { mode: { kind: 'stopped' }, channels: 0, returns: true };
   const channels = streamChannels(vm, options, whyNotConnectable(vm) === undefined, run.channels);
   // Neighbouring pages come by different channels: of hashes that may be used, only this one can be computed meanwhile.
   if (channels > 0 && run.checksums === 'xxh64') run.checksums = 'xxh64-pages';
@@ -332,7 +332,7 @@ function streamSource(run: SaveRun, vm: QemuVm): QemuStreamSource {
     : live === false
       ? { kind: 'stopped' }
       : { kind: 'live', ...(live === true ? {} : live) };
-  return new QemuStreamSource(vm, { mode, channels, compression, returns: true });
+  return { mode, channels, compression, returns: true };
 }
 
 async function saveBuiltin(run: SaveRun, guest: BuiltinGuest, startedAt: number): Promise<SaveResult> {
@@ -348,13 +348,17 @@ async function saveBuiltin(run: SaveRun, guest: BuiltinGuest, startedAt: number)
       await guest.cont();
     return guest.runState;
   };
-  const saved = await saveThroughEngine(run, new GuestSource(guest, wasRunning), settle).catch(
-    async (error: unknown) => {
-      if (wasRunning && guest.runState !== 'running') await guest.cont();
-      throw error;
-    },
-  );
-  const result = await finish(run, saved, factsOfGuest(guest, runStateBefore));
+  const facts = factsOfGuest(guest, runStateBefore);
+  const saved = await saveThroughEngine(run, {
+    source: new GuestSource(guest, wasRunning),
+    settle,
+    seal: sealOf(run, () => facts),
+    watched: false,
+  }).catch(async (error: unknown) => {
+    if (wasRunning && guest.runState !== 'running') await guest.cont();
+    throw error;
+  });
+  const result = await finish(run, saved, wasRunning);
   if (!wasRunning && options.afterwards === 'cont') {
     await guest.cont();
     result.runState = guest.runState;
@@ -398,55 +402,29 @@ async function tune(run: SaveRun, memoryBytes: number, queuing: boolean): Promis
 /** What the kinds of VM know that goes into the manifest. */
 type Facts = SealOptions['facts'];
 
-type Finished = Omit<Saved, 'resume' | 'written'> &
+type Finished = Omit<Saved, 'resume' | 'manifest'> &
   Pick<SaveResult, 'allocatedBytes' | 'id' | 'checksums' | 'signed'>;
 
-async function finish(run: SaveRun, saved: Saved, facts: Facts): Promise<Finished> {
+async function finish(run: SaveRun, saved: Saved, wasRunning: boolean): Promise<Finished> {
   const { checksums = 'none', signingKey } = run;
-  const { resume, written: _, ...figures } = saved;
+  const { resume, manifest, ...figures } = saved;
   try {
-    const { id } = await seal(run, saved, facts);
-    const { allocatedBytes, fileBytes } = await publish(run, saved);
-    return {
-      ...figures,
-      fileBytes,
-      allocatedBytes,
-      id,
-      checksums,
-      signed: signingKey !== undefined,
-    };
+    const published = await publish(run, saved);
+    return { ...figures, ...published, id: manifest.id, checksums, signed: signingKey !== undefined };
   } catch (error) {
     // There is no file: a guest that was to stay stopped behind it goes on as before.
-    if (facts.runState === 'running' && saved.runState !== 'running') await resume().catch(() => {});
+    if (wasRunning && saved.runState !== 'running') await resume().catch(() => {});
     throw error;
   }
 }
 
-async function seal(
-  { options, target, choice, channels, checksums: algorithm, signingKey, signal }: SaveRun,
-  { written, ramBytes }: Saved,
-  facts: Facts,
-): Promise<Manifest> {
-  const checksums = algorithm && {
-    algorithm,
-    chunkBytes: written?.chunkBytes ?? digestChunkBytes(ramBytes, algorithm),
-  };
-  return await sealImage({
+function sealOf({ options, channels, checksums, signingKey }: SaveRun, facts: () => Facts): Seal {
+  const { onProgress, onWarning } = options;
+  return {
     facts,
-    path: target.partPath,
-    fd: target.fd,
-    offset: options.offset ?? 0,
     channels: Math.min(channels, MAXIMUM_FILE_CHANNELS),
-    direct: choice.directIo,
-    signal,
-    ...defined({
-      checksums,
-      digests: written?.digests,
-      signingKey,
-      onProgress: options.onProgress,
-      onWarning: options.onWarning,
-    }),
-  });
+    ...defined({ checksums, signingKey, onProgress, onWarning }),
+  };
 }
 
 async function publish(
@@ -466,9 +444,21 @@ async function publish(
   return { allocatedBytes: blocks * 512, fileBytes: size };
 }
 
-async function saveThroughEngine(run: SaveRun, source: OutgoingSource, settle: Settle): Promise<Saved> {
-  const { options, target, choice, signal, channels, checksums } = run;
+interface EngineSave {
+  source: OutgoingSource;
+  settle: Settle;
+  seal: Seal;
+  /** Whether a stall is noticed: the guest stands still, and pages come from the beginning. */
+  watched: boolean;
+}
+
+async function saveThroughEngine(
+  run: SaveRun,
+  { source, settle, seal, watched }: EngineSave,
+): Promise<Saved> {
+  const { options, target, choice, signal, channels } = run;
   let runState = '';
+  const sealed: { manifest?: Manifest } = {};
   const parameters = {
     ...defaultParameters(qemuProfile('10.0')),
     'max-bandwidth': 0,
@@ -493,25 +483,26 @@ async function saveThroughEngine(run: SaveRun, source: OutgoingSource, settle: S
       watch?.[Symbol.dispose]();
       runState = await settle(() => source.resume());
     },
-    ...(checksums ? { checksums } : {}),
+    ...sealing(file, seal, (written) => {
+      sealed.manifest = written;
+    }),
   });
   if (options.onProgress) migration.on('progress', options.onProgress);
   const cancel = () => migration.cancel();
   signal.addEventListener('abort', cancel, { once: true });
   let stalled: MapramError | undefined;
   // During other saves the guest runs, or much may come before the first page.
-  using watch =
-    source instanceof QemuSharedSource && !options.live
-      ? new StallWatch({
-          file: target.file,
-          bytes: () => migration.progress().bytes,
-          onWarning: (message) => options.onWarning?.(message),
-          onStalled: (error) => {
-            stalled = error;
-            migration.cancel();
-          },
-        })
-      : undefined;
+  using watch = watched
+    ? new StallWatch({
+        file: target.file,
+        bytes: () => migration.progress().bytes,
+        onWarning: (message) => options.onWarning?.(message),
+        onStalled: (error) => {
+          stalled = error;
+          migration.cancel();
+        },
+      })
+    : undefined;
   let result: OutgoingResult;
   try {
     // It may have fired before there was anything to cancel.
@@ -532,12 +523,12 @@ async function saveThroughEngine(run: SaveRun, source: OutgoingSource, settle: S
     fileBytes: result.fileBytes,
     downtimeMs: result.downtimeMs,
     runState,
-    ...defined({ written: result.checksums }),
+    manifest: sealed.manifest as Manifest,
     resume: () => source.resume(),
   };
 }
 
-async function saveQemuNatively(run: SaveRun, vm: QemuVm, settle: Settle): Promise<Saved> {
+async function saveQemuNatively(run: SaveRun, vm: QemuVm, settle: Settle, seal: Seal): Promise<Saved> {
   const { options, target, choice, signal, channels } = run;
   const { live = false } = options;
   const { info, downtimeMs, stoppedHere, resume } = await saveNatively(vm, {
@@ -552,19 +543,24 @@ async function saveQemuNatively(run: SaveRun, vm: QemuVm, settle: Settle): Promi
     ...defined({ onProgress: options.onProgress }),
   });
   const runState = await settle(resume);
+  const { ram } = info;
+  let manifest: Manifest;
   try {
+    if (!ram)
+      throw new MapramError(
+        'QMP',
+        `saving the VM at ${vm.address}: QEMU completed without telling what it wrote`,
+      );
+    const offset = options.offset ?? 0;
     const state = vm.asleep ? 'suspended' : 'running';
-    if (stoppedHere) await recordRunState(target.fd, target.partPath, state, options.offset ?? 0);
+    if (stoppedHere) await recordRunState(target.fd, target.partPath, state, offset);
+    const file = { name: target.partPath, mainFd: target.fd, offset, direct: choice.directIo };
+    manifest = await sealFile(file, seal, { ramBytes: ram.total, signal });
   } catch (error) {
+    // There is no file: a guest that was to stay stopped behind it goes on as before.
     if (runState !== 'running') await resume().catch(() => {});
     throw error;
   }
-  const { ram } = info;
-  if (!ram)
-    throw new MapramError(
-      'QMP',
-      `saving the VM at ${vm.address}: QEMU completed without telling what it wrote`,
-    );
   return {
     channels,
     ramBytes: ram.total,
@@ -574,6 +570,7 @@ async function saveQemuNatively(run: SaveRun, vm: QemuVm, settle: Settle): Promi
     fileBytes: fstatSync(target.fd).size,
     downtimeMs,
     runState,
+    manifest,
     resume,
   };
 }

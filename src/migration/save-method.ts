@@ -1,16 +1,16 @@
 /** Which way of saving fits a VM: `--method auto` and its reasons. */
 
-import { errorReason, MapramError } from '../../errors.js';
-import { releaseOf } from '../../guest/qemu/qemu-features.js';
-import type { QemuVm } from '../../guest/qemu/qemu-vm.js';
+import { errorReason, MapramError } from '../errors.js';
+import { releaseOf } from '../guest/qemu/qemu-features.js';
+import type { QemuVm } from '../guest/qemu/qemu-vm.js';
 import {
   type Afterwards,
   problemWithState,
   returnsToState,
   type WayOfSaving,
-} from '../../guest/qemu/run-states.js';
-import { blockNotShared, openSharedRam } from '../../guest/qemu/shared-ram.js';
-import { releaseFiles } from '../../io/file/open-file.js';
+} from '../guest/qemu/run-states.js';
+import { blockNotShared, openSharedRam } from '../guest/qemu/shared-ram.js';
+import { releaseFiles } from '../io/file/open-file.js';
 
 /**
  * - `shared`: mapram copies the RAM out of the file behind it; QEMU sends the device state. Any QEMU, stopped guest.
