@@ -4,6 +4,7 @@ import path from 'node:path';
 import { Readable, type Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
+import { fileOffset } from '../branded.js';
 import { defined } from '../defined.js';
 import { errorReason, MapramError } from '../errors.js';
 import { createZstdDecompressor } from '../io/zstd-stream.js';
@@ -145,7 +146,7 @@ async function* chunksOf(
 ): AsyncGenerator<Uint8Array> {
   const started = performance.now();
   for (let position = offset; ; ) {
-    const chunk = await source.read(position, READ_BYTES);
+    const chunk = await source.read(fileOffset(position), READ_BYTES);
     if (chunk.byteLength === 0) return;
     yield chunk;
     position += chunk.byteLength;

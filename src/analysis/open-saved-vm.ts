@@ -1,5 +1,6 @@
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
+import { fileOffset } from '../branded.js';
 import { defined } from '../defined.js';
 import { errorReason, MapramError } from '../errors.js';
 import { type ByteSource, FileSource, MemorySource } from '../mapped-ram/byte-source.js';
@@ -46,7 +47,7 @@ export async function openSource(
   owner?: AsyncDisposable,
 ): Promise<SavedVm> {
   const { offset } = options;
-  const compression = offset === undefined ? compressionOf(await source.read(0, 16)) : undefined;
+  const compression = offset === undefined ? compressionOf(await source.read(fileOffset(0), 16)) : undefined;
   if (compression !== undefined) {
     const checkHead = (head: Uint8Array) => assertSavedVm(source.name, head, compression);
     const copy = await decompress(source, 0, compression, { ...options, checkHead });
@@ -56,7 +57,7 @@ export async function openSource(
   const container = await findContainer(source, offset);
   if (container.compression !== undefined) {
     const copy = await decompress(source, container.offset, container.compression, options);
-    return opened(copy, { ...container, offset: 0 }, options, owner);
+    return opened(copy, { ...container, offset: fileOffset(0) }, options, owner);
   }
   return openStream(source, container, options, owner);
 }

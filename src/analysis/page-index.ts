@@ -1,13 +1,14 @@
+import { type PageNumber, type StreamPosition, streamPosition } from '../branded.js';
 import type { PageRun } from '../mapped-ram/bitmap.js';
 
 /** Where in a stream the contents of a page are. */
 export type PageRecord =
-  | { readonly kind: 'raw'; readonly position: number }
-  | { readonly kind: 'compressed'; readonly position: number; readonly length: number }
+  | { readonly kind: 'raw'; readonly position: StreamPosition }
+  | { readonly kind: 'compressed'; readonly position: StreamPosition; readonly length: number }
   /** The difference from what the page was before: `base`, or zeros. */
   | {
       readonly kind: 'xbzrle';
-      readonly position: number;
+      readonly position: StreamPosition;
       readonly length: number;
       readonly base: PageRecord | undefined;
     };
@@ -25,7 +26,7 @@ export class PageIndex {
   readonly #records: PageRecord[] = [];
   #sorted: number[] | undefined;
 
-  setZero(page: number, count: number): void {
+  setZero(page: PageNumber, count: number): void {
     const last = page + count - 1;
     const first = Math.floor(page / CHUNK_PAGES);
     const end = Math.floor(last / CHUNK_PAGES);
@@ -38,23 +39,23 @@ export class PageIndex {
     }
   }
 
-  setRaw(page: number, position: number): void {
+  setRaw(page: PageNumber, position: StreamPosition): void {
     this.#chunk(page)[page % CHUNK_PAGES] = position + 1;
   }
 
-  setCompressed(page: number, position: number, length: number): void {
+  setCompressed(page: PageNumber, position: StreamPosition, length: number): void {
     this.#setRecord(page, { kind: 'compressed', position, length });
   }
 
-  setDifference(page: number, position: number, length: number): void {
+  setDifference(page: PageNumber, position: StreamPosition, length: number): void {
     this.#setRecord(page, { kind: 'xbzrle', position, length, base: this.get(page) });
   }
 
   /** `undefined` for a page that is zero or was never mentioned. */
-  get(page: number): PageRecord | undefined {
+  get(page: PageNumber): PageRecord | undefined {
     const entry = this.#chunks.get(Math.floor(page / CHUNK_PAGES))?.[page % CHUNK_PAGES] ?? 0;
     if (entry === 0) return undefined;
-    return entry > 0 ? { kind: 'raw', position: entry - 1 } : this.#records[-1 - entry];
+    return entry > 0 ? { kind: 'raw', position: streamPosition(entry - 1) } : this.#records[-1 - entry];
   }
 
   /** Number of pages with contents. */
@@ -86,12 +87,12 @@ export class PageIndex {
     if (run !== undefined) yield run;
   }
 
-  #setRecord(page: number, record: PageRecord): void {
+  #setRecord(page: PageNumber, record: PageRecord): void {
     this.#records.push(record);
     this.#chunk(page)[page % CHUNK_PAGES] = -this.#records.length;
   }
 
-  #chunk(page: number): Float64Array {
+  #chunk(page: PageNumber): Float64Array {
     const key = Math.floor(page / CHUNK_PAGES);
     let chunk = this.#chunks.get(key);
     if (chunk === undefined) {

@@ -1,4 +1,5 @@
 import { inflateSync } from 'node:zlib';
+import { fileOffset, pageNumber, type StreamPosition, streamPosition } from '../branded.js';
 import { defined } from '../defined.js';
 import { errorReason, MapramError } from '../errors.js';
 import type { PageRun } from '../mapped-ram/bitmap.js';
@@ -103,9 +104,9 @@ export class StreamImage implements SavedVm<StreamBlock> {
     const problems = [...earlier];
     const started = performance.now();
     try {
-      for (let position = offset; ; ) {
+      for (let position: number = offset; ; ) {
         signal?.throwIfAborted();
-        const chunk = await source.read(position, CHUNK_BYTES);
+        const chunk = await source.read(fileOffset(position), CHUNK_BYTES);
         if (chunk.byteLength === 0) break;
         position += chunk.byteLength;
         pass.take(parser.push(chunk), parser.pageSize);
@@ -149,7 +150,7 @@ export class StreamImage implements SavedVm<StreamBlock> {
     const contents = new Uint8Array(count * pageSize);
     let span: RawSpan | undefined;
     for (let page = first; page < first + count; page++) {
-      const record = index.get(page);
+      const record = index.get(pageNumber(page));
       if (record === undefined) continue;
       const at = (page - first) * pageSize;
       if (record.kind !== 'raw') {
@@ -183,7 +184,7 @@ export class StreamImage implements SavedVm<StreamBlock> {
   /** Reads a stretch of the file once and takes its pages out of it. */
   private async copySpan(span: RawSpan | undefined, contents: Uint8Array, pageSize: number): Promise<void> {
     if (span === undefined) return;
-    const bytes = await this.bytesAt(span.start, span.end - span.start);
+    const bytes = await this.bytesAt(streamPosition(span.start), span.end - span.start);
     for (const [position, at] of span.pages) {
       const from = position - span.start;
       contents.set(bytes.subarray(from, from + pageSize), at);
@@ -221,14 +222,13 @@ export class StreamImage implements SavedVm<StreamBlock> {
     throw this.damaged(record, 'a compressed page that is too short');
   }
 
-  /** @param position counted from the magic */
-  private async bytesAt(position: number, length: number): Promise<Uint8Array> {
-    const bytes = await this.source.read(this.container.offset + position, length);
+  private async bytesAt(position: StreamPosition, length: number): Promise<Uint8Array> {
+    const bytes = await this.source.read(fileOffset(this.container.offset + position), length);
     if (bytes.byteLength < length) throw this.damaged({ position }, 'the file ends inside a page');
     return bytes;
   }
 
-  private damaged({ position }: { position: number }, problem: string): MapramError {
+  private damaged({ position }: { position: StreamPosition }, problem: string): MapramError {
     return malformed(this.path, this.container.offset + position, problem, 'the file is damaged');
   }
 
@@ -270,24 +270,24 @@ class IndexingPass {
         case 'pages': {
           const index = this.#indexOf(event.block);
           for (const [number, position] of event.positions.entries()) {
-            index.setRaw(event.offset / pageSize + number, position);
+            index.setRaw(pageNumber(event.offset / pageSize + number), streamPosition(position));
           }
           break;
         }
         case 'zero-pages':
-          this.#indexOf(event.block).setZero(event.offset / pageSize, event.length / pageSize);
+          this.#indexOf(event.block).setZero(pageNumber(event.offset / pageSize), event.length / pageSize);
           break;
         case 'xbzrle-page':
           this.#indexOf(event.block).setDifference(
-            event.offset / pageSize,
-            event.position,
+            pageNumber(event.offset / pageSize),
+            streamPosition(event.position),
             event.encoded.byteLength,
           );
           break;
         case 'compressed-page':
           this.#indexOf(event.block).setCompressed(
-            event.offset / pageSize,
-            event.position,
+            pageNumber(event.offset / pageSize),
+            streamPosition(event.position),
             event.compressed.byteLength,
           );
           break;

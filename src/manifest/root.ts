@@ -11,26 +11,33 @@
  * themselves, which the digests in the description stand for. Not covered are the gaps before page areas, slots whose
  * bit is clear (nobody reads either), and what lies before the stream, which snapshot/signature-cover.ts looks at where a signature is required.
  */
+
 import { createHash, type Hash } from 'node:crypto';
+import { type FileOffset, fileOffset } from '../branded.js';
 import type { ByteSource } from '../mapped-ram/byte-source.js';
 import type { MappedRamImage } from '../mapped-ram/image.js';
 
 /** Where the covered bytes of an image lie, up to its vmdescription. */
 export interface RootRanges {
   /** Half-open ranges of the file before the tail. */
-  head: { start: number; end: number }[];
+  head: FileRange[];
   /** The tail up to and with the EOF byte. */
-  tail: { start: number; end: number };
+  tail: FileRange;
+}
+
+interface FileRange {
+  start: FileOffset;
+  end: FileOffset;
 }
 
 export function rootRanges(image: MappedRamImage, tailOffset: number): RootRanges {
   let start = image.container.offset;
   const head = image.blocks.map(({ bitmapOffset, bitmap, pagesOffset, usedLength }) => {
-    const range = { start, end: bitmapOffset + bitmap.bytes.byteLength };
-    start = pagesOffset + usedLength;
+    const range = { start, end: fileOffset(bitmapOffset + bitmap.bytes.byteLength) };
+    start = fileOffset(pagesOffset + usedLength);
     return range;
   });
-  return { head, tail: { start, end: tailOffset + image.tail.sectionBytes.byteLength + 1 } };
+  return { head, tail: { start, end: fileOffset(tailOffset + image.tail.sectionBytes.byteLength + 1) } };
 }
 
 const READ_BYTES = 1 << 20;
@@ -49,13 +56,9 @@ export async function computeRoot(
   return hash.update(description).digest('hex');
 }
 
-async function hashRange(
-  hash: Hash,
-  source: ByteSource,
-  { start, end }: { start: number; end: number },
-): Promise<void> {
-  for (let at = start; at < end; ) {
-    const bytes = await source.read(at, Math.min(READ_BYTES, end - at));
+async function hashRange(hash: Hash, source: ByteSource, { start, end }: FileRange): Promise<void> {
+  for (let at: number = start; at < end; ) {
+    const bytes = await source.read(fileOffset(at), Math.min(READ_BYTES, end - at));
     if (bytes.byteLength === 0) return;
     hash.update(bytes);
     at += bytes.byteLength;

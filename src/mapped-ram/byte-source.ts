@@ -1,5 +1,6 @@
 import type { BigIntStats } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
+import type { FileOffset } from '../branded.js';
 import { errorReason, MapramError } from '../errors.js';
 
 /** Bytes that can be read at any place: a file, a part of memory, something over a network. */
@@ -11,7 +12,7 @@ export interface ByteSource {
    * The bytes from `position` on, fewer than `length` only at the end. They are the caller's unless the
    * source says otherwise.
    */
-  read(position: number, length: number): Promise<Uint8Array>;
+  read(position: FileOffset, length: number): Promise<Uint8Array>;
 }
 
 /** A file through an open handle, which stays the caller's to close. */

@@ -1,3 +1,4 @@
+import { type FileOffset, fileOffset } from '../branded.js';
 import { MapramError } from '../errors.js';
 import { fileKind } from '../stream/file-kind.js';
 import { STREAM_MAGIC } from '../stream/format.js';
@@ -15,7 +16,7 @@ import type { ByteSource } from './byte-source.js';
 export interface Container {
   kind: 'qemu' | 'libvirt';
   /** Where the stream's magic is. */
-  offset: number;
+  offset: FileOffset;
   /** Of libvirt images: the header and the domain XML. */
   libvirt?: { header: LibvirtHeader; xml: string; cookie?: string };
   /** How libvirt compressed the stream; `offset` is then where the compressed bytes start. */
@@ -37,7 +38,7 @@ const SEARCH_BYTES = 2 ** 20;
  */
 export async function findStream(source: ByteSource, offset?: number): Promise<Container> {
   const { name } = source;
-  if (libvirtMark(await source.read(offset ?? 0, 16)) === 'partial') {
+  if (libvirtMark(await source.read(fileOffset(offset ?? 0), 16)) === 'partial') {
     throw new MapramError(
       'FORMAT',
       `opening ${name}: libvirt has marked it LibvirtQemudPart, its save did not finish; save again`,
@@ -62,9 +63,10 @@ export async function findStream(source: ByteSource, offset?: number): Promise<C
  * @throws MapramError `FORMAT` saying what the file is instead, `UNSUPPORTED` for a libvirt format that is not known
  */
 export async function findContainer(source: ByteSource, offset?: number): Promise<Container> {
-  const head = await source.read(offset ?? 0, 36 * 1024);
-  if (startsWithMagic(head, 0)) return { kind: 'qemu', offset: offset ?? 0 };
-  if (libvirtMark(head) !== undefined) return libvirtContainer(source, offset ?? 0, head);
+  const start = fileOffset(offset ?? 0);
+  const head = await source.read(start, 36 * 1024);
+  if (startsWithMagic(head, 0)) return { kind: 'qemu', offset: start };
+  if (libvirtMark(head) !== undefined) return libvirtContainer(source, start, head);
   const kind = fileKind(head);
   const place = offset === undefined ? '' : ` at offset ${offset}`;
   throw new MapramError(
@@ -72,7 +74,7 @@ export async function findContainer(source: ByteSource, offset?: number): Promis
     kind === undefined
       ? `opening ${source.name}: there is no migration stream${place}; give a file saved by QEMU or mapram, and the offset it was saved with`
       : `opening ${source.name}: it is ${kind}${place}, not a migration stream; ${adviceFor(kind)}`,
-    { path: source.name, offset: offset ?? 0 },
+    { path: source.name, offset: start },
   );
 }
 
@@ -82,7 +84,7 @@ function adviceFor(kind: string): string {
     : 'give a file saved by QEMU or mapram';
 }
 
-async function libvirtContainer(source: ByteSource, start: number, head: Uint8Array): Promise<Container> {
+async function libvirtContainer(source: ByteSource, start: FileOffset, head: Uint8Array): Promise<Container> {
   const { name } = source;
   const header = decodeLibvirtHeader(head);
   if (header === undefined) {
@@ -94,8 +96,8 @@ async function libvirtContainer(source: ByteSource, start: number, head: Uint8Ar
       },
     );
   }
-  const dataStart = start + LIBVIRT_HEADER_BYTES;
-  const streamStart = dataStart + header.dataLength;
+  const dataStart = fileOffset(start + LIBVIRT_HEADER_BYTES);
+  const streamStart = fileOffset(dataStart + header.dataLength);
   if (header.dataLength > MAX_LIBVIRT_DATA_BYTES || streamStart > source.byteLength) {
     throw new MapramError(
       'FORMAT',
@@ -121,7 +123,8 @@ async function libvirtContainer(source: ByteSource, start: number, head: Uint8Ar
   if (startsWithMagic(area, 0)) return { kind: 'libvirt', offset: streamStart, libvirt };
   // Tolerates a libvirt that aligns the stream.
   for (let offset = Math.ceil(streamStart / 512) * 512; offset - streamStart <= SEARCH_BYTES; offset += 512) {
-    if (startsWithMagic(area, offset - streamStart)) return { kind: 'libvirt', offset, libvirt };
+    if (startsWithMagic(area, offset - streamStart))
+      return { kind: 'libvirt', offset: fileOffset(offset), libvirt };
   }
   throw new MapramError('FORMAT', `opening ${name}: there is no migration stream behind its libvirt header`, {
     path: name,

@@ -19,7 +19,7 @@
  * The backends of several NUMA nodes follow one another as one main block would. Which is which tells only their name, where
  * libvirt has given it: `ram-node0`, `ram-node1`, …
  */
-
+import { type GuestAddress, guestAddress } from '../branded.js';
 import type { StreamConfiguration } from '../stream/configuration.js';
 import type { Bytes } from '../units.js';
 
@@ -27,7 +27,7 @@ import type { Bytes } from '../units.js';
 export interface GuestRegion {
   idstr: string;
   /** Guest-physical address of its first byte. */
-  start: Bytes;
+  start: GuestAddress;
   /** Bytes. */
   length: Bytes;
   /** Byte of the block at `start`. */
@@ -113,25 +113,31 @@ export class GuestMap {
   }
 
   /** The guest-physical address of a byte of a block; `undefined` where its place is not known. */
-  addressOf(idstr: string, offset: number): number | undefined {
+  addressOf(idstr: string, offset: number): GuestAddress | undefined {
     const region = this.regions.find(
       (candidate) =>
         candidate.idstr === idstr &&
         offset >= candidate.blockOffset &&
         offset < candidate.blockOffset + candidate.length,
     );
-    return region && region.start + offset - region.blockOffset;
+    return region && guestAddress(region.start + offset - region.blockOffset);
   }
 
   /**
    * The parts of blocks that make up guest memory from `address` on, in order. Shorter than `length` where there
    * is no memory in between: the caller sees it by the addresses.
    */
-  *slices(address: number, length: number): Generator<GuestRegion, void, undefined> {
+  *slices(address: GuestAddress, length: number): Generator<GuestRegion, void, undefined> {
     for (const { idstr, start, length: size, blockOffset } of this.regions) {
       const from = Math.max(start, address);
       const to = Math.min(start + size, address + length);
-      if (from < to) yield { idstr, start: from, length: to - from, blockOffset: blockOffset + from - start };
+      if (from < to)
+        yield {
+          idstr,
+          start: guestAddress(from),
+          length: to - from,
+          blockOffset: blockOffset + from - start,
+        };
     }
   }
 }
@@ -169,10 +175,10 @@ function mainRegions(blocks: readonly PlacedBlock[], { start, lowEnd }: MachineM
   let place = 0;
   for (const { idstr, usedLength } of blocks) {
     const below = Math.max(0, Math.min(usedLength, low - place));
-    if (below > 0) regions.push({ idstr, start: start + place, length: below, blockOffset: 0 });
+    if (below > 0) regions.push({ idstr, start: guestAddress(start + place), length: below, blockOffset: 0 });
     if (below < usedLength) {
       const high = FOUR_GIB + place + below - low;
-      regions.push({ idstr, start: high, length: usedLength - below, blockOffset: below });
+      regions.push({ idstr, start: guestAddress(high), length: usedLength - below, blockOffset: below });
     }
     place += usedLength;
   }
@@ -180,15 +186,15 @@ function mainRegions(blocks: readonly PlacedBlock[], { start, lowEnd }: MachineM
 }
 
 function placedRegions(
-  { idstr, usedLength, guestAddress }: PlacedBlock,
+  { idstr, usedLength, guestAddress: given }: PlacedBlock,
   machine: MachineMemory | undefined,
 ): GuestRegion[] {
   // A region that is not mapped has address 0 too: nothing but main memory lies there.
-  if (guestAddress !== undefined && (guestAddress > 0 || machine === undefined)) {
-    return [{ idstr, start: guestAddress, length: usedLength, blockOffset: 0 }];
+  if (given !== undefined && (given > 0 || machine === undefined)) {
+    return [{ idstr, start: guestAddress(given), length: usedLength, blockOffset: 0 }];
   }
   if (idstr === FIRMWARE && machine?.lowEnd !== undefined && usedLength <= FOUR_GIB) {
-    return [{ idstr, start: FOUR_GIB - usedLength, length: usedLength, blockOffset: 0 }];
+    return [{ idstr, start: guestAddress(FOUR_GIB - usedLength), length: usedLength, blockOffset: 0 }];
   }
   return [];
 }

@@ -1,3 +1,4 @@
+import { guestAddress } from '../branded.js';
 import type { GuestMap } from './guest-map.js';
 
 interface PagedBlock {
@@ -31,7 +32,7 @@ export async function readGuestMemory<Block extends PagedBlock>(
   }
   const contents = new Uint8Array(length);
   let at = address;
-  for (const slice of pages.guestMap.slices(address, length)) {
+  for (const slice of pages.guestMap.slices(guestAddress(address), length)) {
     const block = pages.block(slice.idstr);
     if (slice.start !== at || block === undefined) break;
     const first = Math.floor(slice.blockOffset / block.pageSize);

@@ -1,3 +1,4 @@
+import { type FileOffset, fileOffset } from '../branded.js';
 import { MapramError } from '../errors.js';
 import type { StreamConfiguration } from '../stream/configuration.js';
 import { type DeviceSection, type StreamTail, splitTail } from '../stream/device-sections.js';
@@ -26,7 +27,7 @@ export interface ImageScan {
   earlySections: DeviceSection[];
   tail: StreamTail;
   /** Where in the file the tail starts; `undefined` when the file does not reach that far. */
-  tailOffset: number | undefined;
+  tailOffset: FileOffset | undefined;
   /** Why the pass ended early, if it did. */
   problems: string[];
 }
@@ -54,12 +55,12 @@ export async function scanStream(source: ByteSource, container: Container): Prom
   const problems: string[] = [];
   try {
     let length = CHUNK_BYTES;
-    for (let position = offset; ; ) {
+    for (let position: number = offset; ; ) {
       const jump = Math.min(parser.skippable, Math.max(0, source.byteLength - position));
       parser.skipped(jump);
       position += jump;
       if (jump > 0) length = CHUNK_BYTES;
-      const chunk = await source.read(position, length);
+      const chunk = await source.read(fileOffset(position), length);
       if (chunk.byteLength === 0) break;
       length = Math.min(2 * length, MAX_CHUNK_BYTES);
       position += chunk.byteLength;
@@ -74,7 +75,7 @@ export async function scanStream(source: ByteSource, container: Container): Prom
   const { configuration, blocks, pageSize, started } = parser;
   const { ramSectionId, rounds, switchoverStart, tailPosition, footers } = collector;
   if (configuration === undefined || ramSectionId === undefined) throw noMappedRam(source.name);
-  const tailOffset = tailPosition === undefined ? undefined : offset + tailPosition;
+  const tailOffset = tailPosition === undefined ? undefined : fileOffset(offset + tailPosition);
   const bytes = tailOffset === undefined ? new Uint8Array(0) : await readTail(source, tailOffset, problems);
   const tail = splitTail(bytes, { position: tailPosition ?? 0, started, footers });
   // QEMU writes the bitmaps into the END section, which background snapshots lack: no page counts as written.
@@ -100,7 +101,7 @@ export async function scanStream(source: ByteSource, container: Container): Prom
 }
 
 /** Everything that follows the RAM, as a whole. */
-async function readTail(source: ByteSource, offset: number, problems: string[]): Promise<Uint8Array> {
+async function readTail(source: ByteSource, offset: FileOffset, problems: string[]): Promise<Uint8Array> {
   const length = source.byteLength - offset;
   if (length <= StreamLimit.DEVICE_BYTES) return await source.read(offset, length);
   const limit = `more than ${StreamLimit.DEVICE_BYTES} bytes follow the RAM`;

@@ -1,3 +1,4 @@
+import { type FileOffset, fileOffset } from '../branded.js';
 import { defined } from '../defined.js';
 import { errorReason, MapramError } from '../errors.js';
 import { truncateFile } from '../io/file/file-space.js';
@@ -45,10 +46,10 @@ export interface ImageWriterBlock extends BlockLayout {
  */
 export class ImageWriter {
   readonly blocks: readonly ImageWriterBlock[];
-  readonly offset: number;
+  readonly offset: FileOffset;
   readonly pageSize: number;
   /** Where the bytes behind the last page start: EOS of the START section. */
-  readonly pagesEnd: number;
+  readonly pagesEnd: FileOffset;
   /** File offset at which the main channel writes next. */
   position: number;
   /** Bytes written so far: all of the stream but the pages. */
@@ -57,7 +58,7 @@ export class ImageWriter {
   ramBytes = 0;
 
   private constructor(private readonly options: ImageWriterOptions) {
-    this.offset = options.offset ?? 0;
+    this.offset = fileOffset(options.offset ?? 0);
     this.pageSize = options.pageSize ?? 4096;
     const firstRecord = firstRecordOffset(this.offset, options.configuration);
     this.blocks = layoutBlocks(options.blocks, firstRecord, this.pageSize).map((layout) => ({

@@ -1,7 +1,10 @@
 import { type BigIntStats, constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
+
 import * as v from 'valibot';
+import { type FileOffset, fileOffset } from '../branded.js';
 import { assertArguments, assertOptions, optionsOf, wholeNumber } from '../checked-options.js';
+
 import { defined } from '../defined.js';
 import { errorReason, MapramError } from '../errors.js';
 import { descriptorPath } from '../io/file/open-file.js';
@@ -30,11 +33,11 @@ export interface ImageBlock {
   pageCount: number;
   /** As files saved with `x-ignore-shared` have it beside the block; `guestMap` knows more. */
   guestAddress?: number;
-  recordOffset: number;
-  headerOffset: number;
+  recordOffset: FileOffset;
+  headerOffset: FileOffset;
   headerVersion: number;
-  bitmapOffset: number;
-  pagesOffset: number;
+  bitmapOffset: FileOffset;
+  pagesOffset: FileOffset;
   /** Set where the page's slot is valid; a page whose bit is clear is zero, whatever its slot holds. */
   bitmap: PageBitmap;
 }
@@ -272,7 +275,7 @@ export class MappedRamImage implements AsyncDisposable {
 
   /** The slots of a run as they are in the file. */
   async readRun(block: ImageBlock, { first, count }: PageRun): Promise<Uint8Array> {
-    const position = block.pagesOffset + first * block.pageSize;
+    const position = fileOffset(block.pagesOffset + first * block.pageSize);
     const bytes = await this.source.read(position, count * block.pageSize);
     if (bytes.byteLength < count * block.pageSize) {
       throw malformed(
@@ -305,7 +308,11 @@ export function markProblems({ libvirt }: Container): string[] {
 async function readBlock(source: ByteSource, block: RamBlock, limit: number): Promise<ImageBlock> {
   const { idstr, usedLength, guestAddress } = block;
   const header = block.mappedRam as NonNullable<RamBlock['mappedRam']>;
-  const { version, pageSize, bitmapOffset, pagesOffset, recordOffset, headerOffset } = header;
+  const { version, pageSize } = header;
+  const recordOffset = fileOffset(header.recordOffset);
+  const headerOffset = fileOffset(header.headerOffset);
+  const bitmapOffset = fileOffset(header.bitmapOffset);
+  const pagesOffset = fileOffset(header.pagesOffset);
   const pageCount = usedLength / pageSize;
   const bitmapBytes = PageBitmap.byteLength(pageCount);
   if (pageCount > MAX_PAGES || bitmapOffset + bitmapBytes > pagesOffset) {
@@ -349,12 +356,15 @@ async function readBlock(source: ByteSource, block: RamBlock, limit: number): Pr
 const BITMAP_CHUNK_BYTES = 2 ** 20;
 
 /** A bitmap, in pieces: memory for those of zeros alone, such as holes, is never touched. */
-async function readBitmap(source: ByteSource, offset: number, pageCount: number): Promise<PageBitmap> {
+async function readBitmap(source: ByteSource, offset: FileOffset, pageCount: number): Promise<PageBitmap> {
   const bitmap = new PageBitmap(pageCount);
   const { bytes } = bitmap;
   const zeros = Buffer.alloc(Math.min(BITMAP_CHUNK_BYTES, bytes.byteLength));
   for (let at = 0; at < bytes.byteLength; at += BITMAP_CHUNK_BYTES) {
-    const chunk = await source.read(offset + at, Math.min(BITMAP_CHUNK_BYTES, bytes.byteLength - at));
+    const chunk = await source.read(
+      fileOffset(offset + at),
+      Math.min(BITMAP_CHUNK_BYTES, bytes.byteLength - at),
+    );
     if (zeros.compare(chunk, 0, chunk.byteLength, 0, chunk.byteLength) !== 0) bytes.set(chunk, at);
   }
   return bitmap;

@@ -4,6 +4,7 @@
  * @module mapram/mapped-ram
  */
 
+export { type FileOffset, fileOffset, type GuestAddress, guestAddress } from '../branded.js';
 export { PageBitmap, type PageRun } from './bitmap.js';
 export { type ByteSource, FileSource, MemorySource } from './byte-source.js';
 export { checkImage, type ImageProblem } from './check-image.js';

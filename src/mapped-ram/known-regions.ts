@@ -1,4 +1,5 @@
 /** Where RAM blocks lie in guest-physical memory as far as the file itself tells. Whatever it tells is checked before it is believed. */
+import { guestAddress } from '../branded.js';
 import { decodeDevice } from '../stream/device-decoder.js';
 import type { DeviceSection } from '../stream/device-sections.js';
 import type { Container } from './container.js';
@@ -59,7 +60,7 @@ function virtioMemRegions(devices: readonly DeviceSection[], blocks: readonly Bl
     );
     const block = blocks.find((one) => one.idstr.startsWith(place) && one.usedLength === size);
     if (block === undefined || addr === undefined) return [];
-    return [{ idstr: block.idstr, start: addr, length: block.usedLength, blockOffset: 0 }];
+    return [{ idstr: block.idstr, start: guestAddress(addr), length: block.usedLength, blockOffset: 0 }];
   });
 }
 
@@ -72,7 +73,7 @@ function libvirtRegions(xml: string, blocks: readonly Block[]): GuestRegion[] {
       return [
         {
           idstr: block.idstr,
-          start: Number.parseInt(base, 16),
+          start: guestAddress(Number.parseInt(base, 16)),
           length: block.usedLength,
           blockOffset: 0,
         },

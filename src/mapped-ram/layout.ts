@@ -1,3 +1,4 @@
+import { type FileOffset, fileOffset } from '../branded.js';
 import type { StreamConfiguration } from '../stream/configuration.js';
 import { encodeConfiguration } from '../stream/configuration.js';
 import { RAM_SECTION_IDSTR } from '../stream/format.js';
@@ -23,15 +24,15 @@ export interface BlockLayout {
   usedLength: number;
   pageCount: number;
   /** Where the block's record starts. */
-  recordOffset: number;
+  recordOffset: FileOffset;
   /** Where its 28-byte header starts. */
-  headerOffset: number;
-  bitmapOffset: number;
+  headerOffset: FileOffset;
+  bitmapOffset: FileOffset;
   bitmapBytes: number;
   /** Where page 0 lies; page `i` lies `i * pageSize` further. */
-  pagesOffset: number;
+  pagesOffset: FileOffset;
   /** First byte behind the last page: the next block's record, or the end of the list. */
-  pagesEnd: number;
+  pagesEnd: FileOffset;
 }
 
 /** Page areas start at multiples of this, counted from the start of the file. */
@@ -56,11 +57,13 @@ export function recordBytes(block: BlockShape): number {
 }
 
 /** Where the first block's record starts in a stream that begins at `offset` of the file. */
-export function firstRecordOffset(offset: number, configuration: StreamConfiguration): number {
+export function firstRecordOffset(offset: FileOffset, configuration: StreamConfiguration): FileOffset {
   const header = 8;
   const sectionStart = 1 + 4 + 1 + RAM_SECTION_IDSTR.length + 4 + 4;
   const memSizeWord = 8;
-  return offset + header + encodeConfiguration(configuration).byteLength + sectionStart + memSizeWord;
+  return fileOffset(
+    offset + header + encodeConfiguration(configuration).byteLength + sectionStart + memSizeWord,
+  );
 }
 
 /**
@@ -72,7 +75,7 @@ export function firstRecordOffset(offset: number, configuration: StreamConfigura
  */
 export function layoutBlocks(
   blocks: readonly BlockShape[],
-  firstRecord: number,
+  firstRecord: FileOffset,
   pageSize: number,
 ): BlockLayout[] {
   let recordOffset = firstRecord;
@@ -82,10 +85,10 @@ export function layoutBlocks(
     if (!Number.isInteger(pageCount)) {
       throw new RangeError(`RAM block ${idstr} has ${usedLength} bytes, not a multiple of ${pageSize}`);
     }
-    const bitmapOffset = recordOffset + recordBytes(block);
+    const bitmapOffset = fileOffset(recordOffset + recordBytes(block));
     const bitmapBytes = PageBitmap.byteLength(pageCount);
-    const pagesOffset = roundUp(bitmapOffset + bitmapBytes, PAGES_ALIGNMENT);
-    const pagesEnd = pagesOffset + usedLength;
+    const pagesOffset = fileOffset(roundUp(bitmapOffset + bitmapBytes, PAGES_ALIGNMENT));
+    const pagesEnd = fileOffset(pagesOffset + usedLength);
     if (!Number.isSafeInteger(pagesEnd)) {
       throw new RangeError(`RAM block ${idstr} would end at ${pagesEnd}, past the largest file offset`);
     }
@@ -94,7 +97,7 @@ export function layoutBlocks(
       usedLength,
       pageCount,
       recordOffset,
-      headerOffset: bitmapOffset - MAPPED_RAM_HEADER_BYTES,
+      headerOffset: fileOffset(bitmapOffset - MAPPED_RAM_HEADER_BYTES),
       bitmapOffset,
       bitmapBytes,
       pagesOffset,

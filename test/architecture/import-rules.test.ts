@@ -25,7 +25,7 @@ const LEVELS: readonly (readonly string[])[] = [
   ['io', 'options', 'stream'],
   ['json', 'progress-meter', 'checked-options'],
   ['progress', 'size', 'errors', 'deferred', 'defined', 'package-version', 'platform', 'visible'],
-  ['units'],
+  ['branded', 'units'],
 ];
 
 /** Rooms of one level that know each other, in this direction. */

@@ -1,6 +1,7 @@
 /** Places as `info mtree -f` of QEMU 10.0.2 shows them. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { guestAddress } from '../../src/branded.js';
 import { GuestMap, type GuestRegion } from '../../src/mapped-ram/guest-map.js';
 
 const MIB = 2 ** 20;
@@ -79,9 +80,9 @@ test('what is known otherwise is believed, but for what lies over it', () => {
       { idstr: 'pc.bios', usedLength: MIB },
     ],
     [
-      { idstr: 'a', start: 0, length: GIB, blockOffset: 0 },
-      { idstr: 'b', start: 4 * GIB, length: GIB, blockOffset: 0 },
-      { idstr: 'pc.bios', start: 0, length: MIB, blockOffset: 0 },
+      { idstr: 'a', start: guestAddress(0), length: GIB, blockOffset: 0 },
+      { idstr: 'b', start: guestAddress(4 * GIB), length: GIB, blockOffset: 0 },
+      { idstr: 'pc.bios', start: guestAddress(0), length: MIB, blockOffset: 0 },
     ],
   );
   assert.deepEqual(
@@ -97,7 +98,7 @@ test('addresses are found both ways', () => {
   assert.equal(map.addressOf('pc.ram', 2 * GIB), 4 * GIB);
   assert.equal(map.addressOf('pc.rom', 0), undefined);
   assert.deepEqual(
-    [...map.slices(2 * GIB - 4096, 4 * GIB)].map(({ start, length, blockOffset }) => [
+    [...map.slices(guestAddress(2 * GIB - 4096), 4 * GIB)].map(({ start, length, blockOffset }) => [
       start,
       length,
       blockOffset,

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { fileOffset } from '../../src/branded.js';
 import { MemorySource } from '../../src/mapped-ram/byte-source.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
 import { knownRegions, type RegionSources } from '../../src/mapped-ram/known-regions.js';
@@ -8,7 +9,7 @@ import { goldenBytes } from '../golden/golden-file.js';
 const GIB = 2 ** 30;
 const NOTHING: RegionSources = {
   blocks: [{ idstr: 'ram', usedLength: GIB }],
-  container: { kind: 'qemu', offset: 0 },
+  container: { kind: 'qemu', offset: fileOffset(0) },
   devices: [],
   manifest: undefined,
 };
@@ -49,7 +50,8 @@ test('libvirt tells where DIMMs are plugged', () => {
   const blocks = [{ idstr: 'memdimm3', usedLength: GIB }];
   const header = { complete: true, version: 2, dataLength: 0, wasRunning: true, cookieOffset: 0 } as const;
   const libvirt = { header: { ...header, format: 'sparse', littleEndian: true } as const, xml };
-  assert.deepEqual(knownRegions({ ...NOTHING, blocks, container: { kind: 'libvirt', offset: 0, libvirt } }), [
-    { idstr: 'memdimm3', start: 5 * GIB, length: GIB, blockOffset: 0 },
-  ]);
+  assert.deepEqual(
+    knownRegions({ ...NOTHING, blocks, container: { kind: 'libvirt', offset: fileOffset(0), libvirt } }),
+    [{ idstr: 'memdimm3', start: 5 * GIB, length: GIB, blockOffset: 0 }],
+  );
 });

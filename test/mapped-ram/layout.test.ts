@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { fileOffset } from '../../src/branded.js';
 import { firstRecordOffset, layoutBlocks } from '../../src/mapped-ram/layout.js';
 
 const CONFIGURATION = { machine: 'pc-i440fx-10.0', capabilities: ['mapped-ram'] };
@@ -13,7 +14,7 @@ const BLOCKS = [
 ];
 
 test('the layout of a real QEMU 10.0.2 file of -machine pc -m 64', () => {
-  const firstRecord = firstRecordOffset(0, CONFIGURATION);
+  const firstRecord = firstRecordOffset(fileOffset(0), CONFIGURATION);
   const rows = layoutBlocks(BLOCKS, firstRecord, 4096).map((block) => [
     block.recordOffset,
     block.headerOffset,
@@ -33,19 +34,26 @@ test('the layout of a real QEMU 10.0.2 file of -machine pc -m 64', () => {
 });
 
 test('with an offset records move, page areas stay on multiples of 1 MiB of the file', () => {
-  const [first] = layoutBlocks(BLOCKS, firstRecordOffset(0x1234, CONFIGURATION), 4096);
+  const [first] = layoutBlocks(BLOCKS, firstRecordOffset(fileOffset(0x1234), CONFIGURATION), 4096);
   assert.equal(first?.recordOffset, 0x1234 + 0x63);
   assert.equal(first?.pagesOffset, 0x100000);
-  const [moved] = layoutBlocks(BLOCKS, firstRecordOffset(0x100000, CONFIGURATION), 4096);
+  const [moved] = layoutBlocks(BLOCKS, firstRecordOffset(fileOffset(0x100000), CONFIGURATION), 4096);
   assert.equal(moved?.pagesOffset, 0x200000);
 });
 
 test('a guest address makes the record 8 bytes longer', () => {
-  const [first] = layoutBlocks([{ idstr: 'pc.ram', usedLength: 4096, guestAddress: 0 }], 0x63, 4096);
+  const [first] = layoutBlocks(
+    [{ idstr: 'pc.ram', usedLength: 4096, guestAddress: 0 }],
+    fileOffset(0x63),
+    4096,
+  );
   assert.deepEqual([first?.headerOffset, first?.bitmapOffset], [0x7a, 0x96]);
 });
 
 test('lengths that are no multiple of the page size or pass 2^53 are refused', () => {
-  assert.throws(() => layoutBlocks([{ idstr: 'a', usedLength: 4097 }], 0, 4096), RangeError);
-  assert.throws(() => layoutBlocks([{ idstr: 'a', usedLength: 2 ** 53 - 4096 }], 0, 4096), RangeError);
+  assert.throws(() => layoutBlocks([{ idstr: 'a', usedLength: 4097 }], fileOffset(0), 4096), RangeError);
+  assert.throws(
+    () => layoutBlocks([{ idstr: 'a', usedLength: 2 ** 53 - 4096 }], fileOffset(0), 4096),
+    RangeError,
+  );
 });

@@ -12,6 +12,7 @@
  * The number behind `@` is the offset in the memory region. Regions have the names of their blocks, those of devices without the
  * device's path. Later views are those of I/O ports and of devices.
  */
+import { guestAddress } from '../../branded.js';
 import type { GuestRegion } from '../../mapped-ram/guest-map.js';
 
 const ROW =
@@ -38,7 +39,8 @@ export function parseFlatView(text: string, idstrs: readonly string[]): GuestReg
     // Views are in ascending order.
     const key = `${start - blockOffset} ${idstr}`;
     const begun = regions.get(key);
-    if (begun === undefined) regions.set(key, { idstr, start, length: end + 1 - start, blockOffset });
+    if (begun === undefined)
+      regions.set(key, { idstr, start: guestAddress(start), length: end + 1 - start, blockOffset });
     else begun.length = end + 1 - begun.start;
   }
   const apart: GuestRegion[] = [];

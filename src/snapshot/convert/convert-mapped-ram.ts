@@ -1,5 +1,6 @@
 import { copyPages } from '../../analysis/copy-pages.js';
 import type { SavedVm } from '../../analysis/saved-vm.js';
+import { fileOffset } from '../../branded.js';
 import { MapramError } from '../../errors.js';
 import { writeFully } from '../../io/file/positional-io.js';
 import { withoutManifest } from '../../manifest/description-text.js';
@@ -93,7 +94,7 @@ const HEAD_CHUNK_BYTES = 2 ** 20;
 
 async function copyHead(saved: SavedVm, fd: number, length: number): Promise<void> {
   for (let at = 0; at < length; ) {
-    const bytes = await saved.source.read(at, Math.min(HEAD_CHUNK_BYTES, length - at));
+    const bytes = await saved.source.read(fileOffset(at), Math.min(HEAD_CHUNK_BYTES, length - at));
     if (bytes.byteLength === 0) return;
     writeFully(fd, bytes, at);
     at += bytes.byteLength;

@@ -11,10 +11,10 @@ import { BuiltinGuest } from '../../guest/builtin/builtin-guest.js';
 import type { Afterwards } from '../../guest/qemu/run-states.js';
 import type { DirectIoMode } from '../../io/file/open-direct.js';
 import type { LiveLimits } from '../../migration/live-limits.js';
+import { SAVE_METHODS, type SaveMethod } from '../../migration/save-method.js';
 import type { ProgressEvent } from '../../progress.js';
 import { directIo, offset, participation, tunedChannels } from '../files/option-kinds.js';
 import { type VmReference, vmOption } from '../files/vm-option.js';
-import { SAVE_METHODS, type SaveMethod } from '../../migration/save-method.js';
 
 export interface SaveOptions {
   /**

@@ -5,6 +5,7 @@
  *     0 ... container.offset   stream: magic, records, bitmaps, pages, device state, manifest
  *     not covered              covered, pages as far as there are SHA-256 checksums of them
  */
+import { fileOffset } from '../../branded.js';
 import { dataExtents } from '../../io/file/data-extents.js';
 import type { Manifest } from '../../manifest/manifest.js';
 import type { MappedRamImage } from '../../mapped-ram/image.js';
@@ -45,7 +46,7 @@ async function hasData({ source, descriptor }: MappedRamImage, length: number): 
   const extents = descriptor === undefined ? [{ start: 0, end: length }] : dataExtents(descriptor, 0, length);
   for (const { start, end } of extents) {
     for (let at = start; at < end; at += READ_BYTES) {
-      const bytes = await source.read(at, Math.min(READ_BYTES, end - at));
+      const bytes = await source.read(fileOffset(at), Math.min(READ_BYTES, end - at));
       if (bytes.some((byte) => byte !== 0)) return true;
     }
   }
