@@ -12,6 +12,7 @@ import { knownRegions } from '../mapped-ram/known-regions.js';
 import type { ProgressEvent } from '../progress.js';
 import type { StreamConfiguration } from '../stream/configuration.js';
 import { type DeviceSection, type StreamTail, splitTail } from '../stream/device-sections.js';
+import { maxCompressedBytes } from '../stream/format.js';
 import { malformed } from '../stream/malformed.js';
 import type { RamBlock } from '../stream/ram-block.js';
 import { StreamCollector } from '../stream/stream-collector.js';
@@ -20,11 +21,11 @@ import { StreamParser } from '../stream/stream-parser.js';
 import { encodeSections } from '../stream/stream-writer.js';
 import { descriptionKey } from '../stream/vmdescription.js';
 import { decodeXbzrle } from '../stream/xbzrle.js';
-import { PageIndex, type PageRecord } from './page-index.js';
+import { type BlockIndex, PageIndex, type PageRecord } from './page-index.js';
 import type { SavedBlock, SavedVm } from './saved-vm.js';
 
 export interface StreamBlock extends SavedBlock {
-  readonly index: PageIndex;
+  readonly index: BlockIndex;
 }
 
 export interface StreamImageOptions {
@@ -62,6 +63,7 @@ export class StreamImage implements SavedVm<StreamBlock> {
   readonly devices: readonly DeviceSection[];
   readonly tail: StreamTail;
   readonly problems: readonly string[];
+  private readonly index: PageIndex;
 
   private constructor(
     readonly source: ByteSource,
@@ -71,6 +73,7 @@ export class StreamImage implements SavedVm<StreamBlock> {
     problems: readonly string[],
     private readonly owner: AsyncDisposable | undefined,
   ) {
+    this.index = pass.index;
     this.configuration = parser.configuration ?? { machine: '', capabilities: [] };
     this.pageSize = parser.pageSize;
     this.blocks = pass.blocks;
@@ -100,7 +103,7 @@ export class StreamImage implements SavedVm<StreamBlock> {
   ): Promise<StreamImage> {
     const { offset } = container;
     const parser = new StreamParser({ name: source.name, origin: offset });
-    const pass = new IndexingPass();
+    const pass = new IndexingPass(source);
     const problems = [...earlier];
     const started = performance.now();
     try {
@@ -118,7 +121,10 @@ export class StreamImage implements SavedVm<StreamBlock> {
     } catch (error) {
       const ofTheStream =
         error instanceof MapramError && (error.code === 'FORMAT' || error.code === 'UNSUPPORTED');
-      if (!ofTheStream || parser.blocks.length === 0) throw error;
+      if (!ofTheStream || pass.blocks.length === 0) {
+        pass.index[Symbol.dispose]();
+        throw error;
+      }
       pass.take(parser.recovered(), parser.pageSize);
       problems.push(error.message);
     }
@@ -174,6 +180,7 @@ export class StreamImage implements SavedVm<StreamBlock> {
   }
 
   async close(): Promise<void> {
+    this.index[Symbol.dispose]();
     await this.owner?.[Symbol.asyncDispose]();
   }
 
@@ -192,27 +199,26 @@ export class StreamImage implements SavedVm<StreamBlock> {
   }
 
   private async readRecord(record: PageRecord, pageSize: number): Promise<Uint8Array> {
-    const differences: Extract<PageRecord, { kind: 'xbzrle' }>[] = [];
+    const differences: StreamPosition[] = [];
     let base: PageRecord | undefined = record;
     while (base?.kind === 'xbzrle') {
-      differences.push(base);
+      differences.push(base.position);
       if (differences.length > MAX_DIFFERENCES) throw this.damaged(record, 'a page of too many differences');
-      base = base.base;
+      base = this.index.record(base.before);
     }
     const page = new Uint8Array(pageSize);
     if (base?.kind === 'raw') page.set(await this.bytesAt(base.position, pageSize));
     else if (base !== undefined) page.set(await this.inflated(base, pageSize));
-    for (const { position, length } of differences.reverse()) {
+    for (const position of differences.reverse()) {
+      const length = Buffer.from(await this.bytesAt(streamPosition(position - 2), 2)).readUInt16BE();
       decodeXbzrle(await this.bytesAt(position, length), page);
     }
     return page;
   }
 
-  private async inflated(
-    record: Extract<PageRecord, { kind: 'compressed' }>,
-    pageSize: number,
-  ): Promise<Uint8Array> {
-    const compressed = await this.bytesAt(record.position, record.length);
+  private async inflated(record: PageRecord, pageSize: number): Promise<Uint8Array> {
+    const length = Buffer.from(await this.bytesAt(streamPosition(record.position - 4), 4)).readUInt32BE();
+    const compressed = await this.bytesAt(record.position, Math.min(length, maxCompressedBytes(pageSize)));
     try {
       const page = inflateSync(compressed, { maxOutputLength: pageSize });
       if (page.byteLength === pageSize) return page;
@@ -258,7 +264,12 @@ class IndexingPass {
   readonly collector = new StreamCollector();
   /** Blocks that had any page, zero pages included. */
   readonly mentioned = new Set<string>();
-  readonly #indexes = new Map<RamBlock, PageIndex>();
+  readonly index: PageIndex;
+  readonly #indexes = new Map<RamBlock, BlockIndex>();
+
+  constructor({ name, byteLength }: ByteSource) {
+    this.index = new PageIndex(name, byteLength);
+  }
 
   take(events: readonly StreamEvent[], pageSize: number): void {
     for (const event of events) {
@@ -281,14 +292,12 @@ class IndexingPass {
           this.#indexOf(event.block).setDifference(
             pageNumber(event.offset / pageSize),
             streamPosition(event.position),
-            event.encoded.byteLength,
           );
           break;
         case 'compressed-page':
           this.#indexOf(event.block).setCompressed(
             pageNumber(event.offset / pageSize),
             streamPosition(event.position),
-            event.compressed.byteLength,
           );
           break;
       }
@@ -297,7 +306,7 @@ class IndexingPass {
 
   #addBlock(block: RamBlock, pageSize: number): void {
     const { idstr, usedLength, guestAddress } = block;
-    const index = new PageIndex();
+    const index = this.index.addBlock(usedLength / pageSize);
     this.#indexes.set(block, index);
     this.blocks.push({
       idstr,
@@ -309,8 +318,8 @@ class IndexingPass {
     });
   }
 
-  #indexOf(block: RamBlock): PageIndex {
+  #indexOf(block: RamBlock): BlockIndex {
     this.mentioned.add(block.idstr);
-    return this.#indexes.get(block) as PageIndex;
+    return this.#indexes.get(block) as BlockIndex;
   }
 }

@@ -99,6 +99,9 @@ export const StreamLimit = {
   VMDESCRIPTION_BYTES: 16 * 2 ** 20,
 } as const;
 
+/** Of a page as one zlib stream; zlib's worst case is 5 bytes for each block of 16 KiB, and 6 of frame. */
+export const maxCompressedBytes = (pageSize: number): number => pageSize + 64;
+
 /** Machines of sparc64 and alpha. */
 const PAGES_OF_8_KIB = /^(sun4u|sun4v|niagara|clipper)/;
 

@@ -10,6 +10,7 @@ import {
   COMMANDS,
   commandName,
   defaultPageSize,
+  maxCompressedBytes,
   RAM_SECTION_IDSTR,
   RAM_SECTION_VERSION,
   RamFlag,
@@ -474,8 +475,7 @@ export class StreamParser {
           this.checkPage(block, offset, position);
           yield* this.need(4);
           const length = queue.uint32();
-          // zlib's worst case: 5 bytes for each 16 KiB block, and 6 of frame.
-          if (length === 0 || length > pageSize + 64) {
+          if (length === 0 || length > maxCompressedBytes(pageSize)) {
             throw this.malformed(`a compressed page of ${length} bytes`, position);
           }
           yield* this.need(length);
