@@ -83,6 +83,7 @@ const application = await Application.bootstrapWithPlugins({
   interfacePropertiesFormat: 'table',
   propertyMembersFormat: 'table',
   typeDeclarationFormat: 'table',
+  tableColumnSettings: { hideModifiers: true, hideInherited: true, hideOverrides: true },
   // Types of parts are shown where they stand.
   validation: { notExported: false },
   logLevel: 'Warn',

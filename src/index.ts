@@ -18,10 +18,11 @@ export type { Manifest } from './manifest/manifest.js';
 export { distrustKey, type TrustedKey, trustedKeys, trustKey } from './manifest/trusted-keys.js';
 export type { LiveLimits } from './migration/live-limits.js';
 export type { SaveMethod } from './migration/save-method.js';
-export type { ChannelProgress, ProgressEvent } from './progress.js';
+export type { ChannelProgress, OperationOptions, ProgressEvent } from './progress.js';
 export type { MemoryCheck } from './snapshot/checks/memory-after-load.js';
 export { type ConvertForm, type ConvertOptions, convert } from './snapshot/convert/convert.js';
 export type { Conversion, ConvertedFile } from './snapshot/convert/convert-target.js';
+export type { FileOptions } from './snapshot/files/file-options.js';
 export { type DiffOptions, diff } from './snapshot/inspect/diff.js';
 export {
   type InspectedBlock,

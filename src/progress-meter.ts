@@ -1,3 +1,4 @@
+import { defined } from './defined.js';
 import type { ProgressEvent } from './progress.js';
 
 /** Cumulative counters since the start. */
@@ -45,7 +46,9 @@ export class ProgressMeter {
       pages: counters.pages,
       rate: this.#rate,
       channels,
-      ...(this.#rate > 0 && left >= 0 ? { remainingMs: Math.round((left / this.#rate) * 1000) } : {}),
+      ...defined({
+        remainingMs: this.#rate > 0 && left >= 0 ? Math.round((left / this.#rate) * 1000) : undefined,
+      }),
     };
   }
 }

@@ -22,3 +22,11 @@ export interface ChannelProgress {
   /** Bytes a second. */
   readonly rate: BytesPerSecond;
 }
+
+/** What every long operation takes. */
+export interface OperationOptions {
+  /** Cancels: everything is put back, and the promise rejects with `CANCELLED`. */
+  readonly signal?: AbortSignal | undefined;
+  /** Called several times a second. An error that it throws cancels the operation. */
+  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
+}

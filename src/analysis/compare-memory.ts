@@ -1,4 +1,4 @@
-import type { ProgressEvent } from '../progress.js';
+import type { OperationOptions } from '../progress.js';
 import type { Bytes, Count } from '../units.js';
 import type { SavedBlock, SavedVm } from './saved-vm.js';
 
@@ -33,10 +33,9 @@ export interface EqualChunks {
   isEqual(idstr: string, index: number): boolean;
 }
 
-export interface CompareMemoryOptions {
+export interface CompareOptions extends OperationOptions {
+  /** Chunks that are known to be equal without being read, e.g. from checksums in both files. */
   readonly equalChunks?: EqualChunks | undefined;
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
 }
 
 /** Read at once from each file. */
@@ -51,7 +50,7 @@ interface Range {
 export async function compareBlocks(
   before: SavedVm,
   after: SavedVm,
-  options: CompareMemoryOptions,
+  options: CompareOptions,
 ): Promise<{ blocks: BlockComparison[]; readBytes: number; unreadBytes: number }> {
   const comparer = new MemoryComparer(before, after, options);
   const blocks: BlockComparison[] = [];
@@ -86,7 +85,7 @@ class MemoryComparer {
   constructor(
     private readonly before: SavedVm,
     private readonly after: SavedVm,
-    private readonly options: CompareMemoryOptions,
+    private readonly options: CompareOptions,
   ) {
     this.#unit = Math.max(before.pageSize, after.pageSize);
     let total = 0;

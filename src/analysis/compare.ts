@@ -1,16 +1,8 @@
 import { MapramError } from '../errors.js';
-import type { ProgressEvent } from '../progress.js';
 import type { Bytes, Count } from '../units.js';
 import { compareDevices, type DeviceComparison } from './compare-devices.js';
-import { type BlockComparison, compareBlocks, type EqualChunks } from './compare-memory.js';
+import { type BlockComparison, type CompareOptions, compareBlocks } from './compare-memory.js';
 import type { SavedVm } from './saved-vm.js';
-
-export interface CompareOptions {
-  /** Chunks that are known to be equal without being read, e.g. from checksums in both files. */
-  readonly equalChunks?: EqualChunks | undefined;
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
-}
 
 /** What differs between two saved VMs. Forms and containers are no difference: the same VM may be saved in any. */
 export interface Comparison {

@@ -1,11 +1,9 @@
 import { truncateFile } from '../io/file/file-space.js';
 import { writeFully } from '../io/file/positional-io.js';
-import type { ProgressEvent } from '../progress.js';
+import type { OperationOptions } from '../progress.js';
 import type { SavedBlock, SavedVm } from './saved-vm.js';
 
-export interface CopyOptions {
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
+export interface CopyOptions extends OperationOptions {
   /** Looks at what is copied: pages of one block, in ascending order, zero pages left out. */
   readonly onPage?: ((page: Buffer) => void) | undefined;
 }

@@ -9,7 +9,7 @@ import { defined } from '../defined.js';
 import { errorReason, MapramError } from '../errors.js';
 import { createZstdDecompressor } from '../io/zstd-stream.js';
 import { type ByteSource, FileSource } from '../mapped-ram/byte-source.js';
-import type { ProgressEvent } from '../progress.js';
+import type { OperationOptions } from '../progress.js';
 
 export type Compression = 'gzip' | 'bzip2' | 'xz' | 'lzop' | 'zstd';
 
@@ -35,11 +35,9 @@ export function compressionOf(head: Uint8Array): Compression | undefined {
   return SIGNATURES.find(([, ...bytes]) => bytes.every((byte, index) => head[index] === byte))?.[0];
 }
 
-export interface DecompressOptions {
+export interface DecompressOptions extends OperationOptions {
   /** Given the first bytes, as many as there are up to 64 KiB, before the others are decompressed; what it throws ends it. */
   readonly checkHead?: ((head: Uint8Array) => Promise<void>) | undefined;
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
 }
 
 /** A decompressed copy that is gone when it is disposed of, or the process ends. */

@@ -3,7 +3,7 @@ import { deflateRaw } from 'node:zlib';
 import { defined } from '../defined.js';
 import { FileSource } from '../mapped-ram/byte-source.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
-import type { ProgressEvent } from '../progress.js';
+import type { OperationOptions } from '../progress.js';
 import { KIND_NUMBER, kindOfPage, PAGE_KINDS, type PageKind } from './page-kind.js';
 import type { SavedBlock, SavedVm } from './saved-vm.js';
 import { stalePages } from './stale-pages.js';
@@ -33,11 +33,9 @@ export interface PictureRegion {
   readonly filled: Uint8Array;
 }
 
-export interface PictureOptions {
+export interface PictureOptions extends OperationOptions {
   /** Most cells of all regions together; 4 Mi by default, one for each page of 16 GiB. */
   readonly maxCells?: number;
-  readonly signal?: AbortSignal;
-  readonly onProgress?: (event: ProgressEvent) => void;
 }
 
 const MAX_CELLS = 2 ** 22;

@@ -6,18 +6,16 @@ import { errorReason, MapramError } from '../errors.js';
 import { type ByteSource, FileSource, MemorySource } from '../mapped-ram/byte-source.js';
 import { type Container, findContainer } from '../mapped-ram/container.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
-import type { ProgressEvent } from '../progress.js';
+import type { OperationOptions } from '../progress.js';
 import { libvirtMark } from '../stream/libvirt-header.js';
 import { StreamParser } from '../stream/stream-parser.js';
 import { compressionOf, type DecompressedCopy, decompress } from './decompress.js';
 import type { SavedVm } from './saved-vm.js';
 import { StreamImage } from './stream-image.js';
 
-export interface OpenOptions {
+export interface OpenOptions extends OperationOptions {
   /** Where the stream starts, for files saved with `offset=`. */
   readonly offset?: number | undefined;
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
 }
 
 /**

@@ -9,7 +9,7 @@ import { GuestMap } from '../mapped-ram/guest-map.js';
 import { readGuestMemory } from '../mapped-ram/guest-memory.js';
 import { MANIFEST_KEY, markProblems } from '../mapped-ram/image.js';
 import { knownRegions } from '../mapped-ram/known-regions.js';
-import type { ProgressEvent } from '../progress.js';
+import type { OperationOptions } from '../progress.js';
 import type { StreamConfiguration } from '../stream/configuration.js';
 import { type DeviceSection, type StreamTail, splitTail } from '../stream/device-sections.js';
 import { maxCompressedBytes } from '../stream/format.js';
@@ -28,13 +28,11 @@ export interface StreamBlock extends SavedBlock {
   readonly index: BlockIndex;
 }
 
-export interface StreamImageOptions {
+export interface StreamImageOptions extends OperationOptions {
   /** Closed together with the image. */
   readonly owner?: AsyncDisposable | undefined;
   /** What the caller has found wrong already. */
   readonly problems?: readonly string[] | undefined;
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
 }
 
 const CHUNK_BYTES = 2 ** 20;

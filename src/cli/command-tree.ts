@@ -94,7 +94,9 @@ function optionNode(option: Option): OptionNode {
     ...defined({ value }),
     choices: option.argChoices ?? [],
     takesPath: PATH_VALUES.test(value ?? ''),
-    ...(shown ? { defaultValue: option.defaultValueDescription ?? String(option.defaultValue) } : {}),
+    ...defined({
+      defaultValue: shown ? (option.defaultValueDescription ?? String(option.defaultValue)) : undefined,
+    }),
   };
 }
 

@@ -91,7 +91,9 @@ export async function checkDirectory(directory: string, signal: AbortSignal): Pr
       freeBytes,
       directIo,
       preallocation,
-      ...(bytes < TRIAL.min ? {} : { speed: await trySpeed(fd, bytes, directIo.supported, signal) }),
+      ...defined({
+        speed: bytes < TRIAL.min ? undefined : await trySpeed(fd, bytes, directIo.supported, signal),
+      }),
     };
   } catch (error) {
     signal.throwIfAborted();

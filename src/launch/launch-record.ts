@@ -83,7 +83,7 @@ export function recordLaunch(pid: number, plugged: readonly CommandLineOption[] 
       },
     ),
     uid,
-    ...(plugged.length === 0 ? {} : { plugged: formatCommandLine(plugged) }),
+    ...defined({ plugged: plugged.length === 0 ? undefined : formatCommandLine(plugged) }),
     ...defined({ user, hostId }),
   };
 }

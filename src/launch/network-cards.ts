@@ -32,7 +32,9 @@ export function networkCards(options: readonly CommandLineOption[]): NetworkCard
       {
         option: index,
         ...defined({ model }),
-        ...(mac === undefined || !MAC.test(mac) ? {} : { mac: mac.toLowerCase().replaceAll('-', ':') }),
+        ...defined({
+          mac: mac === undefined || !MAC.test(mac) ? undefined : mac.toLowerCase().replaceAll('-', ':'),
+        }),
       },
     ];
   });

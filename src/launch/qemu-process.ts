@@ -98,7 +98,7 @@ export class QemuProcess implements AsyncDisposable {
       const child = spawn(program, args, {
         stdio,
         detached: terminal === 'detached',
-        ...(guarded === undefined ? {} : { env: { ...process.env, ...guarded.environment } }),
+        ...defined({ env: guarded === undefined ? undefined : { ...process.env, ...guarded.environment } }),
         ...defined({ cwd: workingDirectory }),
       });
       return new QemuProcess(child, launch, log?.complete);

@@ -10,13 +10,13 @@ import { defined } from '../defined.js';
 import { O_DIRECT } from '../io/file/direct-io-support.js';
 import { releaseFiles, reopenFile } from '../io/file/open-file.js';
 import type { ImageBlock } from '../mapped-ram/image.js';
-import type { ProgressEvent } from '../progress.js';
+import type { OperationOptions } from '../progress.js';
 import type { ManifestChecksums } from './manifest.js';
 
 /** A thread takes as long to start as these take to be read. */
 const WORTH_A_CHANNEL = 64 * 1024 ** 2;
 
-export interface DigestOptions extends ManifestChecksums {
+export interface DigestOptions extends ManifestChecksums, OperationOptions {
   /** The file behind the image. */
   path: string;
   /** The same, open: what is at `path` by now does then not matter. */
@@ -24,8 +24,6 @@ export interface DigestOptions extends ManifestChecksums {
   /** At most; what is small is read by fewer. */
   channels: number;
   direct: boolean;
-  signal?: AbortSignal;
-  onProgress?: (event: ProgressEvent) => void;
   /** How often, in ms; 200 by default. */
   progressMs?: number;
 }
@@ -67,7 +65,7 @@ export async function digestMissing(
     access: 'digest',
     count,
     direct,
-    ...(descriptors.fds.length > 0 ? { fds: descriptors.fds } : {}),
+    ...defined({ fds: descriptors.fds.length > 0 ? descriptors.fds : undefined }),
     blocks: blocks.map((block, index) => channelBlock(block, { digests: tables[index] as DigestTable })),
     ...defined({ signal }),
   });

@@ -10,14 +10,14 @@ import type { LaunchRecord } from '../launch/launch-record.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import { writeFully } from '../mapped-ram/positional-write.js';
 import { packageVersion } from '../package-version.js';
-import type { ProgressEvent } from '../progress.js';
+import type { OperationOptions } from '../progress.js';
 import { coveredByRoot, describeWithManifest, withoutManifest } from './description-text.js';
 import { digestMissing } from './image-digests.js';
 import { MANIFEST_FORMAT, type Manifest, type ManifestChecksums } from './manifest.js';
 import { computeRoot, rootRanges } from './root.js';
 import { rawPublicKey, signRoot } from './signature.js';
 
-export interface SealOptions {
+export interface SealOptions extends OperationOptions {
   /** A descriptor that may write to the file, buffered, and the file's name for messages. */
   path: string;
   fd: number;
@@ -33,8 +33,6 @@ export interface SealOptions {
   /** For reading. */
   channels: number;
   direct: boolean;
-  signal?: AbortSignal;
-  onProgress?: (event: ProgressEvent) => void;
   onWarning?: (message: string) => void;
 }
 
@@ -95,7 +93,7 @@ async function compose(image: MappedRamImage, options: SealOptions): Promise<Omi
     machine: image.configuration.machine,
     runState: facts.runState,
     ...defined({ cpu: facts.cpu, defaultRamId: facts.defaultRamId }),
-    ...(facts.launch === undefined ? {} : { launch: await proven(facts.launch, options) }),
+    ...defined({ launch: facts.launch === undefined ? undefined : await proven(facts.launch, options) }),
     pageSize: image.pageSize,
     ...defined({ guestRegions: facts.guestRegions }),
     blocks: image.blocks.map(({ idstr, usedLength, bitmapOffset, pagesOffset }) => {
@@ -105,7 +103,9 @@ async function compose(image: MappedRamImage, options: SealOptions): Promise<Omi
         usedLength,
         bitmapOffset,
         pagesOffset,
-        ...(table === undefined ? {} : { digests: Buffer.from(table.digests).toString('base64') }),
+        ...defined({
+          digests: table === undefined ? undefined : Buffer.from(table.digests).toString('base64'),
+        }),
       };
     }),
     ...(checksums && { checksums }),

@@ -1,4 +1,5 @@
 /** Bounds for a guest that runs on while QEMU sends its RAM. */
+import { defined } from '../defined.js';
 import { MapramError } from '../errors.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';
@@ -21,7 +22,7 @@ export function liveCapabilities({ autoConverge = false }: LiveLimits): string[]
 
 /** The parameters that QEMU needs to be given for them. */
 export function liveParameters({ downtimeLimitMs }: LiveLimits): Partial<MigrationParameters> {
-  return downtimeLimitMs === undefined ? {} : { 'downtime-limit': downtimeLimitMs };
+  return defined({ 'downtime-limit': downtimeLimitMs });
 }
 
 /**

@@ -113,7 +113,11 @@ export class QemuStream {
         ...(channels > 0 ? ['multifd'] : []),
         ...(this.#refuses ? ['return-path'] : []),
       ],
-      { ...PARAMETERS, ...(channels > 0 ? { 'multifd-channels': channels } : {}), ...parameters },
+      {
+        ...PARAMETERS,
+        ...defined({ 'multifd-channels': channels > 0 ? channels : undefined }),
+        ...parameters,
+      },
     );
     const route = await openRouteFrom(vm, channels + 1);
     this.#route = route;
@@ -319,7 +323,7 @@ export function soundTail({ tail, started, footers }: ReceivedTail, name: string
   throw new MapramError(
     'MIGRATION',
     `receiving ${name}: its device state is not sound: ${problems.join(', ')}`,
-    path === undefined ? {} : { path },
+    defined({ path }),
   );
 }
 

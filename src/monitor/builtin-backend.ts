@@ -244,7 +244,9 @@ export class BuiltinBackend implements MigrationBackend {
         level: parameters[method === 'zstd' ? 'multifd-zstd-level' : 'multifd-zlib-level'],
       },
       switchoverStart: this.#speaks(10, 0),
-      ...(this.#speaks(9, 1) ? { startFailure: 'ram_save_setup failed: Input/output error' } : {}),
+      ...defined({
+        startFailure: this.#speaks(9, 1) ? 'ram_save_setup failed: Input/output error' : undefined,
+      }),
     });
     const source = this.#source(capabilities);
     return {

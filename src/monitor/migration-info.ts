@@ -1,3 +1,4 @@
+import { defined } from '../defined.js';
 import type { OutgoingMigration } from '../migration/outgoing.js';
 import type { MigrationCapabilities } from '../options/migration-capabilities.js';
 import { isAtLeast, type QemuRelease } from '../options/qemu-profile.js';
@@ -52,7 +53,7 @@ function describeRam(migration: OutgoingMigration, { multifd, release }: Describ
     transferred,
     remaining: migration.status === 'completed' ? 0 : ram.remainingBytes,
     duplicate: ram.duplicatePages,
-    ...(isAtLeast(release, [9, 1]) ? {} : { skipped: 0 }),
+    ...defined({ skipped: isAtLeast(release, [9, 1]) ? undefined : 0 }),
     normal: ram.normalPages,
     'normal-bytes': ram.normalBytes,
     'page-size': ram.pageSize,

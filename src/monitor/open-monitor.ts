@@ -37,7 +37,7 @@ export async function monitorInFrontOf(address: string, options: FrontOptions = 
   assertArguments<{ address: string }>('monitorInFrontOf', { address: text }, { address });
   assertOptions('monitorInFrontOf', FrontOptionsSchema, options);
   const { signal, warn } = options;
-  const client = await QmpClient.connect(address, signal ? { signal } : {});
+  const client = await QmpClient.connect(address, defined({ signal }));
   try {
     const { major, minor } = client.version.qemu;
     const profile = qemuProfile(profileForVersion(major, minor).name, ADDED, {

@@ -1,5 +1,6 @@
 /** The answer to `query-qmp-schema`, made from the descriptions of commands and events. */
 
+import { defined } from '../defined.js';
 import type { JsonObject } from '../json/json-value.js';
 import { migrationStatuses } from '../options/migration-status.js';
 import type { QapiFeature, QapiStruct, QapiType, QapiUnion } from '../options/qapi.js';
@@ -46,7 +47,7 @@ export function qmpSchema(profile: QemuProfile, commands: readonly Command[], pr
       'meta-type': 'command',
       'arg-type': schema.nameOf(args),
       'ret-type': schema.nameOf(returns ?? { kind: 'struct', members: {} }),
-      ...(outOfBand ? { 'allow-oob': true } : {}),
+      ...defined({ 'allow-oob': outOfBand || undefined }),
     });
   }
   for (const { name, data } of servedEvents(profile)) {
@@ -56,7 +57,7 @@ export function qmpSchema(profile: QemuProfile, commands: readonly Command[], pr
 }
 
 function featuresOf(features: readonly QapiFeature[] = []): JsonObject {
-  return features.length === 0 ? {} : { features: [...features] };
+  return defined({ features: features.length === 0 ? undefined : [...features] });
 }
 
 class SchemaBuilder {
@@ -114,7 +115,7 @@ class SchemaBuilder {
     return Object.entries(members).map(([name, { type, optional, unstable, deprecated }]) => ({
       name,
       type: this.nameOf(type),
-      ...(optional ? { default: null } : {}),
+      ...defined({ default: optional ? null : undefined }),
       ...featuresOf([
         ...(deprecated ? (['deprecated'] as const) : []),
         ...(unstable ? (['unstable'] as const) : []),

@@ -7,6 +7,7 @@
 
 import { closeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
+import { defined } from '../defined.js';
 import { errorReason, MapramError } from '../errors.js';
 import { type JsonLimits, type JsonMessage, JsonReader } from '../json/json-reader.js';
 import type { JsonObject, JsonValue } from '../json/json-value.js';
@@ -124,7 +125,7 @@ export class QmpSession {
 
   async #reply(message: JsonMessage, takeDescriptor: () => number | undefined): Promise<JsonObject> {
     const id = isJsonObject(message.value) ? message.value.id : undefined;
-    const echo: JsonObject = id === undefined ? {} : { id };
+    const echo: JsonObject = defined({ id });
     try {
       const call = parseCall(message, this.#outOfBandEnabled);
       const result = await this.#execute(call, takeDescriptor);

@@ -1,6 +1,8 @@
 /** Threads that encode and decode chunks: as many as there are processors, each with one job at a time. */
+
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
+import { defined } from '../defined.js';
 import { errorReason } from '../errors.js';
 import { workerScript } from '../io/worker-script.js';
 import type {
@@ -40,7 +42,7 @@ export class ChunkThreads implements AsyncDisposable {
   readonly #threads: ChunkThread[];
 
   constructor(keys: StoreKeys | undefined, count = Math.min(availableParallelism(), MAXIMUM_THREADS)) {
-    const data: ChunkThreadData = keys === undefined ? {} : { keys };
+    const data: ChunkThreadData = defined({ keys });
     this.#threads = Array.from({ length: count }, () => new ChunkThread(data, () => this.#queue.shift()));
   }
 

@@ -107,7 +107,7 @@ function failure(error: unknown): ChunkReply {
     kind: 'failed',
     message,
     ...defined({ code }),
-    ...(error instanceof FileIoError ? { offset: error.offset } : {}),
+    ...defined({ offset: error instanceof FileIoError ? error.offset : undefined }),
   };
 }
 

@@ -1,6 +1,7 @@
 /** Brings a file of a snapshot back, or checks that it could be. */
+
 import { errorReason, MapramError } from '../errors.js';
-import type { ProgressEvent } from '../progress.js';
+import type { OperationOptions } from '../progress.js';
 import { ProgressMeter } from '../progress-meter.js';
 import { ChunkJobError, ChunkThreads } from './chunk-threads.js';
 import { CHUNK_BYTES, chunkLength, damaged, NODE_ENTRIES, PARALLEL_REQUESTS } from './format.js';
@@ -10,10 +11,7 @@ import { Parallel } from './parallel.js';
 import type { SnapshotRoot, StoredFile } from './snapshot-root.js';
 import type { Store } from './store.js';
 
-export interface FetchOptions {
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
-}
+export interface FetchOptions extends OperationOptions {}
 
 /** Chunks of files, fetched and checked by all threads. */
 export class ChunkFetcher implements AsyncDisposable {

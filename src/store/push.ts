@@ -6,7 +6,7 @@ import path from 'node:path';
 import { defined } from '../defined.js';
 import { errorReason, MapramError } from '../errors.js';
 import { closeFile, openFile } from '../io/file/open-file.js';
-import type { ProgressEvent } from '../progress.js';
+import type { OperationOptions, ProgressEvent } from '../progress.js';
 import { ProgressMeter } from '../progress-meter.js';
 import type { Bytes } from '../units.js';
 import { ChunkJobError, ChunkThreads } from './chunk-threads.js';
@@ -18,7 +18,7 @@ import { encodeRoot, type SnapshotRoot, type StoredFile } from './snapshot-root.
 import type { Store } from './store.js';
 import { type ChunkCounts, type StoredFileResult, storeFile } from './store-file.js';
 
-export interface PushOptions {
+export interface PushOptions extends OperationOptions {
   /** Path of the saved VM. */
   readonly file: string;
   /** Paths of what belongs to it: disks, of any format. Each is called by the last part of its path. */
@@ -30,8 +30,6 @@ export interface PushOptions {
   readonly manifest?: Readonly<Record<string, unknown>> | undefined;
   /** Whether a chunk of the saved VM need not be read, since it is as in the parent. */
   readonly isUnchanged?: ((chunk: number) => boolean) | undefined;
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
 }
 
 /** All in bytes. */
@@ -85,7 +83,7 @@ export async function push(store: Store, options: PushOptions): Promise<PushedSn
   return {
     name: options.name,
     id,
-    ...(parent === undefined ? {} : { parent: `${parent.name}@${parent.id}` }),
+    ...defined({ parent: parent === undefined ? undefined : `${parent.name}@${parent.id}` }),
     fileBytes: results.reduce((sum, { file }) => sum + file.bytes, 0),
     dataBytes: results.reduce((sum, { file }) => sum + file.dataBytes, 0),
     sharedBytes: shared,
@@ -124,7 +122,14 @@ async function storeAll(
     for (const { role, name, path: file, fd, bytes } of files.all) {
       const before = counterpart(parent?.files ?? [], role, name);
       const table = before && reader && new PageTable(before, reader, NODES_AHEAD);
-      const source = { role, name, fd, bytes, parent: table, ...(role === 'state' ? { isUnchanged } : {}) };
+      const source = {
+        role,
+        name,
+        fd,
+        bytes,
+        parent: table,
+        ...defined({ isUnchanged: role === 'state' ? isUnchanged : undefined }),
+      };
       results.push(await storeFile(source, context).catch((error) => rethrown(error, file)));
     }
     await uploads.finish();
@@ -177,7 +182,7 @@ async function publish(
     packs,
     fileBytes: results.reduce((sum, { file }) => sum + file.bytes, 0),
     dataBytes: results.reduce((sum, { file }) => sum + file.dataBytes, 0),
-    ...(parent === undefined ? {} : { parent: `${parent.name}@${parent.id}` }),
+    ...defined({ parent: parent === undefined ? undefined : `${parent.name}@${parent.id}` }),
     files: results.map(({ file }) => file),
     ...defined({ manifest }),
   };

@@ -110,7 +110,7 @@ export function encodeRoot(root: SnapshotRoot, codec: FrameCodec, keys: StoreKey
     ...defined({ parent }),
     files: files.map(({ top, ...file }) => ({
       ...file,
-      ...(top.isEmpty ? {} : { top: top.encode().toString('base64') }),
+      ...defined({ top: top.isEmpty ? undefined : top.encode().toString('base64') }),
     })),
     ...defined({ manifest }),
   };

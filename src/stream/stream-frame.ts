@@ -9,6 +9,7 @@
  * devices    sections, EOF, vmdescription
  * ```
  */
+import { defined } from '../defined.js';
 import type { StreamConfiguration } from './configuration.js';
 import { StreamWriter } from './stream-writer.js';
 
@@ -108,7 +109,7 @@ export function streamOfSaved(saved: SavedStream): { start: StreamStart; devices
     devices: {
       sections: tail.sectionBytes,
       switchoverStart,
-      ...(tail.descriptionText === undefined ? {} : { vmdescription: tail.descriptionText }),
+      ...defined({ vmdescription: tail.descriptionText }),
     },
   };
 }

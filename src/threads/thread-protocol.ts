@@ -69,8 +69,11 @@ export function failureOf(error: unknown): ThreadFailure {
   const { code: errno } = failed as NodeJS.ErrnoException;
   return {
     message: errorReason(failed),
-    ...defined({ errno }),
-    ...(located === undefined ? {} : { offset: located.offset, truncated: located.truncated }),
-    ...(errno === undefined && located === undefined ? { unexpected: true } : {}),
+    ...defined({
+      errno,
+      offset: located?.offset,
+      truncated: located?.truncated,
+      unexpected: (errno === undefined && located === undefined) || undefined,
+    }),
   };
 }

@@ -92,8 +92,7 @@ function describeParameter(name: string, value: PlainJson): ParameterState {
   const row = rowOf(name);
   const about = {
     name,
-    ...(row?.unit === undefined ? {} : { unit: row.unit }),
-    ...(row?.summary === undefined ? {} : { summary: row.summary }),
+    ...defined({ unit: row?.unit, summary: row?.summary }),
   };
   if (typeof value === 'boolean') return { ...about, kind: 'boolean', value };
   if (typeof value === 'number' || typeof value === 'bigint') {

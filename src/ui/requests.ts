@@ -218,7 +218,9 @@ function verifyWork(request: v.InferOutput<typeof VerifyRequest>, { saved, direc
       const { ok, problems } = result;
       return {
         result,
-        ...(ok ? {} : { verdict: problems.map(({ where, message }) => `${where}: ${message}`).join('\n') }),
+        ...defined({
+          verdict: ok ? undefined : problems.map(({ where, message }) => `${where}: ${message}`).join('\n'),
+        }),
       };
     },
   };
@@ -306,7 +308,7 @@ async function withVm<T>(vms: VmList, vm: string, { id }: WorkContext, work: () 
 
 function ofDirectory(directories: Directories, file: string): { directory?: string } {
   const directory = directories.of(file);
-  return directory === undefined ? {} : { directory };
+  return defined({ directory });
 }
 
 function callbacks({ signal, onProgress, onWarning }: WorkContext) {

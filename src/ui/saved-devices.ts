@@ -1,5 +1,6 @@
 /** The device state in a file, decoded, for the page. */
 
+import { defined } from '../defined.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import { decodeDevice } from '../stream/device-decoder.js';
 import { deviceValues } from '../stream/device-values.js';
@@ -22,6 +23,8 @@ export async function savedDevices(file: string): Promise<SavedDevice[]> {
     instanceId,
     version: versionId,
     length: data.byteLength,
-    ...(description === undefined ? {} : { values: deviceValues(decodeDevice(description, data)) }),
+    ...defined({
+      values: description === undefined ? undefined : deviceValues(decodeDevice(description, data)),
+    }),
   }));
 }

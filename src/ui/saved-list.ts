@@ -188,7 +188,9 @@ async function lookInside(
         blocks: image.blocks.map(({ idstr, usedLength }) => ({ idstr, usedLength })),
         devices: image.devices.length,
       },
-      ...(manifest === undefined || 'problem' in manifest ? {} : { manifest: describeManifest(manifest) }),
+      ...defined({
+        manifest: manifest === undefined || 'problem' in manifest ? undefined : describeManifest(manifest),
+      }),
     };
   } catch (error) {
     // Directories of saved VMs hold disks and notes as well.

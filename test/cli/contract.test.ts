@@ -90,6 +90,26 @@ for (const [name, contract] of Object.entries(CONTRACT)) {
   });
 }
 
+describe('offsets are bytes, a size or hexadecimal', async () => {
+  const program = createProgram(await allCommands());
+  const all = [program, ...program.commands].flatMap((command) => [command, ...command.commands]);
+  const options = all.flatMap((command) =>
+    command.options
+      .filter(({ long }) => long?.startsWith('--offset'))
+      .map((option) => ({ name: `${command.name()} ${option.long}`, option })),
+  );
+  assert.ok(options.length >= 8, 'the options for offsets are not found');
+  for (const { name, option } of options) {
+    test(name, () => {
+      const parse = (text: string) => option.parseArg?.(text, undefined);
+      assert.equal(parse('4660'), 4660);
+      assert.equal(parse('64K'), 65_536);
+      assert.equal(parse('0x1234'), 0x1234);
+      assert.throws(() => parse('one'), /Expected an offset/);
+    });
+  }
+});
+
 test('every command has examples in its help', () => {
   assert.deepEqual(
     commands.filter(({ notes, name }) => !/^Examples:\n {2}\S/m.test(notes) && name !== 'help'),

@@ -295,7 +295,7 @@ export class FileChannels implements AsyncDisposable {
   }
 
   async #run(selected: Uint8Array[] | undefined): Promise<void> {
-    const selection = selected === undefined ? {} : { selected };
+    const selection = defined({ selected });
     if (this.#access === 'digest') {
       await this.#broadcast({ kind: 'digest' }, this.#threads);
     } else if (this.#access === 'read') {

@@ -64,10 +64,12 @@ Examples:
     return {
       fields: {
         ...{ before: before.path, after: after.path, ...comparison, problems },
-        ...(options.html === undefined ? {} : { html: String(options.html) }),
+        ...defined({ html: options.html === undefined ? undefined : String(options.html) }),
       },
       text: describe(comparison, before, after, problems, options.all === true),
-      ...(verdict === undefined ? {} : { failed: `comparing ${before.path} with ${after.path}: ${verdict}` }),
+      ...defined({
+        failed: verdict === undefined ? undefined : `comparing ${before.path} with ${after.path}: ${verdict}`,
+      }),
     };
   },
 };

@@ -2,7 +2,7 @@ import { Option } from 'commander';
 import { defined } from '../../defined.js';
 import { type ForkedVms, type ForkOptions, fork as forkVm } from '../../snapshot/resume/fork.js';
 import { allowancesOf, declareAllowances } from '../allowances.js';
-import { parseCount, parseSizeArgument } from '../arguments.js';
+import { parseCount, parseOffset } from '../arguments.js';
 import type { CommandOf } from '../command.js';
 import { formatDuration, plural, table } from '../format.js';
 import { startTrusted } from '../trust-question.js';
@@ -40,7 +40,7 @@ export const fork: CommandOf<'fork'> = {
       .option(...VERIFY_OPTION)
       .addOption(onDamageOption())
       .option(...SIGNATURE_OPTION)
-      .option('--offset <bytes>', 'where in the file the stream starts', parseSizeArgument)
+      .option('--offset <bytes>', 'where in the file the stream starts', parseOffset)
       .addHelpText(
         'after',
         `
@@ -59,7 +59,7 @@ Examples:
     const request: ForkOptions = {
       file: String(file),
       count: options.count,
-      ...((command as string[]).length === 0 ? {} : { command: command as string[] }),
+      ...defined({ command: (command as string[]).length === 0 ? undefined : (command as string[]) }),
       ...defined({ dir, secrets: secret, offset: options.offset }),
       newMacs: options.newMacs === true,
       keep: options.keep === true,

@@ -78,8 +78,8 @@ Examples:
       fields: {
         ...inspection,
         devices: shown.map((one) => jsonDevice(one, withState)),
-        ...(picture ? { map: mapFields(picture) } : {}),
-        ...(html === undefined ? {} : { html: String(html) }),
+        ...defined({ map: picture ? mapFields(picture) : undefined }),
+        ...defined({ html: html === undefined ? undefined : String(html) }),
       },
       text,
       ...(inspection.problems.length === 0

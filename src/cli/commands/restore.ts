@@ -79,7 +79,7 @@ Examples:
       directIo,
       ...defined({ channels }),
       method,
-      ...(multifd ? {} : { multifd }),
+      ...defined({ multifd: multifd ? undefined : false }),
       cont: cont === true,
       setClock: setClock === true,
       allowChangedDisks: allowChangedDisks === true,

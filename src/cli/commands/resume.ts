@@ -16,7 +16,7 @@ import type { ResumedVm, ResumedVmFacts } from '../../snapshot/resume/resumed-vm
 import type { BackgroundCheckOptions } from '../../snapshot/verify/background-check.js';
 import { problemsInWords, type VerifiedFile } from '../../snapshot/verify/verify.js';
 import { allowancesOf, declareAllowances } from '../allowances.js';
-import { parseCount, parseSizeArgument } from '../arguments.js';
+import { parseCount, parseOffset } from '../arguments.js';
 import type { CommandContext, CommandOf, CommandResult, Options } from '../command.js';
 import { formatDuration, properties } from '../format.js';
 import type { ResumeReport } from '../results.js';
@@ -47,7 +47,7 @@ export const resume: CommandOf<'resume'> = {
       .option(...VERIFY_OPTION)
       .addOption(onDamageOption())
       .option(...SIGNATURE_OPTION)
-      .option('--offset <bytes>', 'where in the file the stream starts', parseSizeArgument)
+      .option('--offset <bytes>', 'where in the file the stream starts', parseOffset)
       .option('--print', 'print the command line that would be run, and run nothing')
       .addHelpText(
         'after',
@@ -64,7 +64,7 @@ Examples:
     const { qmp, secret, detach = false } = options;
     const request: ResumeOptions = {
       file: String(file),
-      ...((command as string[]).length === 0 ? {} : { command: command as string[] }),
+      ...defined({ command: (command as string[]).length === 0 ? undefined : (command as string[]) }),
       ...defined({ qmp, secrets: secret, offset: options.offset }),
       paused: options.paused === true,
       cont: options.cont === true,
@@ -159,7 +159,7 @@ export async function checked(
   if (ok) print(`verified: ${formatSize(checkedBytes)} in ${formatDuration(totalTimeMs)}, as saved`);
   return {
     fields: { verification },
-    failure: ok ? {} : { failed: `verifying ${file}: ${problemsInWords(problems)}` },
+    failure: defined({ failed: ok ? undefined : `verifying ${file}: ${problemsInWords(problems)}` }),
   };
 }
 

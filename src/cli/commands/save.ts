@@ -107,7 +107,7 @@ Examples:
       method,
       live: liveOf(options),
       background: background === true,
-      ...(multifd ? {} : { multifd }),
+      ...defined({ multifd: multifd ? undefined : false }),
       compression,
       checksums,
       ...defined({ sign, afterwards: then, offset }),
@@ -160,7 +160,7 @@ function liveOf({ live, downtimeLimit, autoConverge, maxTime, onTimeout }: Optio
   if (live !== true) return false;
   return {
     ...defined({ downtimeLimitMs: downtimeLimit }),
-    ...(autoConverge === true ? { autoConverge } : {}),
+    ...defined({ autoConverge: autoConverge === true || undefined }),
     ...(maxTime === undefined ? {} : { maxTimeMs: maxTime, onTimeout }),
   };
 }

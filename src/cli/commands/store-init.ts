@@ -1,3 +1,4 @@
+import { defined } from '../../defined.js';
 import { initStore } from '../../snapshot/store/manage-store.js';
 import { readLines, readPassphrase } from '../../snapshot/store/unlock.js';
 import { PLACE_HELP } from '../../store/open-place.js';
@@ -55,6 +56,8 @@ function encryptionOf({
   if (recipients.length === 0 && encryptPassphraseFile === undefined) return undefined;
   return {
     recipients,
-    ...(encryptPassphraseFile === undefined ? {} : { passphrase: readPassphrase(encryptPassphraseFile) }),
+    ...defined({
+      passphrase: encryptPassphraseFile === undefined ? undefined : readPassphrase(encryptPassphraseFile),
+    }),
   };
 }

@@ -1,3 +1,4 @@
+import { defined } from '../../defined.js';
 import { formatSize } from '../../size.js';
 import { type ListedSnapshot, listSnapshots } from '../../snapshot/store/list-snapshots.js';
 import { unlockFromEnvironment } from '../../snapshot/store/unlock.js';
@@ -28,7 +29,7 @@ Examples:
     return {
       fields: { ...rest, snapshots, problems },
       text,
-      ...(problems.length === 0 ? {} : { failed: problems.join('; ') }),
+      ...defined({ failed: problems.length === 0 ? undefined : problems.join('; ') }),
     };
   },
 };

@@ -1,5 +1,6 @@
 /** The devices of the builtin guest, as they stand in a migration stream. */
 
+import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
 import { ByteBuilder } from '../../stream/byte-builder.js';
 import { SectionType } from '../../stream/format.js';
@@ -154,7 +155,7 @@ const DEVICES: readonly Device[] = [
       divider: 12,
       lcr: 3,
       printed: BigInt(printed),
-      ...(fifo.length === 0 ? {} : { fifo: { data: fifo, used: fifo.length } }),
+      ...defined({ fifo: fifo.length === 0 ? undefined : { data: fifo, used: fifo.length } }),
     }),
     take({ printed, fifo }, guest) {
       const used = fifo?.used ?? 0;

@@ -4,6 +4,7 @@
  * that are not what they are by default. CPUs are described in full by `query-hotpluggable-cpus`.
  */
 
+import { defined } from '../../defined.js';
 import type { PlainJson } from '../../json/plain-json.js';
 import type { CommandLineOption } from '../../launch/command-line.js';
 import { OptionList } from '../../launch/option-list.js';
@@ -66,7 +67,7 @@ async function describe(vm: QemuVm, device: Device, backEnds: BackEnds): Promise
   const bus = cpu === undefined ? await property(vm, path, 'parent_bus') : undefined;
   const own = cpu === undefined ? await propertiesOf(vm, device, backEnds) : textsOf(cpu.props);
   const place = typeof bus === 'string' && bus !== '' ? { bus: bus.slice(bus.lastIndexOf('/') + 1) } : {};
-  const value = OptionList.of(driver, { ...(id === undefined ? {} : { id }), ...place, ...own }).toString();
+  const value = OptionList.of(driver, { ...defined({ id }), ...place, ...own }).toString();
   const parent = /^\/machine\/peripheral(?:-anon)?\/[^/]+/.exec(String(bus))?.[0];
   return { device, option: { name: 'device', value }, parent };
 }

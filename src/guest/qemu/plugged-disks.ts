@@ -1,4 +1,5 @@
 /** Block nodes that were added to a running QEMU by `blockdev-add` or `drive_add`, as options of a command line. */
+import { defined } from '../../defined.js';
 import type { CommandLineOption } from '../../launch/command-line.js';
 import { OptionList } from '../../launch/option-list.js';
 import type { BlockGraph, BlockNode } from '../../qmp/qmp-commands.js';
@@ -59,8 +60,8 @@ export class PluggedDisks {
     const pairs = {
       'node-name': name,
       ...below,
-      ...(ro ? { 'read-only': 'on' } : {}),
-      ...(zeroes === 'off' ? {} : { 'detect-zeroes': zeroes }),
+      ...defined({ 'read-only': ro ? 'on' : undefined }),
+      ...defined({ 'detect-zeroes': zeroes === 'off' ? undefined : zeroes }),
       ...(cache.direct ? { 'cache.direct': 'on' } : {}),
       ...(cache['no-flush'] ? { 'cache.no-flush': 'on' } : {}),
     };

@@ -213,7 +213,7 @@ export class QemuVm implements AsyncDisposable {
     const held = this.#held ? this.client.execute('stop') : undefined;
     const begun = this.client.execute('migrate-incoming', {
       uri,
-      ...(lives ? { 'exit-on-error': false } : {}),
+      ...defined({ 'exit-on-error': lives ? false : undefined }),
     });
     await Promise.all([held, begun]);
   }
@@ -291,7 +291,7 @@ export class QemuVm implements AsyncDisposable {
       for (;;) {
         signal?.throwIfAborted();
         // QEMU may be stuck in the migration and not answer at all.
-        const info = await this.migrationInfo(signal ? { signal } : {});
+        const info = await this.migrationInfo(defined({ signal }));
         onInfo?.(info);
         if (!(settles || isMigrationRunning(info.status))) await this.migrationThreadsEnded();
         if (wanted.includes(info.status)) return info;

@@ -5,7 +5,9 @@
  * file is mapped there and whether shared. Versions that do not print the address (7.2) are served by the properties
  * of the memory backend objects: block `mem0` is the object /objects/mem0 with its `mem-path`.
  */
+
 import { constants } from 'node:fs';
+import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
 import { releaseFiles } from '../../io/file/open-file.js';
 import type { MemoryFile } from '../../io/memory/memory-map.js';
@@ -146,7 +148,7 @@ async function memoryBackend(vm: QemuVm, idstr: string): Promise<MemoryBackend |
     type,
     share: share === true,
     offset: typeof offset === 'number' ? offset : 0,
-    ...(typeof memPath === 'string' ? { path: memPath } : {}),
+    ...defined({ path: typeof memPath === 'string' ? memPath : undefined }),
   };
 }
 

@@ -10,7 +10,9 @@
  * - pages beyond the end of the file fault with SIGBUS, so lengths are checked before mapping; of a file that others may cut short
  *   only the kernel touches pages, which gives EFAULT.
  */
+
 import { fstatSync } from 'node:fs';
+import { defined } from '../../defined.js';
 import { errorReason, MapramError } from '../../errors.js';
 import { admit } from '../faults.js';
 import { native } from '../native.js';
@@ -160,7 +162,7 @@ export class MemoryMap implements Disposable {
   static open(options: MemoryMapOptions): MemoryMap {
     const { fd, offset, length, writable = false, copyOnWrite = false, path } = options;
     const name = path ?? `file descriptor ${fd}`;
-    const details = path === undefined ? {} : { path };
+    const details = defined({ path });
     const { size, blksize } = fstatSync(fd);
     if (offset + length > size) {
       throw new MapramError(

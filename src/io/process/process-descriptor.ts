@@ -1,4 +1,5 @@
 import { constants, fstatSync, readFileSync } from 'node:fs';
+import { defined } from '../../defined.js';
 import { openAfterLook } from '../file/open-file.js';
 
 const KEPT_FLAGS = constants.O_RDONLY | constants.O_WRONLY | constants.O_RDWR | (constants.O_DIRECT ?? 0);
@@ -36,6 +37,6 @@ function readDescriptorInfo(file: string): DescriptorInfo {
   return {
     flags: Number.parseInt(field('flags') ?? '0', 8),
     mount: field('mnt_id') ?? '',
-    ...(inode === undefined ? {} : { inode: BigInt(inode) }),
+    ...defined({ inode: inode === undefined ? undefined : BigInt(inode) }),
   };
 }

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { createConnection } from 'node:net';
+import { defined } from '../../defined.js';
 import { duplicateBlocking } from './unix-socket.js';
 
 /**
@@ -14,7 +15,7 @@ export async function connectBlocking(
 ): Promise<number> {
   const socket = createConnection(typeof address === 'string' ? { path: address } : address);
   try {
-    await once(socket, 'connect', signal ? { signal } : {});
+    await once(socket, 'connect', defined({ signal }));
     return duplicateBlocking(socket);
   } finally {
     // Only closes Node's descriptor: the connection lives on in the duplicate.

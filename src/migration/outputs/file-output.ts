@@ -134,7 +134,7 @@ export class FileOutput implements MigrationOutput {
   }
 
   async transfer(ranges?: readonly PageSelection[]): Promise<void> {
-    await this.#channels?.transfer(ranges === undefined ? {} : { ranges });
+    await this.#channels?.transfer(defined({ ranges }));
   }
 
   async writePart(): Promise<void> {

@@ -180,7 +180,7 @@ export class StreamOutput implements MigrationOutput {
     return {
       normalPages: normalPages + sum((counts) => counts.normalPages),
       duplicatePages: duplicatePages + sum((counts) => counts.duplicatePages),
-      ...(channels > 0 ? { packetBytes: sum((counts) => counts.bytes) } : {}),
+      ...defined({ packetBytes: channels > 0 ? sum((counts) => counts.bytes) : undefined }),
       streamBytes: this.#written + records,
       recordBytes: records + this.#markBytes,
       channels: others.map((counts, id) => ({ id, bytes: counts.bytes })),

@@ -140,8 +140,10 @@ class Connection {
         const target = await this.#target.promise;
         return { placer: this.#openPlacer(target, name), touched: new Uint8Array(target.touched) };
       },
-      ...(multifd ? { synchronize: () => this.#synchronize(`the main channel of ${name}`) } : {}),
-      ...(refuse ? { onDeviceState: () => writeAll(socket, encodeShut(true)) } : {}),
+      ...defined({
+        synchronize: multifd ? () => this.#synchronize(`the main channel of ${name}`) : undefined,
+      }),
+      ...defined({ onDeviceState: refuse ? () => writeAll(socket, encodeShut(true)) : undefined }),
       onProgress: (placer) => this.#report(placer),
     });
     if (multifd) this.#barrier.leave();

@@ -12,6 +12,7 @@ import type { PagePlace } from '../../channels/page-placer.js';
 import { ConnectionState } from '../../channels/socket/connection-state.js';
 import { SyncBarrier } from '../../channels/sync-barrier.js';
 import { deferred } from '../../deferred.js';
+import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
 import { shutdownIfSocket } from '../../io/socket/unix-socket.js';
 import { workerScript } from '../../io/worker-script.js';
@@ -170,7 +171,7 @@ export class StreamReceiver {
     if (code === 'CANCELLED') return undefined;
     if (code === undefined)
       return new MapramError('MIGRATION', `receiving ${this.#options.name}: ${message}`, { cause: error });
-    return new MapramError(code, message, offset === undefined ? {} : { offset });
+    return new MapramError(code, message, defined({ offset }));
   }
 
   #identify(identity: Identity, from: Connection): void {

@@ -2,7 +2,9 @@
  * The file from which a VM was resumed: its RAM is a private mapping of the file's page areas, so pages that the guest
  * has not written are still those of the file.
  */
+
 import { constants } from 'node:fs';
+import { defined } from '../../defined.js';
 import type { QemuVm } from '../../guest/qemu/qemu-vm.js';
 import type { QemuRamBlock } from '../../guest/qemu/ram-block-table.js';
 import { releaseFiles } from '../../io/file/open-file.js';
@@ -109,7 +111,12 @@ function match(
       mapping.device === device &&
       offset === saved.pagesOffset &&
       usedLength === saved.usedLength;
-    matched.push({ idstr, usedLength, address: hostAddress, ...(isCopy ? { base: saved } : {}) });
+    matched.push({
+      idstr,
+      usedLength,
+      address: hostAddress,
+      ...defined({ base: isCopy ? saved : undefined }),
+    });
   }
   return matched.some(({ base }) => base !== undefined) ? matched : undefined;
 }

@@ -10,6 +10,7 @@
  */
 
 import type { StreamCompression } from '../../channels/socket/payload-decoder.js';
+import { defined } from '../../defined.js';
 import { isError, MapramError } from '../../errors.js';
 import { releaseOf } from '../../guest/qemu/qemu-features.js';
 import { isUnknownToQemu, type QemuVm } from '../../guest/qemu/qemu-vm.js';
@@ -57,7 +58,7 @@ export class QemuStreamSource extends QemuStreamedSource {
         capabilities: capabilitiesOf(mode),
         parameters: {
           'max-bandwidth': maxBandwidth,
-          ...(channels > 0 ? { 'multifd-compression': compression } : {}),
+          ...defined({ 'multifd-compression': channels > 0 ? compression : undefined }),
           ...(mode.kind === 'live' ? liveParameters(mode) : {}),
         },
         channels,

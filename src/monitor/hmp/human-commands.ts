@@ -1,4 +1,5 @@
 /** The commands of the human monitor that mapram serves. */
+import { defined } from '../../defined.js';
 import { type CapabilityName, servedCapabilities } from '../../options/migration-capabilities.js';
 import { servedParameters } from '../../options/migration-parameters.js';
 import { migrationStatuses } from '../../options/migration-status.js';
@@ -225,7 +226,7 @@ async function runMigrate(
   { monitor, waitForMigration }: HumanContext,
   { d: detached, r: resume, uri }: HumanArguments,
 ): Promise<string | undefined> {
-  await monitor.execute('migrate', { uri: String(uri), ...(resume ? { resume: true } : {}) });
+  await monitor.execute('migrate', { uri: String(uri), ...defined({ resume: resume || undefined }) });
   if (detached) return undefined;
   if (waitForMigration === undefined) {
     return 'terminal does not allow synchronous migration, continuing detached\n';

@@ -1,5 +1,7 @@
 /** The files of a running VM that a load would write to, because they are RAM blocks of its machine: asked of its monitor. */
+
 import path from 'node:path';
+import { defined } from '../../defined.js';
 import type { QemuVm } from '../../guest/qemu/qemu-vm.js';
 import { isFlashBlock, isMemoryBlock, type MemoryFile } from '../../launch/memory-files.js';
 
@@ -27,7 +29,7 @@ async function flashOf(vm: QemuVm): Promise<MemoryFile[]> {
         offset: 0,
         readOnly: ro,
         isBlock: isFlashBlock(Number(unit)),
-        ...(typeof drv === 'string' ? { format: drv } : {}),
+        ...defined({ format: typeof drv === 'string' ? drv : undefined }),
       },
     ];
   });

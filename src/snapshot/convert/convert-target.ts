@@ -1,5 +1,5 @@
 import type { SavedVm } from '../../analysis/saved-vm.js';
-import type { ProgressEvent } from '../../progress.js';
+import type { OperationOptions } from '../../progress.js';
 import type { Bytes } from '../../units.js';
 
 /** A form that saved VMs can be turned into. */
@@ -17,15 +17,13 @@ export interface ConvertTarget {
   convert(saved: SavedVm, options: ConvertTargetOptions): Promise<Conversion>;
 }
 
-export interface ConvertTargetOptions {
+export interface ConvertTargetOptions extends OperationOptions {
   /** Path of the new file, or of a directory where the form is several files. */
   readonly output: string;
   /** One RAM block instead of all, where the form can do so. */
   readonly block?: string | undefined;
   /** Replace existing files, when the new ones are complete. */
   readonly force?: boolean | undefined;
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
 }
 
 /** What became of a conversion. Sizes in bytes. */

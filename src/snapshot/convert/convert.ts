@@ -1,8 +1,9 @@
 /** Turns a saved VM into another form: what `mapram convert` does. */
+
 import * as v from 'valibot';
 import type { SavedVm } from '../../analysis/saved-vm.js';
 import { assertOptions, flag, oneOf, optionsOf, path, text } from '../../checked-options.js';
-import type { ProgressEvent } from '../../progress.js';
+import type { OperationOptions } from '../../progress.js';
 import { runOperation } from '../files/operation.js';
 import { offset, participation } from '../files/option-kinds.js';
 import { openOperand, savedOption } from '../store/open-saved.js';
@@ -24,7 +25,7 @@ const TARGETS: Readonly<Record<ConvertForm, ConvertTarget>> = {
   elf: convertToElf,
 };
 
-export interface ConvertOptions {
+export interface ConvertOptions extends OperationOptions {
   /** A saved VM of any form: a path, `PLACE/NAME[@ID]` in a store, or one that is open. */
   file: string | SavedVm;
   /** The new file; of `raw` without `block` a directory. */
@@ -36,8 +37,6 @@ export interface ConvertOptions {
   force?: boolean | undefined;
   /** Where in `file` the stream starts; found by itself at the start and behind libvirt's header. */
   offset?: number | undefined;
-  signal?: AbortSignal | undefined;
-  onProgress?: ((event: ProgressEvent) => void) | undefined;
   /** What is wrong with `file`, where that does not keep it from being converted. */
   onWarning?: ((message: string) => void) | undefined;
 }

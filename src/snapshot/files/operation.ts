@@ -1,13 +1,11 @@
 /** The frame of every public operation: its errors, its cancellation, and the caller's own code that it calls. */
 import { defined } from '../../defined.js';
 import { isError, MapramError } from '../../errors.js';
-import type { ProgressEvent } from '../../progress.js';
+import type { OperationOptions } from '../../progress.js';
 import { withFileErrors } from './file-errors.js';
 
 /** Through these a caller takes part in an operation. */
-export interface OperationOptions {
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
+export interface Participation extends OperationOptions {
   readonly onWarning?: ((message: string) => void) | undefined;
 }
 
@@ -18,7 +16,7 @@ export interface OperationOptions {
  * @param doing what the user asked for, with the file in it: `saving to vm.mapram`
  * @throws MapramError `CANCELLED` when `signal` has aborted, with the signal's reason as `cause`; otherwise as `withFileErrors`
  */
-export async function runOperation<O extends OperationOptions, R>(
+export async function runOperation<O extends Participation, R>(
   doing: string,
   path: string,
   options: O,

@@ -1,14 +1,15 @@
 /** What differs between two saved VMs: what `mapram diff` does. */
+
 import { type Comparison, compareSavedVms } from '../../analysis/compare.js';
 import { equalChunksOf } from '../../analysis/equal-chunks.js';
 import type { SavedVm } from '../../analysis/saved-vm.js';
 import { assertOptions, flag, optionsOf, signal } from '../../checked-options.js';
-import type { ProgressEvent } from '../../progress.js';
+import type { OperationOptions } from '../../progress.js';
 import { runOperation } from '../files/operation.js';
 import { offset, onProgress } from '../files/option-kinds.js';
 import { openOperand, savedOption } from '../store/open-saved.js';
 
-export interface DiffOptions {
+export interface DiffOptions extends OperationOptions {
   /** Saved VMs of any form: paths, `PLACE/NAME[@ID]` in a store, or open ones. */
   before: string | SavedVm;
   after: string | SavedVm;
@@ -17,8 +18,6 @@ export interface DiffOptions {
   offsetAfter?: number | undefined;
   /** Read all pages, also those that the checksums in both files call equal. */
   readAll?: boolean | undefined;
-  signal?: AbortSignal | undefined;
-  onProgress?: ((event: ProgressEvent) => void) | undefined;
 }
 
 const DiffOptionsSchema = optionsOf<DiffOptions>({

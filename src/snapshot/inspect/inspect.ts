@@ -9,23 +9,17 @@ import { closeFile, openFile } from '../../io/file/open-file.js';
 import { FileSource } from '../../mapped-ram/byte-source.js';
 import type { GuestRegion } from '../../mapped-ram/guest-map.js';
 import { MappedRamImage } from '../../mapped-ram/image.js';
-import type { ProgressEvent } from '../../progress.js';
 import { isStoreAddress } from '../../store/open-place.js';
 import { StoreSource } from '../../store/store-source.js';
 import { type DecodedDevice, decodeDevice } from '../../stream/device-decoder.js';
 import type { DeviceSection } from '../../stream/device-sections.js';
 import type { Bytes, Count } from '../../units.js';
+import type { FileOptions } from '../files/file-options.js';
 import { runOperation } from '../files/operation.js';
 import { offset, onProgress } from '../files/option-kinds.js';
 import { openSaved } from '../store/open-saved.js';
 
-export interface InspectOptions {
-  /** Path of a mapped-ram file or a plain migration stream, bare or in a libvirt image, compressed or not. */
-  readonly file: string;
-  /** Where the stream starts, for files saved with `offset=`. Found by itself at 0 and behind libvirt's header. */
-  readonly offset?: number | undefined;
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
+export interface InspectOptions extends FileOptions {
   /** Whether devices come with their state, decoded; true by default. It takes most of the time. */
   deviceState?: boolean | undefined;
 }

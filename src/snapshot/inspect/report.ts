@@ -6,18 +6,16 @@ import { reportKinds, reportMap } from '../../analysis/report/report-map.js';
 import { reportPage } from '../../analysis/report/report-page.js';
 import type { SavedVm } from '../../analysis/saved-vm.js';
 import { writeFully } from '../../io/file/positional-io.js';
-import type { ProgressEvent } from '../../progress.js';
+import type { OperationOptions } from '../../progress.js';
 import { formatSize } from '../../size.js';
 import { writeConverted } from '../convert/converted-file.js';
 import type { Inspection } from './inspect.js';
 
-export interface ReportOptions {
+export interface ReportOptions extends OperationOptions {
   /** Path of the page. */
   readonly html: string;
   /** Replace an existing file. */
   readonly force?: boolean;
-  readonly signal?: AbortSignal;
-  readonly onProgress?: (event: ProgressEvent) => void;
 }
 
 /**

@@ -27,7 +27,6 @@ import { whyNotConnectable } from '../../migration/receiver/stream-route.js';
 import { defaultCapabilities } from '../../options/migration-capabilities.js';
 import { defaultParameters } from '../../options/migration-parameters.js';
 import { qemuProfile } from '../../options/qemu-profile.js';
-import type { ProgressEvent } from '../../progress.js';
 import { ProgressMeter } from '../../progress-meter.js';
 import { runsOnceLoaded } from '../../stream/global-state.js';
 import type { Count, Milliseconds } from '../../units.js';
@@ -40,6 +39,7 @@ import { staleBlock } from '../checks/stale-memory.js';
 import { DEFAULT_CHANNELS, defaultChannels } from '../files/channel-numbers.js';
 import { CheckedFile } from '../files/checked-file.js';
 import { chooseDirectIo, type DirectIoChoice } from '../files/direct-io-choice.js';
+import type { FileOptions } from '../files/file-options.js';
 import { runOperation } from '../files/operation.js';
 import { channels, directIo, offset, participation } from '../files/option-kinds.js';
 import { type VmReference, vmOption } from '../files/vm-option.js';
@@ -59,8 +59,7 @@ export const LOAD_METHODS = ['shared', 'native', 'stream'] as const;
 
 export type LoadMethod = (typeof LOAD_METHODS)[number];
 
-export interface RestoreOptions {
-  file: string;
+export interface RestoreOptions extends FileOptions {
   /** The QMP socket of a QEMU started with `-incoming defer`, a connection to one, or a fresh guest of this process that waits. */
   vm: VmReference;
   directIo?: DirectIoMode | undefined;
@@ -89,10 +88,6 @@ export interface RestoreOptions {
   verify?: boolean | undefined;
   /** Path of an Ed25519 public key in PEM form, by whose private key the file must be signed; implies `verify`. */
   requireSignature?: string | undefined;
-  /** Where in the file the stream starts; found by itself at the start and behind libvirt's header. */
-  offset?: number | undefined;
-  signal?: AbortSignal | undefined;
-  onProgress?: ((event: ProgressEvent) => void) | undefined;
   onWarning?: ((message: string) => void) | undefined;
 }
 
@@ -154,10 +149,7 @@ async function restoreChecked(options: RestoreOptions): Promise<RestoreResult> {
   const file = await localFile(options.file, { signal, onProgress: options.onProgress });
   const requiredKey =
     options.requireSignature === undefined ? undefined : readPublicKey(options.requireSignature);
-  await using image = await MappedRamImage.open(
-    file,
-    options.offset === undefined ? {} : { offset: options.offset },
-  );
+  await using image = await MappedRamImage.open(file, { offset: options.offset });
   const choice = chooseDirectIo(file, directIo);
   if (choice.warning !== undefined) options.onWarning?.(choice.warning);
   const channels = options.channels ?? DEFAULT_CHANNELS;
@@ -333,7 +325,7 @@ async function loadNatively(run: RestoreRun, vm: QemuVm): Promise<number> {
     'multifd-channels': channels,
     'multifd-compression': 'none',
     'tls-creds': '',
-    ...(withDirectIo ? { 'direct-io': choice.directIo } : {}),
+    ...defined({ 'direct-io': withDirectIo ? choice.directIo : undefined }),
   });
   await using source = await openSource(vm, checked, withDirectIo && choice.directIo);
   const { offset } = image.container;

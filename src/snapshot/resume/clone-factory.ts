@@ -162,8 +162,8 @@ export class CloneFactory implements AsyncDisposable {
           workingDirectory,
           terminal: 'detached',
           errorLog,
-          ...(hasBalloon(options) ? { errorLogLimit: LOG_LIMIT } : {}),
-          guarded: this.guard.next({ qmp, ...(this.options.keep ? {} : { made: folder }) }),
+          ...defined({ errorLogLimit: hasBalloon(options) ? LOG_LIMIT : undefined }),
+          guarded: this.guard.next({ qmp, ...defined({ made: this.options.keep ? undefined : folder }) }),
         },
         {
           allowCpuMismatch: this.options.allowCpuMismatch ?? false,

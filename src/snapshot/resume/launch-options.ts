@@ -1,4 +1,5 @@
 /** What resuming and forking may be asked for, as far as they have it in common. */
+
 import * as v from 'valibot';
 import {
   either,
@@ -9,8 +10,8 @@ import {
   path,
   text,
 } from '../../checked-options.js';
-import type { ProgressEvent } from '../../progress.js';
 import { MEMORY_CHECKS, type MemoryCheck } from '../checks/memory-after-load.js';
+import type { FileOptions } from '../files/file-options.js';
 import { offset, participation } from '../files/option-kinds.js';
 import type { PrefetchMode } from './prefetch.js';
 
@@ -29,11 +30,7 @@ export interface LaunchAllowances {
 }
 
 /** What resuming and forking have in common. */
-export interface LaunchOptions extends LaunchAllowances {
-  /** A mapped-ram file of mapram, QEMU or libvirt; or `PLACE/NAME[@ID]` in a store, which is pulled into the cache first. */
-  file: string;
-  /** Where in the file the stream starts; found by itself at the start and behind libvirt's header. */
-  offset?: number | undefined;
+export interface LaunchOptions extends LaunchAllowances, FileOptions {
   /**
    * The command line of the VM: the program first, or only its arguments, for the recorded program. By default the one that is recorded in
    * the file.
@@ -57,9 +54,6 @@ export interface LaunchOptions extends LaunchAllowances {
   checkMemory?: MemoryCheck | undefined;
   /** What to read into the page cache meanwhile; `recorded` by default, which is nothing where there is no record. */
   prefetch?: PrefetchMode | undefined;
-  signal?: AbortSignal | undefined;
-  /** Of a pull. */
-  onProgress?: ((event: ProgressEvent) => void) | undefined;
   /** Also called later, when the file is changed although VMs run from it that are not detached. */
   onWarning?: ((message: string) => void) | undefined;
 }

@@ -116,8 +116,8 @@ export class ResumeSource implements AsyncDisposable {
       file,
       machine: image.configuration.machine,
       blocks: image.blocks.map(({ idstr, usedLength, pagesOffset }) => ({ idstr, usedLength, pagesOffset })),
-      ...(processors === 0 ? {} : { processors }),
-      ...(typeof defaultRamId === 'string' ? { defaultRamId } : {}),
+      ...defined({ processors: processors || undefined }),
+      ...defined({ defaultRamId: typeof defaultRamId === 'string' ? defaultRamId : undefined }),
       reserve: largest <= (hostMemory() ?? Number.POSITIVE_INFINITY) || !mayOvercommit(),
     };
   }

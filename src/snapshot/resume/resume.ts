@@ -166,7 +166,7 @@ function withMonitor(
     options.qmp ?? path.join(os.tmpdir(), `mapram-${randomBytes(6).toString('hex')}.qmp`),
   );
   const rewritten = { ...plan, options: withQmpSocket(plan.options, qmp) };
-  return { plan: rewritten, qmp, ...(options.qmp === undefined ? { made: qmp } : {}) };
+  return { plan: rewritten, qmp, ...defined({ made: options.qmp === undefined ? qmp : undefined }) };
 }
 
 function fulfilledValue<T>(result: PromiseSettledResult<T>): T {

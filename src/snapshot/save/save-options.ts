@@ -1,4 +1,5 @@
 /** What a save may be asked for. */
+
 import * as v from 'valibot';
 import {
   STREAM_COMPRESSIONS,
@@ -12,11 +13,11 @@ import type { Afterwards } from '../../guest/qemu/run-states.js';
 import type { DirectIoMode } from '../../io/file/open-direct.js';
 import type { LiveLimits } from '../../migration/live-limits.js';
 import { SAVE_METHODS, type SaveMethod } from '../../migration/save-method.js';
-import type { ProgressEvent } from '../../progress.js';
+import type { OperationOptions } from '../../progress.js';
 import { directIo, offset, participation, tunedChannels } from '../files/option-kinds.js';
 import { type VmReference, vmOption } from '../files/vm-option.js';
 
-export interface SaveOptions {
+export interface SaveOptions extends OperationOptions {
   /**
    * A QMP socket (`PATH`, `unix:PATH`, `tcp:HOST:PORT`), a connection to one, a VM that this process has resumed, or a guest of this
    * process.
@@ -55,8 +56,6 @@ export interface SaveOptions {
   sign?: string | undefined;
   /** Where in the file the stream starts; 0 by default. */
   offset?: number | undefined;
-  signal?: AbortSignal | undefined;
-  onProgress?: ((event: ProgressEvent) => void) | undefined;
   onWarning?: ((message: string) => void) | undefined;
 }
 

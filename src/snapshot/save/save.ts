@@ -124,11 +124,11 @@ async function saveChecked(options: SaveOptions): Promise<SaveResult> {
   const possible = chooseDirectIo(file, directIo, () => probeDirectIo(descriptorPath(target.fd)));
   const choice = directIo === 'auto' ? await unlessSlow(file, possible, target.fd) : possible;
   if (choice.warning !== undefined) options.onWarning?.(choice.warning);
-  const algorithm = signingKey ? 'sha256-128' : 'xxh64';
+  const algorithm: DigestAlgorithm = signingKey ? 'sha256-128' : 'xxh64';
+  const checksums = options.checksums === false ? undefined : algorithm;
   const channels = typeof options.channels === 'number' ? options.channels : defaultChannels(choice.directIo);
   // They load while this process talks to the VM. QEMU's own writing, and streams, need none but for the checksums afterwards.
   if (options.method !== 'native' && options.method !== 'stream') {
-    const checksums = options.checksums === false ? undefined : algorithm;
     prepareFileChannels(Math.min(channels, MAXIMUM_FILE_CHANNELS), checksums);
   }
   const run: SaveRun = {
@@ -138,8 +138,7 @@ async function saveChecked(options: SaveOptions): Promise<SaveResult> {
     signal,
     channels,
     channelsReason: 'asked for',
-    ...defined({ signingKey }),
-    ...(options.checksums === false ? {} : { checksums: algorithm }),
+    ...defined({ signingKey, checksums }),
   };
   if (vmOption instanceof BuiltinGuest) return await saveBuiltin(run, vmOption, startedAt);
   await using vm = await connectVm(vmOption, {
@@ -538,7 +537,7 @@ async function saveQemuNatively(run: SaveRun, vm: QemuVm, settle: Settle, seal: 
     offset: options.offset ?? 0,
     channels,
     directIo: choice.directIo,
-    ...(live === false ? {} : { live: live === true ? {} : live }),
+    ...defined({ live: live === false ? undefined : live === true ? {} : live }),
     signal,
     ...defined({ onProgress: options.onProgress }),
   });

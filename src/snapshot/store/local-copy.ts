@@ -7,15 +7,17 @@
  * $XDG_CACHE_HOME/mapram/STORE/NAME@ID/disks/    its disks
  * ```
  */
+
 import { constants, existsSync, mkdirSync, rmSync } from 'node:fs';
 import { homedir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { defined } from '../../defined.js';
 import { tryLock } from '../../io/file/file-lock.js';
 import { renameFile } from '../../io/file/file-names.js';
 import { syncDirectoryOf } from '../../io/file/file-sync.js';
 import { closeFile, openFile } from '../../io/file/open-file.js';
-import type { ProgressEvent } from '../../progress.js';
+import type { OperationOptions } from '../../progress.js';
 import { isStoreAddress, parseSnapshotAddress } from '../../store/open-place.js';
 import type { SnapshotRoot, StoredFile } from '../../store/snapshot-root.js';
 import { Store } from '../../store/store.js';
@@ -23,11 +25,9 @@ import type { StoreUnlock } from '../../store/store-keys.js';
 import { pullRoot } from './pull-snapshot.js';
 import { unlockFromEnvironment } from './unlock.js';
 
-export interface LocalCopyOptions {
+export interface LocalCopyOptions extends OperationOptions {
   /** By default what the environment names. */
   readonly unlock?: StoreUnlock | undefined;
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
 }
 
 /** Between two looks whether another process has finished its copy. */
@@ -88,7 +88,7 @@ async function pullInto(
 async function lockFor(folder: string, signal: AbortSignal | undefined): Promise<Disposable> {
   const fd = openFile(`${folder}.lock`, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW);
   try {
-    while (!tryLock(fd, 'exclusive')) await sleep(LOOK_MS, undefined, signal === undefined ? {} : { signal });
+    while (!tryLock(fd, 'exclusive')) await sleep(LOOK_MS, undefined, defined({ signal }));
     return { [Symbol.dispose]: () => closeFile(fd) };
   } catch (error) {
     closeFile(fd);

@@ -6,7 +6,7 @@ import * as v from 'valibot';
 import { assertOptions, path as filePath, flag, optionsOf, signal, text } from '../../checked-options.js';
 import { MapramError } from '../../errors.js';
 import { allocatedBytes, truncateFile } from '../../io/file/file-space.js';
-import type { ProgressEvent } from '../../progress.js';
+import type { OperationOptions } from '../../progress.js';
 import { parseSnapshotAddress } from '../../store/open-place.js';
 import { ChunkFetcher } from '../../store/pull.js';
 import type { SnapshotRoot, StoredFile } from '../../store/snapshot-root.js';
@@ -18,7 +18,7 @@ import { runOperation } from '../files/operation.js';
 import { onProgress, unlock } from '../files/option-kinds.js';
 import { TargetFile } from '../files/target-file.js';
 
-export interface PullSnapshotOptions {
+export interface PullSnapshotOptions extends OperationOptions {
   /** `PLACE/NAME` or `PLACE/NAME@ID`. */
   readonly from: string;
   /** Where the saved VM is to be written. */
@@ -28,8 +28,6 @@ export interface PullSnapshotOptions {
   /** Replace existing files, when the new ones are complete. */
   readonly force?: boolean | undefined;
   readonly unlock?: StoreUnlock | undefined;
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
 }
 
 const PullSnapshotOptionsSchema = optionsOf<PullSnapshotOptions>({

@@ -1,11 +1,12 @@
 /** Puts a saved VM into a store: what `mapram store push` does. */
+
 import * as v from 'valibot';
 import { assertOptions, optionsOf, path, signal, text } from '../../checked-options.js';
 import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
 import { readManifest } from '../../manifest/check-manifest.js';
 import { MappedRamImage } from '../../mapped-ram/image.js';
-import type { ProgressEvent } from '../../progress.js';
+import type { OperationOptions } from '../../progress.js';
 import { isStoreAddress, parseSnapshotAddress } from '../../store/open-place.js';
 import { type PushedSnapshot, push } from '../../store/push.js';
 import type { SnapshotRoot } from '../../store/snapshot-root.js';
@@ -16,7 +17,7 @@ import { runOperation } from '../files/operation.js';
 import { onProgress, unlock } from '../files/option-kinds.js';
 import { unchangedChunks } from './unchanged-chunks.js';
 
-export interface PushSnapshotOptions {
+export interface PushSnapshotOptions extends OperationOptions {
   /** Path of a saved VM of any form. */
   readonly file: string;
   /** `PLACE/NAME`. */
@@ -27,8 +28,6 @@ export interface PushSnapshotOptions {
   readonly parent?: string | undefined;
   /** Opens an encrypted store. */
   readonly unlock?: StoreUnlock | undefined;
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
 }
 
 const PushSnapshotOptionsSchema = optionsOf<PushSnapshotOptions>({

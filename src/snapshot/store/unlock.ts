@@ -1,5 +1,7 @@
 /** What opens encrypted stores, from the environment: commands that take any file take a snapshot in such a store too. */
+
 import { readFileSync } from 'node:fs';
+import { defined } from '../../defined.js';
 import { errorReason, MapramError } from '../../errors.js';
 import type { StoreUnlock } from '../../store/store-keys.js';
 
@@ -15,8 +17,8 @@ export function unlockFromEnvironment(
   const identityFile = env[IDENTITY_VARIABLE];
   const passphraseFile = env[PASSPHRASE_VARIABLE];
   return {
-    ...(identityFile ? { identities: readLines(identityFile) } : {}),
-    ...(passphraseFile ? { passphrase: readPassphrase(passphraseFile) } : {}),
+    ...defined({ identities: identityFile ? readLines(identityFile) : undefined }),
+    ...defined({ passphrase: passphraseFile ? readPassphrase(passphraseFile) : undefined }),
   };
 }
 

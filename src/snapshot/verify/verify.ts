@@ -15,27 +15,23 @@ import type { Manifest, ManifestBlock, ManifestChecksums } from '../../manifest/
 import { rawPublicKey, readPublicKey } from '../../manifest/signature.js';
 import { checkImage, type ImageProblem } from '../../mapped-ram/check-image.js';
 import { type ImageBlock, MappedRamImage } from '../../mapped-ram/image.js';
-import type { ProgressEvent } from '../../progress.js';
+import type { OperationOptions } from '../../progress.js';
 import type { Bytes, Count, Milliseconds } from '../../units.js';
 import { DEFAULT_CHANNELS } from '../files/channel-numbers.js';
 import { CheckedFile } from '../files/checked-file.js';
 import { chooseDirectIo } from '../files/direct-io-choice.js';
+import type { FileOptions } from '../files/file-options.js';
 import { runOperation } from '../files/operation.js';
 import { channels, directIo, offset, participation } from '../files/option-kinds.js';
 import { signatureGaps } from './signature-cover.js';
 
-export interface VerifyOptions {
-  file: string;
+export interface VerifyOptions extends FileOptions {
   /** Whether pages are read and held against their checksums; true by default. */
   contents?: boolean | undefined;
   /** Path of an Ed25519 public key in PEM form, by whose private key the file must be signed. */
   requireSignature?: string | undefined;
   directIo?: DirectIoMode | undefined;
   channels?: number | undefined;
-  /** Where in the file the stream starts; found by itself at the start and behind libvirt's header. */
-  offset?: number | undefined;
-  signal?: AbortSignal | undefined;
-  onProgress?: ((event: ProgressEvent) => void) | undefined;
   onWarning?: ((message: string) => void) | undefined;
 }
 
@@ -123,10 +119,7 @@ async function verifyFile(options: VerifyOptions): Promise<VerifyResult> {
   const key = options.requireSignature === undefined ? undefined : readPublicKey(options.requireSignature);
   const choice = chooseDirectIo(file, directIo);
   if (choice.warning !== undefined) options.onWarning?.(choice.warning);
-  await using image = await MappedRamImage.open(
-    file,
-    options.offset === undefined ? {} : { offset: options.offset },
-  );
+  await using image = await MappedRamImage.open(file, { offset: options.offset });
   const { manifest, ...verification } = await verifyImage(image, {
     ...options,
     direct: choice.directIo,
@@ -143,21 +136,19 @@ async function verifyFile(options: VerifyOptions): Promise<VerifyResult> {
     file,
     ok: verification.problems.length === 0,
     ...verification,
-    ...(manifest ? { id: manifest.id, createdAt: manifest.createdAt } : {}),
+    ...defined({ id: manifest?.id, createdAt: manifest?.createdAt }),
     directIo: choice.directIo,
     channels: Math.min(channels, MAXIMUM_FILE_CHANNELS),
     totalTimeMs: Math.round(performance.now() - startedAt),
   };
 }
 
-export interface VerifyImageOptions {
+export interface VerifyImageOptions extends OperationOptions {
   contents?: boolean | undefined;
   /** A required key makes the contents be checked: a signature is over their checksums. */
   requiredKey?: KeyObject | undefined;
   direct: boolean;
   channels: number;
-  signal?: AbortSignal | undefined;
-  onProgress?: ((event: ProgressEvent) => void) | undefined;
 }
 
 /** The same for an image that is open. */

@@ -1,7 +1,9 @@
 /** Endpoint, region and credentials from where the tools of AWS look for them. */
+
 import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import path from 'node:path';
+import { defined } from '../../defined.js';
 import { errorReason, MapramError } from '../../errors.js';
 import { hasErrno } from '../../io/system-error.js';
 import { unusable } from '../open-place.js';
@@ -46,9 +48,12 @@ export function awsSettings(address: string, env: Variables = process.env): AwsS
   return {
     endpoint: checkedEndpoint(address, endpoint),
     region,
-    ...(accessKeyId ? { accessKeyId } : {}),
-    ...(secretAccessKey ? { secretAccessKey } : {}),
-    ...(sessionToken ? { sessionToken } : {}),
+    // Empty variables are as good as none.
+    ...defined({
+      accessKeyId: accessKeyId || undefined,
+      secretAccessKey: secretAccessKey || undefined,
+      sessionToken: sessionToken || undefined,
+    }),
   };
 }
 

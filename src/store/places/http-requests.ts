@@ -120,7 +120,7 @@ async function once({
   const response = await fetch(url, {
     method,
     headers,
-    ...(body === undefined ? {} : { body: body as BodyInit }),
+    ...defined({ body: body === undefined ? undefined : (body as BodyInit) }),
     redirect: 'manual',
     signal: signal === undefined ? timeout : AbortSignal.any([signal, timeout]),
   });

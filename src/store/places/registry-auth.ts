@@ -35,7 +35,7 @@ export class RegistryAuth {
       this.#pending = undefined;
     });
     const authorization = await this.#pending;
-    return authorization === undefined ? {} : { authorization };
+    return defined({ authorization });
   }
 
   /**

@@ -142,7 +142,7 @@ class S3Place implements Place {
       method,
       url,
       headers,
-      ...(body === undefined ? {} : { body: body as BodyInit }),
+      ...defined({ body: body === undefined ? undefined : (body as BodyInit) }),
       accessKeyId,
       secretAccessKey,
       ...defined({ sessionToken }),
