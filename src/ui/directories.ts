@@ -15,12 +15,15 @@ export interface DirectoryEntry {
   readonly measuring: boolean;
   /** Why there is no speed, or why the directory cannot be used. */
   readonly message?: string;
+  /** Files that the list of saved VMs has no room for. */
+  readonly omittedFiles: number;
 }
 
 export class Directories {
   readonly #paths: readonly string[];
   readonly #speeds = new Map<string, { speed?: SpeedTrial; message?: string }>();
   readonly #measuring = new Set<string>();
+  readonly #omitted = new Map<string, number>();
   #queue: Promise<void> = Promise.resolve();
 
   /** @throws MapramError `IO` or `USAGE` for a path that is no directory */
@@ -40,6 +43,7 @@ export class Directories {
       path: directory,
       freeBytes: freeBytesOf(directory),
       measuring: this.#measuring.has(directory),
+      omittedFiles: this.#omitted.get(directory) ?? 0,
       ...this.#speeds.get(directory),
     }));
   }
@@ -55,6 +59,13 @@ export class Directories {
       );
     }
     return path.join(directory, name);
+  }
+
+  /** How many files of a directory the list of saved VMs has no room for. */
+  noteOmitted(directory: string, count: number): void {
+    if ((this.#omitted.get(directory) ?? 0) === count) return;
+    this.#omitted.set(directory, count);
+    this.onChange();
   }
 
   /** The directory of the list that a file is in. */

@@ -17,6 +17,10 @@ export interface OperationEntry {
   readonly title: string;
   readonly vm?: string;
   readonly file?: string;
+  /** The file that is written from it, or compared with it. */
+  readonly other?: string;
+  /** As it was asked for, so that it can be tried again with changes. */
+  readonly request?: object;
   /** Where the file is, and what happens to its disk: what rates are to be held against. */
   readonly directory?: string;
   readonly disk?: 'write' | 'read';
@@ -37,7 +41,11 @@ export interface OperationEntry {
 }
 
 /** What an operation is begun with. */
-export interface Work extends Pick<OperationEntry, 'kind' | 'title' | 'vm' | 'file' | 'directory' | 'disk'> {
+export interface Work
+  extends Pick<
+    OperationEntry,
+    'kind' | 'title' | 'vm' | 'file' | 'other' | 'directory' | 'disk' | 'request'
+  > {
   run(context: WorkContext): Promise<{ result: object; verdict?: string }>;
 }
 
@@ -141,6 +149,11 @@ export class Operations {
     }
     this.#operations.delete(id);
     this.onGone(id);
+  }
+
+  /** Takes all that have ended off the list. */
+  dismissEnded(): void {
+    for (const [id, { endedAt }] of this.#operations) if (endedAt !== undefined) this.dismiss(id);
   }
 
   /** Cancels everything and waits until all is put back. */

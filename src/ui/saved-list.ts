@@ -4,13 +4,15 @@ import { constants, lstatSync, readdirSync, realpathSync, type Stats } from 'nod
 import { type FileHandle, open } from 'node:fs/promises';
 import path from 'node:path';
 import { defined } from '../defined.js';
-import { errorReason } from '../errors.js';
+import { errorReason, MapramError } from '../errors.js';
 import { type Manifest, parseManifest } from '../manifest/manifest.js';
 import { FileSource } from '../mapped-ram/byte-source.js';
 import { MappedRamImage } from '../mapped-ram/image.js';
 import { targetOfPart } from '../snapshot/files/target-file.js';
-import { STREAM_MAGIC } from '../stream/format.js';
+import { type RemoveResult, removeSnapshot } from '../snapshot/lifecycle/remove-snapshot.js';
+import { STREAM_MAGIC, STREAM_VERSION } from '../stream/format.js';
 import { libvirtMark } from '../stream/libvirt-header.js';
+import type { Directories } from './directories.js';
 import { RequestError } from './reply.js';
 
 /** What the page shows of a file. */
@@ -30,10 +32,22 @@ export interface SavedEntry {
    * - `unreadable`: it begins like a saved VM, and cannot be opened: damaged, or in a form without mapped-ram
    */
   readonly state: 'complete' | 'incomplete' | 'unreadable';
+  /** `stream`: a plain migration stream, which can be converted. Absent for what cannot be told. */
+  readonly form?: 'mapped-ram' | 'stream';
+  /** What the last verification from the page has found, unless the file has changed since. */
+  readonly checked?: SavedCheck;
   /** What is wrong, in people's words. */
   readonly problems: readonly string[];
   readonly image?: SavedImage;
   readonly manifest?: SavedManifest;
+}
+
+export interface SavedCheck {
+  readonly ok: boolean;
+  /** ISO 8601. */
+  readonly at: string;
+  /** The first one. */
+  readonly problem?: string;
 }
 
 export interface SavedImage {
@@ -61,16 +75,23 @@ export interface SavedManifest {
 }
 
 /** Files looked at in one directory. */
-const MAX_FILES = 1000;
+const MAX_FILES = 5000;
+/** Files opened at the same time. */
+const OPENED_AT_ONCE = 16;
+
+interface Known {
+  readonly stamp: string;
+  readonly entry: SavedEntry | undefined;
+}
 
 export class SavedList {
   /** What was found in a file that has not changed since; undefined for a file that is no saved VM. */
-  readonly #known = new Map<string, { stamp: string; entry: SavedEntry | undefined }>();
+  readonly #known = new Map<string, Known>();
   #entries: SavedEntry[] = [];
   #refreshing: Promise<void> | undefined;
 
   constructor(
-    private readonly directories: readonly string[],
+    private readonly directories: Directories,
     private readonly onChange: () => void,
   ) {}
 
@@ -93,17 +114,52 @@ export class SavedList {
     return this.#refreshing;
   }
 
+  /** Stands for a file as it is now; undefined where there is none. */
+  stamp(file: string): string | undefined {
+    const found = this.#locate(file);
+    return found === undefined ? undefined : stampOf(found.stats);
+  }
+
+  /**
+   * Notes what a verification has found.
+   *
+   * @param stamp of the file before it was read: were it another one by now, nothing would be noted
+   */
+  noteCheck(file: string, stamp: string | undefined, checked: SavedCheck): void {
+    const known = this.#known.get(file);
+    if (known?.entry === undefined || known.stamp !== stamp || this.stamp(file) !== stamp) return;
+    this.#known.set(file, { stamp, entry: { ...known.entry, checked } });
+    this.#show(this.#entries.map((entry) => (entry.file === file ? { ...entry, checked } : entry)));
+  }
+
+  /** Deletes a file of the list. @throws MapramError `BUSY` while a VM runs from it */
+  async remove(file: string): Promise<RemoveResult> {
+    const removed = await removeSnapshot({ file: this.entry(file).file });
+    await this.refresh();
+    return removed;
+  }
+
   async #refresh(): Promise<void> {
-    const entries: SavedEntry[] = [];
-    const seen = new Set<string>();
-    for (const directory of this.directories) {
-      for (const file of filesIn(directory)) {
-        seen.add(file);
-        const entry = await this.#look(directory, file);
-        if (entry !== undefined) entries.push(entry);
+    const places = this.directories.paths.flatMap((directory) => {
+      const { files, omitted } = filesIn(directory);
+      this.directories.noteOmitted(directory, omitted);
+      return files.map((file) => ({ directory, file }));
+    });
+    const found: (SavedEntry | undefined)[] = [];
+    let next = 0;
+    const work = async () => {
+      for (let index = next++; index < places.length; index = next++) {
+        const { directory, file } = places[index] as (typeof places)[number];
+        found[index] = await this.#look(directory, file);
       }
-    }
+    };
+    await Promise.all(Array.from({ length: OPENED_AT_ONCE }, work));
+    const seen = new Set(places.map(({ file }) => file));
     for (const file of this.#known.keys()) if (!seen.has(file)) this.#known.delete(file);
+    this.#show(found.filter((entry) => entry !== undefined));
+  }
+
+  #show(entries: SavedEntry[]): void {
     if (JSON.stringify(entries) === JSON.stringify(this.#entries)) return;
     this.#entries = entries;
     this.onChange();
@@ -113,7 +169,7 @@ export class SavedList {
     const found = this.#locate(file);
     if (found === undefined) return undefined;
     const { target, stats } = found;
-    const stamp = [stats.dev, stats.ino, stats.size, stats.blocks, stats.mtimeMs, stats.ctimeMs].join(':');
+    const stamp = stampOf(stats);
     const known = this.#known.get(file);
     if (known?.stamp === stamp) return known.entry;
     const entry = await lookInside(directory, file, target, stats);
@@ -125,7 +181,7 @@ export class SavedList {
   #locate(file: string): { target: string; stats: Stats } | undefined {
     try {
       const target = lstatSync(file).isSymbolicLink() ? realpathSync(file) : file;
-      if (target !== file && !this.directories.includes(path.dirname(target))) return undefined;
+      if (target !== file && this.directories.of(target) === undefined) return undefined;
       const stats = lstatSync(target);
       // Files of /proc have no size, and reading some of them waits, or takes what they hold from others.
       return stats.isFile() && stats.size > 0 ? { target, stats } : undefined;
@@ -135,18 +191,23 @@ export class SavedList {
   }
 }
 
+/** A file that has not changed in between has the same. */
+function stampOf({ dev, ino, size, blocks, mtimeMs, ctimeMs }: Stats): string {
+  return [dev, ino, size, blocks, mtimeMs, ctimeMs].join(':');
+}
+
 /** Files being written under another name are left out: their operation shows them. */
-function filesIn(directory: string): string[] {
+function filesIn(directory: string): { files: string[]; omitted: number } {
   try {
-    return readdirSync(directory, { withFileTypes: true })
+    const files = readdirSync(directory, { withFileTypes: true })
       .filter((entry) => entry.isFile() || entry.isSymbolicLink())
       .map((entry) => path.join(directory, entry.name))
       .filter((file) => targetOfPart(file) === undefined)
-      .slice(0, MAX_FILES)
       .sort();
+    return { files: files.slice(0, MAX_FILES), omitted: Math.max(0, files.length - MAX_FILES) };
   } catch {
     // Removed in the meantime, or not to be read any more.
-    return [];
+    return { files: [], omitted: 0 };
   }
 }
 
@@ -177,6 +238,7 @@ async function lookInside(
     return {
       ...basis,
       state: image.complete ? 'complete' : 'incomplete',
+      form: 'mapped-ram',
       problems,
       image: {
         container: image.container.kind,
@@ -193,9 +255,16 @@ async function lookInside(
       }),
     };
   } catch (error) {
-    // Directories of saved VMs hold disks and notes as well.
-    if (!(await beginsLikeSavedVm(handle))) return undefined;
-    return { ...basis, state: 'unreadable', problems: [errorReason(error)] };
+    const form = await formOf(handle);
+    // Directories of saved VMs hold disks and notes as well; what is called a saved VM and is none, somebody looks for.
+    if (form === undefined && path.extname(file) !== '.mapram') return undefined;
+    const stream = form === 'stream' && error instanceof MapramError && error.code === 'UNSUPPORTED';
+    return {
+      ...basis,
+      state: stream ? 'complete' : 'unreadable',
+      problems: [errorReason(error)],
+      ...(stream ? { form } : {}),
+    };
   }
 }
 
@@ -228,13 +297,17 @@ function isoTime(ms: number): string {
   return Number.isNaN(time.getTime()) ? new Date(0).toISOString() : time.toISOString();
 }
 
-async function beginsLikeSavedVm(handle: FileHandle): Promise<boolean> {
+/** By its first bytes; undefined for what does not begin like a saved VM. */
+async function formOf(handle: FileHandle): Promise<'stream' | 'other' | undefined> {
   try {
     const head = Buffer.alloc(128);
     const { bytesRead } = await handle.read(head, 0, head.length, 0);
     const start = head.subarray(0, bytesRead);
-    return (bytesRead >= 4 && start.readUInt32BE(0) === STREAM_MAGIC) || libvirtMark(start) !== undefined;
+    if (bytesRead >= 4 && start.readUInt32BE(0) === STREAM_MAGIC) {
+      return bytesRead >= 8 && start.readUInt32BE(4) === STREAM_VERSION ? 'stream' : 'other';
+    }
+    return libvirtMark(start) === undefined ? undefined : 'other';
   } catch {
-    return false;
+    return undefined;
   }
 }

@@ -7,15 +7,18 @@
  * GET    /TOKEN/api/events                the same, and every change (server-sent events)
  * POST   /TOKEN/api/refresh               looks for VMs and files again
  * POST   /TOKEN/api/operations            begins a save, restore, …: 202 with the operation
+ * DELETE /TOKEN/api/operations            takes all ended ones off the list
  * POST   /TOKEN/api/operations/N/cancel
  * DELETE /TOKEN/api/operations/N          takes an ended one off the list
  * POST   /TOKEN/api/speed                 measures a directory's disk
  * GET    /TOKEN/api/monitor?vm=ADDRESS    parameters and capabilities
  * POST   /TOKEN/api/monitor               sets some
- * POST   /TOKEN/api/run-state             cont or stop
+ * POST   /TOKEN/api/run-state             cont, stop or quit
+ * POST   /TOKEN/api/remove                deletes a saved VM
  * GET    /TOKEN/api/map?file=FILE         picture of the memory in a file
  * GET    /TOKEN/api/devices?file=FILE     device state in a file
  * GET    /TOKEN/report?file=FILE          a page about a file, with what its memory holds
+ * GET    /TOKEN/comparison?before&after   a page about what differs between two files
  * GET    /TOKEN/metrics                   figures for Prometheus
  * GET    /TOKEN/api/plan?file=FILE        the command line that resuming it would start
  * ```
@@ -41,18 +44,19 @@ import { readPageFile } from './page-files.js';
 import { RequestError, readJson, send, sendError, sendJson } from './reply.js';
 import {
   DirectoryRequest,
-  launchPlan,
+  FileRequest,
   MonitorRequest,
   OPERATION_KINDS,
   parseRequest,
   RunStateRequest,
-  type Things,
-  workFor,
 } from './requests.js';
 import { savedDevices } from './saved-devices.js';
 import { SavedList } from './saved-list.js';
-import { sendReport } from './saved-report.js';
+import { sendComparison, sendReport } from './saved-report.js';
 import { VmList } from './vm-list.js';
+import { launchPlan } from './works/launch-works.js';
+import type { Things } from './works/things.js';
+import { workFor } from './works/works.js';
 
 export interface UiOptions {
   /** Where saved VMs are and go. */
@@ -106,7 +110,7 @@ export class UiServer implements AsyncDisposable {
     const vms = new VmList(options.sockets ?? [], options.findRunning ?? true, () =>
       this.#events.publish('vms', vms.entries),
     );
-    const saved = new SavedList(directories.paths, () => this.#events.publish('saved', saved.entries));
+    const saved = new SavedList(directories, () => this.#events.publish('saved', saved.entries));
     this.#things = { directories, vms, saved };
     this.#version = options.version ?? '';
     this.#operations = new Operations(
@@ -286,6 +290,10 @@ export class UiServer implements AsyncDisposable {
         const work = workFor(await readJson(request), this.#things);
         sendJson(response, 202, this.#operations.begin(work));
       },
+      DELETE: ({ response }) => {
+        this.#operations.dismissEnded();
+        sendJson(response, 200, {});
+      },
     },
     'api/operations/N': {
       DELETE: ({ response, id }) => {
@@ -323,9 +331,14 @@ export class UiServer implements AsyncDisposable {
     'api/run-state': {
       POST: async ({ request, response }) => {
         const { vm, action } = parseRequest(RunStateRequest, await readJson(request));
-        await this.#things.vms.converse(vm, (connection) => connection.execute(action));
-        await this.#things.vms.refresh();
-        sendJson(response, 200, this.#things.vms.entry(vm));
+        // One that has ended is nothing more.
+        sendJson(response, 200, (await this.#things.vms.change(vm, action)) ?? {});
+      },
+    },
+    'api/remove': {
+      POST: async ({ request, response }) => {
+        const { file } = parseRequest(FileRequest, await readJson(request));
+        sendJson(response, 200, await this.#things.saved.remove(file));
       },
     },
     'api/map': {
@@ -338,6 +351,13 @@ export class UiServer implements AsyncDisposable {
       GET: async ({ response, query }) => {
         const { file } = this.#things.saved.entry(required(query, 'file'));
         await sendReport(response, file);
+      },
+    },
+    comparison: {
+      GET: async ({ response, query }) => {
+        const before = this.#things.saved.entry(required(query, 'before'));
+        const after = this.#things.saved.entry(required(query, 'after'));
+        await sendComparison(response, before.file, after.file);
       },
     },
     metrics: {

@@ -9,6 +9,7 @@ import type { PlainJson } from '../json/plain-json.js';
 import { BuiltinBackend } from '../monitor/builtin-backend.js';
 import { Monitor } from '../monitor/monitor.js';
 import { qemuProfile } from '../options/qemu-profile.js';
+import { quitVms } from '../snapshot/lifecycle/control-vms.js';
 import { RequestError } from './reply.js';
 import { type FoundSocket, findSockets, socketIdentity } from './socket-finder.js';
 import { connectMonitor, connectVm, type VmConnection } from './vm-connection.js';
@@ -148,6 +149,25 @@ export class VmList implements AsyncDisposable {
       await using connection = await this.#connect(address);
       return await talk(connection);
     });
+  }
+
+  /**
+   * Pauses, continues or ends a VM, and what mapram made for it goes with it.
+   *
+   * @returns the VM as it is then; undefined for one that has ended
+   * @throws MapramError `BUSY` while an operation has it in hand, `QMP` in QEMU's words
+   */
+  async change(address: string, action: 'stop' | 'cont' | 'quit'): Promise<VmEntry | undefined> {
+    const { kind } = this.freeEntry(address);
+    if (action !== 'quit') {
+      await this.converse(address, (connection) => connection.execute(action));
+      await this.refresh();
+      return this.entry(address);
+    }
+    if (kind === 'builtin') await this.removeBuiltin(address);
+    else await this.#inTurn(address, () => quitVms({ vm: address, signal: this.#closing.signal }));
+    await this.refresh();
+    return undefined;
   }
 
   /**

@@ -43,6 +43,14 @@ export class OpenPage implements AsyncDisposable {
     );
   }
 
+  /** What reaches out of the window at its right side. */
+  async cutOff(): Promise<unknown> {
+    return await this.page.evaluate(`[...document.querySelectorAll('main *, header *, dialog *')]
+      .filter((node) => node.checkVisibility() && !node.closest('.unseen, thead') &&
+        node.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+      .map((node) => node.outerHTML.slice(0, 200))`);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.page.context().close();
     assert.deepEqual(this.troubles, []);

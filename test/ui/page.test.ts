@@ -1,8 +1,8 @@
 /** The page as a user meets it: in a browser, with the keyboard, with hostile names. */
 import assert from 'node:assert/strict';
-import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, linkSync, readFileSync, writeFileSync } from 'node:fs';
 import { after, before, suite, test } from 'node:test';
-import type { Browser } from 'playwright-core';
+import type { Browser, Page } from 'playwright-core';
 import { writeBuiltinImage } from '../snapshot/builtin-image.js';
 import { needs } from '../support/environment.js';
 import { launchBrowser, OpenPage } from './open-page.js';
@@ -11,6 +11,12 @@ import { TestUi } from './ui-client.js';
 const MIB = 2 ** 20;
 /** A name that is markup, and would tell if it were ever taken for it. */
 const HOSTILE = `<img src=x onerror="document.title='hit'"><b>&amp;.mapram`.replaceAll('/', '');
+
+/** Opens the menu of a VM or a file and chooses from it. */
+async function choose(page: Page, about: string, action: string): Promise<void> {
+  await page.getByRole('button', { name: `More actions for ${about}`, exact: true }).click();
+  await page.getByRole('button', { name: `${action} ${about}`, exact: true }).click();
+}
 
 suite('the page in a browser', needs({ tools: ['chromium'] }), () => {
   let browser: Browser;
@@ -37,18 +43,30 @@ suite('the page in a browser', needs({ tools: ['chromium'] }), () => {
     // The focus is back where it came from.
     assert.equal(await page.locator(':focus').getAttribute('aria-label'), 'Save builtin:1');
 
-    const card = page
-      .getByRole('listitem')
-      .filter({ hasText: `Save builtin:1 to ${ui.file('first.mapram')}` });
-    await card.getByText('done').waitFor();
+    const card = page.getByRole('listitem').filter({ hasText: `builtin:1 → ${ui.file('first.mapram')}` });
+    await card.getByText('done', { exact: true }).waitFor();
+    await card.getByText(/^\d.* written in .*; the VM was paused for .*\. · just now$/).waitFor();
     await page.getByRole('rowheader', { name: 'first.mapram' }).waitFor();
 
-    await press('Verify first.mapram');
+    // The menu opens with the focus on its first entry; arrows move it.
+    await press('More actions for first.mapram');
+    await page.locator('[aria-label="Verify first.mapram"]:focus').waitFor();
     await page.keyboard.press('Enter');
-    await page.getByRole('listitem').filter({ hasText: 'Verify' }).getByText('done').waitFor();
+    await page.keyboard.press('Enter');
+    await page
+      .getByRole('listitem')
+      .filter({ hasText: 'Verify' })
+      .getByText('sound', { exact: true })
+      .waitFor();
+    await page.getByRole('row').filter({ hasText: 'first.mapram' }).getByText('sound').waitFor();
 
-    await press('Restore first.mapram');
-    await page.getByRole('checkbox', { name: 'Continue' }).focus();
+    await press('More actions for first.mapram');
+    await page.locator('[aria-label="Verify first.mapram"]:focus').waitFor();
+    await page.keyboard.press('ArrowDown');
+    await page.keyboard.press('ArrowDown');
+    await page.locator('[aria-label="Restore first.mapram"]:focus').waitFor();
+    await page.keyboard.press('Enter');
+    await page.getByRole('checkbox', { name: 'Let it run' }).focus();
     await page.keyboard.press('Space');
     await page.keyboard.press('Enter');
     await page.getByRole('row').filter({ hasText: 'builtin:2' }).getByText('running').waitFor();
@@ -77,7 +95,8 @@ suite('the page in a browser', needs({ tools: ['chromium'] }), () => {
     await using opened = await OpenPage.open(browser, ui);
     const { page } = opened;
     await page.getByRole('button', { name: 'Save builtin:1' }).click();
-    await page.getByLabel('Channels').fill('3');
+    await page.getByText('Method, direct I/O and channels').click();
+    await page.getByRole('spinbutton', { name: 'Channels' }).fill('3');
     await page.getByRole('button', { name: 'Save', exact: true }).click();
     const card = page.getByRole('listitem').filter({ hasText: 'Save builtin:1' });
     await card.getByText('Channel 2').waitFor();
@@ -88,13 +107,16 @@ suite('the page in a browser', needs({ tools: ['chromium'] }), () => {
     await card.getByText('cancelled; everything was put back').waitFor();
     await page.getByRole('row').filter({ hasText: 'builtin:1' }).getByText('running').waitFor();
     await page.getByText('No saved VM in these directories.').waitFor();
+    // Asked to try again, the form has what was entered.
+    await card.getByRole('button', { name: 'Try again…' }).click();
+    assert.equal(await page.getByRole('spinbutton', { name: 'Channels' }).inputValue(), '3');
   });
 
   test('settings are set over the monitor, and refusals are shown in its own words', async () => {
     await using ui = await TestUi.start({ builtins: [{ size: 2 * MIB, dirtyRate: 0 }] });
     await using opened = await OpenPage.open(browser, ui);
     const { page } = opened;
-    await page.getByRole('button', { name: 'Monitor of builtin:1' }).click();
+    await choose(page, 'builtin:1', 'Migration settings');
     for (const name of ['direct-io', 'mapped-ram', 'multifd']) {
       await page.getByRole('checkbox', { name, exact: true }).click();
       await page.getByText(`${name} is set.`).waitFor();
@@ -123,7 +145,7 @@ suite('the page in a browser', needs({ tools: ['chromium'] }), () => {
     await page.getByRole('searchbox').fill('no such field');
     await page.getByText(/^0 of/).waitFor();
     assert.equal(await page.title(), 'mapram');
-    assert.equal(await page.locator('img').count(), 0);
+    assert.equal(await page.locator('main img').count(), 0);
   });
 
   test('each place of the map is told in words', async () => {
@@ -160,10 +182,17 @@ suite('the page in a browser', needs({ tools: ['chromium'] }), () => {
     copyFileSync(ui.file('good.mapram'), ui.file('copy.mapram'));
     await using opened = await OpenPage.open(browser, ui);
     const { page } = opened;
-    await page.getByRole('button', { name: 'Verify bad.mapram' }).click();
+    await choose(page, 'bad.mapram', 'Verify');
     await page.getByRole('dialog').getByRole('button', { name: 'Verify' }).click();
-    await page.getByText('done: this file is damaged').waitFor();
-    await page.getByText(/builtin\.ram: its memory from/).waitFor();
+    const card = page.getByRole('listitem').filter({ hasText: 'Verify bad.mapram' });
+    await card.getByText('damaged', { exact: true }).waitFor();
+    await card.getByText(/builtin\.ram: its memory from/).waitFor();
+    // The list keeps it, until the file is another one.
+    const row = page.getByRole('row').filter({ hasText: 'bad.mapram' });
+    await row.getByText('damaged', { exact: true }).waitFor();
+    copyFileSync(ui.file('good.mapram'), ui.file('bad.mapram'));
+    await page.getByRole('button', { name: 'Refresh' }).click();
+    await row.getByText('complete', { exact: true }).waitFor();
   });
 
   for (const colorScheme of ['light', 'dark'] as const) {
@@ -176,31 +205,125 @@ suite('the page in a browser', needs({ tools: ['chromium'] }), () => {
       await using opened = await OpenPage.open(browser, ui, { colorScheme });
       const { page } = opened;
       await page.getByRole('rowheader', { name: 'vm.mapram' }).waitFor();
-      await page.getByText('Figures').click();
+      await page.getByText('Details', { exact: true }).click();
       await opened.assertAccessible();
-      for (const [name, ready] of [
-        ['Save builtin:1', 'File name'],
-        ['Monitor of builtin:1', 'multifd-channels'],
-        ['Details of vm.mapram', 'Place in builtin.ram'],
-        ['Verify vm.mapram', 'Channels'],
-        ['Restore vm.mapram', 'Into'],
+      for (const [about, name, ready] of [
+        ['builtin:1', 'Save', 'File name'],
+        ['builtin:1', 'Migration settings', 'multifd-channels'],
+        ['vm.mapram', 'Details of', 'Place in builtin.ram'],
+        ['vm.mapram', 'Verify', 'Check'],
+        ['vm.mapram', 'Restore', 'Into'],
+        ['vm.mapram', 'Convert', 'To'],
       ] as const) {
-        await page.getByRole('button', { name, exact: true }).click();
-        await page.getByLabel(ready).first().waitFor();
+        const control = page.getByRole('button', { name: `${name} ${about}`, exact: true });
+        if ((await control.count()) > 0) await control.click();
+        else await choose(page, about, name);
+        await page.getByRole('dialog').getByLabel(ready).first().waitFor();
+        await page.evaluate(
+          "for (const group of document.querySelectorAll('dialog details')) group.open = true",
+        );
         await opened.assertAccessible();
         await page.keyboard.press('Escape');
         await page.getByRole('dialog').waitFor({ state: 'detached' });
       }
+      await page.getByRole('button', { name: 'More actions for vm.mapram', exact: true }).click();
+      await opened.assertAccessible();
     });
   }
 
-  test('on a small screen nothing is cut off', async () => {
+  for (const width of [390, 900, 1440]) {
+    test(`at ${width} px long names are whole words and nothing is cut off`, async () => {
+      const name = `${'a-rather-long-name-'.repeat(8)}of-a-database.mapram`;
+      await using ui = await TestUi.start({ builtins: [{ size: 2 * MIB, dirtyRate: 0 }] });
+      await ui.run({ kind: 'save', vm: 'builtin:1', directory: ui.directory, name });
+      await ui.run({ kind: 'save', vm: 'builtin:1', directory: ui.directory, name });
+      writeFileSync(ui.file('bad.mapram'), 'QEVM and nothing that makes sense');
+      await ui.ask('api/refresh', { body: {} });
+      await using opened = await OpenPage.open(browser, ui, { viewport: { width, height: 800 } });
+      const { page } = opened;
+      await page.getByRole('rowheader', { name }).waitFor();
+      assert.deepEqual(await opened.cutOff(), []);
+      // A column for names that is a few letters wide would make them a tower.
+      const heights = await page.evaluate(
+        "[...document.querySelectorAll('tbody th')].map((cell) => cell.clientHeight)",
+      );
+      assert.ok(Math.max(...(heights as number[])) < 400, String(heights));
+      // Everything that can be done is in sight, without a sideways scroll.
+      for (const button of await page
+        .getByRole('button', { name: /^(Resume|Save|More actions for)/ })
+        .all()) {
+        const box = await button.boundingBox();
+        assert.ok(box !== null && box.x >= 0 && box.x + box.width <= width, await button.ariaSnapshot());
+      }
+      await choose(page, name, 'Convert');
+      assert.deepEqual(await opened.cutOff(), []);
+    });
+  }
+
+  test('of thousands of files so many are shown that the page stays quick, and a filter finds the others', async () => {
+    await using ui = await TestUi.start();
+    await writeBuiltinImage(ui.file('vm-000.mapram'));
+    for (let n = 1; n < 250; n++) {
+      linkSync(ui.file('vm-000.mapram'), ui.file(`vm-${String(n).padStart(3, '0')}.mapram`));
+    }
+    await ui.ask('api/refresh', { body: {} });
+    await using opened = await OpenPage.open(browser, ui);
+    const { page } = opened;
+    await page.getByText('100 of 250').waitFor();
+    await page.getByRole('button', { name: 'Show 100 more' }).click();
+    await page.getByText('200 of 250').waitFor();
+    await page.getByRole('searchbox', { name: 'Filter: Saved VMs' }).fill('vm-249');
+    await page.getByText('1 of 1 that match “vm-249”, 250 in all').waitFor();
+    assert.equal(await page.getByRole('rowheader', { name: /^Details of vm-/ }).count(), 1);
+  });
+
+  test('a file is compared, converted and removed, and what cannot be done says why', async () => {
     await using ui = await TestUi.start({ builtins: [{ size: 2 * MIB, dirtyRate: 0 }] });
-    await using opened = await OpenPage.open(browser, ui, { viewport: { width: 360, height: 640 } });
-    const overflow = await opened.page.evaluate(
-      'document.documentElement.scrollWidth - document.documentElement.clientWidth',
-    );
-    assert.equal(overflow, 0);
+    const save = { kind: 'save', vm: 'builtin:1', directory: ui.directory };
+    for (const name of ['one.mapram', 'two.mapram']) await ui.run({ ...save, name });
+    await ui.ask('api/refresh', { body: {} });
+    await using opened = await OpenPage.open(browser, ui);
+    const { page } = opened;
+    const submit = (name: string) =>
+      page.getByRole('dialog').getByRole('button', { name, exact: true }).click();
+    await choose(page, 'one.mapram', 'Compare');
+    await submit('Compare');
+    await page.getByText(/^They (are equal|differ in)/).waitFor();
+    await choose(page, 'one.mapram', 'Convert');
+    await submit('Convert');
+    await page.getByText(/^one\.stream written: /).waitFor();
+    // A stream can be converted and compared, not resumed; a click says so.
+    const row = page.getByRole('row').filter({ hasText: 'one.stream' });
+    await row.getByRole('button', { name: 'Resume one.stream' }).press('Enter');
+    await page.getByText('It is a plain stream: convert it to a mapped-ram file first.').waitFor();
+    await choose(page, 'two.mapram', 'Remove');
+    await submit('Remove file');
+    await page.getByRole('row').filter({ hasText: 'two.mapram' }).waitFor({ state: 'detached' });
+    await choose(page, 'builtin:1', 'End');
+    await submit('End VM');
+    await page.getByRole('dialog').waitFor({ state: 'detached' });
+    await page.getByText('No VM found.').waitFor();
+  });
+
+  test('a save that failed is tried again with what was entered', async () => {
+    await using ui = await TestUi.start({ builtins: [{ size: 2 * MIB, dirtyRate: 0 }] });
+    writeFileSync(ui.file('taken.mapram'), 'mine');
+    await using opened = await OpenPage.open(browser, ui);
+    const { page } = opened;
+    await page.getByRole('button', { name: 'Save builtin:1' }).click();
+    await page.getByLabel('File name').fill('taken.mapram');
+    await page.getByRole('button', { name: 'Save', exact: true }).click();
+    const card = page.getByRole('listitem').filter({ hasText: 'failed' });
+    // In the words of the page, not of the command line.
+    await card.getByText('use “Replace an existing file”').waitFor();
+    await card.getByRole('button', { name: 'Try again…' }).click();
+    assert.equal(await page.getByLabel('File name').inputValue(), 'taken.mapram');
+    await page.getByRole('alert').getByText('it exists already').waitFor();
+    await page.getByLabel('Replace an existing file').check();
+    await page.getByRole('button', { name: 'Save', exact: true }).click();
+    await page.getByRole('listitem').filter({ hasText: 'done' }).waitFor();
+    await page.getByRole('button', { name: 'Dismiss finished' }).click();
+    await page.getByText('Nothing is under way.').waitFor();
   });
 
   test('a page whose server has ended says so', async () => {

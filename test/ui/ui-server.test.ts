@@ -285,7 +285,7 @@ test('bad requests are refused with what is wrong with them', async () => {
     ['', 'POST', 'GET'],
     ['main.js', 'DELETE', 'GET'],
     ['api/state', 'POST', 'GET'],
-    ['api/operations', 'GET', 'POST'],
+    ['api/operations', 'GET', 'POST, DELETE'],
     ['api/operations/1', 'GET', 'DELETE'],
     ['api/operations/1/cancel', 'GET', 'POST'],
     ['api/monitor', 'PUT', 'GET, POST'],

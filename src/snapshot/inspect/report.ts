@@ -62,14 +62,23 @@ export async function inspectionPage(
 
 /** Writes a page about what differs between two: the map is that of the second. */
 export async function writeComparisonReport(
-  [before, after]: readonly [SavedVm, SavedVm],
+  pair: readonly [before: SavedVm, after: SavedVm],
   comparison: Comparison,
   options: ReportOptions,
 ): Promise<void> {
+  await writePage(options, await comparisonPage(pair, comparison, options));
+}
+
+/** The same page as text. */
+export async function comparisonPage(
+  [before, after]: readonly [before: SavedVm, after: SavedVm],
+  comparison: Comparison,
+  options: PictureOptions = {},
+): Promise<string> {
   const picture: MemoryPicture = await pictureOf(after, options);
   const changed = (old: string, now: string) => (old === now ? old : `${old} → ${now}`);
   const { machine, differentPages, differentBytes, devices, blocks } = comparison;
-  const page = await reportPage({
+  return await reportPage({
     title: `${before.path} → ${after.path}`,
     facts: [
       ['Before', before.path],
@@ -93,7 +102,6 @@ export async function writeComparisonReport(
     treeTitle: 'Device fields that differ',
     tree: changeNodes(devices),
   });
-  await writePage(options, page);
 }
 
 function blockTable({ blocks, form, guestRegions }: Inspection): ReportTable {

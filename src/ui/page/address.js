@@ -1,5 +1,7 @@
 /** Talking to the server. All addresses are relative to the page's own, which holds the token. */
 
+import { inPageWords } from './option-words.js';
+
 /** @param {string} path */
 export function addressOf(path) {
   return new URL(`api/${path}`, document.baseURI);
@@ -38,6 +40,7 @@ async function answer(pending) {
     throw new Error('mapram does not answer; is `mapram ui` still running?');
   });
   const body = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(body.error?.message ?? `the server answered ${response.status}`);
+  if (!response.ok)
+    throw new Error(inPageWords(body.error?.message ?? `the server answered ${response.status}`));
   return body;
 }

@@ -1,23 +1,26 @@
 /** Windows in front of the page. Escape and the close button leave them; the focus goes back to where it was. */
-import { button, element, uniqueId } from './elements.js';
+import { button, element, icon, uniqueId } from './elements.js';
+import { inPageWords } from './option-words.js';
 
 /**
  * @param {string} title
  * @param {Node[]} content
- * @param {{ narrow?: boolean, onClose?: () => void }} [options]
+ * @param {boolean} narrow
  */
-function openDialog(title, content, { narrow = false, onClose = () => {} } = {}) {
+function openDialog(title, content, narrow) {
   const id = uniqueId('dialog');
   const dialog = element(
     'dialog',
     { 'aria-labelledby': id, class: narrow ? 'narrow' : undefined },
-    element('h2', { id }, title),
+    element(
+      'div',
+      { class: 'title' },
+      element('h2', { id }, title),
+      button(icon('cross'), () => dialog.close(), { class: 'square quiet', 'aria-label': 'Close' }),
+    ),
     ...content,
   );
-  dialog.addEventListener('close', () => {
-    dialog.remove();
-    onClose();
-  });
+  dialog.addEventListener('close', () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();
   return dialog;
@@ -26,16 +29,16 @@ function openDialog(title, content, { narrow = false, onClose = () => {} } = {})
 /**
  * @param {string} title
  * @param {Node[]} content
- * @param {{ onClose?: () => void }} [options]
+ * @param {{ narrow?: boolean }} [options]
  */
-export function openView(title, content, options = {}) {
-  const close = button('Close', () => dialog.close());
-  const dialog = openDialog(title, [...content, element('div', { class: 'buttons' }, close)], options);
+export function openView(title, content, { narrow = false } = {}) {
+  const dialog = openDialog(title, [element('div', { class: 'body' }, ...content)], narrow);
+  dialog.querySelector('button')?.focus();
   return dialog;
 }
 
 /**
- * A form whose data go to the server. It stays open, and says why, when the server refuses.
+ * A form whose data go to the server. It stays open with everything that was entered, and says why, when the server refuses.
  *
  * @param {object} form
  * @param {string} form.title
@@ -43,15 +46,28 @@ export function openView(title, content, options = {}) {
  * @param {Node[]} form.content
  * @param {() => Promise<unknown>} form.send
  * @param {boolean} [form.ready] whether it is fine as it is: the focus is then on the button
+ * @param {boolean} [form.danger] whether something is lost for good
+ * @param {string} [form.problem] why it was refused the last time
  */
-export function openForm({ title, submit, content, send, ready = false }) {
-  const problem = element('p', { class: 'bad', role: 'alert' });
-  const go = element('button', { type: 'submit', class: 'main', autofocus: ready }, submit);
+export function openForm({
+  title,
+  submit,
+  content,
+  send,
+  ready = false,
+  danger = false,
+  problem: before = '',
+}) {
+  const problem = element('p', { class: 'problem', role: 'alert' }, inPageWords(before));
+  const go = element(
+    'button',
+    { type: 'submit', class: danger ? 'main danger' : 'main', autofocus: ready },
+    submit,
+  );
   const form = element(
     'form',
     {},
-    element('div', { class: 'fields' }, ...content),
-    problem,
+    element('div', { class: 'body' }, element('div', { class: 'fields' }, ...content), problem),
     element(
       'div',
       { class: 'buttons' },
@@ -67,11 +83,36 @@ export function openForm({ title, submit, content, send, ready = false }) {
       await send();
       dialog.close();
     } catch (error) {
-      problem.textContent = `✗ ${/** @type {Error} */ (error).message}`;
+      problem.textContent = /** @type {Error} */ (error).message;
+      problem.scrollIntoView({ block: 'nearest' });
     } finally {
       go.disabled = false;
     }
   });
-  const dialog = openDialog(title, [form], { narrow: true });
+  // A field that is wrong may be in a group that is closed.
+  form.addEventListener(
+    'invalid',
+    (event) => {
+      const group = /** @type {Element} */ (event.target).closest('details');
+      if (group) group.open = true;
+    },
+    true,
+  );
+  const dialog = openDialog(title, [form], true);
+  const first = form.querySelector('input:not([type="hidden"]), select');
+  if (!ready && first instanceof HTMLElement) first.focus();
   return dialog;
+}
+
+/**
+ * A question before something that cannot be undone.
+ *
+ * @param {string} title
+ * @param {string} submit
+ * @param {string[]} sentences
+ * @param {() => Promise<unknown>} send
+ */
+export function openQuestion(title, submit, sentences, send) {
+  const content = sentences.map((sentence) => element('p', {}, sentence));
+  return openForm({ title, submit, content, send, ready: true, danger: true });
 }

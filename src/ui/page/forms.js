@@ -1,5 +1,5 @@
 /** Fields of forms, each with its label and a hint. */
-import { element, uniqueId } from './elements.js';
+import { element, icon, uniqueId } from './elements.js';
 
 /**
  * @template {HTMLElement} Input
@@ -35,19 +35,34 @@ function field(label, input, hint) {
  * @param {string} label
  * @param {string} value
  * @param {string} [hint]
+ * @param {{ optional?: boolean, placeholder?: string }} [options]
  */
-export function textField(label, value, hint) {
-  return field(label, element('input', { type: 'text', value, required: true, spellcheck: 'false' }), hint);
+export function textField(label, value, hint, { optional = false, placeholder } = {}) {
+  const input = element('input', {
+    type: 'text',
+    value,
+    required: !optional,
+    placeholder,
+    spellcheck: 'false',
+    autocomplete: 'off',
+  });
+  return field(label, input, hint);
 }
 
 /**
  * @param {string} label
- * @param {number} value
- * @param {{ min: number, max: number }} range
+ * @param {number | undefined} value undefined leaves it empty, which is then allowed
+ * @param {{ min: number, max?: number }} range
  * @param {string} [hint]
+ * @param {string} [placeholder] what an empty one means
  */
-export function numberField(label, value, { min, max }, hint) {
-  return field(label, element('input', { type: 'number', value, min, max, step: 1, required: true }), hint);
+export function numberField(label, value, { min, max }, hint, placeholder) {
+  const required = placeholder === undefined;
+  return field(
+    label,
+    element('input', { type: 'number', value, min, max, step: 1, required, placeholder }),
+    hint,
+  );
 }
 
 /**
@@ -62,32 +77,78 @@ export function checkField(label, checked, hint) {
 /**
  * @param {string} label
  * @param {readonly (readonly [value: string, text: string])[]} choices
+ * @param {string} [value] the one that is chosen at first
  * @param {string} [hint]
  */
-export function choiceField(label, choices, hint) {
-  const options = choices.map(([value, text]) => element('option', { value }, text));
+export function choiceField(label, choices, value, hint) {
+  const options = choices.map(([each, text]) =>
+    element('option', { value: each, selected: each === value }, text),
+  );
   return field(label, element('select', {}, ...options), hint);
 }
 
-/** The two fields that all reading and writing has. */
-export function transferFields() {
+/**
+ * Fields that few need. They are open when one of them is not as usual.
+ *
+ * @param {string} title
+ * @param {boolean} open
+ * @param {Node[]} nodes
+ */
+export function group(title, open, nodes) {
+  return element(
+    'details',
+    { class: 'group', open },
+    element('summary', {}, title),
+    element('div', { class: 'fields' }, ...nodes),
+  );
+}
+
+/** @param {Node[]} nodes side by side where there is room */
+export function pair(...nodes) {
+  return element('div', { class: 'pair' }, ...nodes);
+}
+
+/** @param {string} text something to know before a form is sent */
+export function notice(text) {
+  return element('p', { class: 'notice' }, icon('warning'), element('span', {}, text));
+}
+
+/**
+ * A number that was left empty is not sent.
+ *
+ * @param {HTMLInputElement} input
+ */
+export function numberOf({ valueAsNumber }) {
+  return Number.isNaN(valueAsNumber) ? undefined : valueAsNumber;
+}
+
+/**
+ * The two fields that all reading and writing has.
+ *
+ * @param {{ directIo?: string, channels?: number | 'auto' }} [initial]
+ */
+export function transferFields({ directIo: mode = 'auto', channels: number } = {}) {
   const directIo = choiceField(
     'Direct I/O',
     [
-      ['auto', 'auto: where the file system allows it'],
-      ['on', 'on: or fail'],
-      ['off', 'off: through the page cache'],
+      ['auto', 'where the file system allows it'],
+      ['on', 'always, or fail'],
+      ['off', 'never: through the page cache'],
     ],
-    'Whether pages go past the page cache of this host.',
+    mode,
+    'Pages bypass the page cache of this host.',
   );
   const channels = numberField(
     'Channels',
-    4,
+    typeof number === 'number' ? number : undefined,
     { min: 1, max: 255 },
     'Threads that move pages at the same time.',
+    'chosen by mapram',
   );
   return {
-    nodes: [directIo.node, channels.node],
-    values: () => ({ directIo: directIo.input.value, channels: channels.input.valueAsNumber }),
+    nodes: [pair(directIo.node, channels.node)],
+    /** Whether they are not as usual. */
+    changed: mode !== 'auto' || typeof number === 'number',
+    values: () => ({ directIo: directIo.input.value, channels: numberOf(channels.input) }),
   };
 }

@@ -1,112 +1,109 @@
-/** The page: keeps what the server tells and shows it. */
+/** The page: keeps what the server sends and shows it. */
 import { addressOf, post } from './address.js';
-import { button, byId, element, fill, reconcile, setAttribute, setEnabled } from './elements.js';
+import { createDirectoryList } from './directories.js';
+import { byId, fill, icon } from './elements.js';
+import { openFork, openResume } from './launch-forms.js';
+import { showFailure, showMessage } from './messages.js';
 import { describeEnd, isUnderWay, showOperations } from './operations.js';
-import { showSaved } from './saved.js';
-import { rate, size } from './text.js';
-import { showVms } from './vms.js';
+import { showOverview } from './overview.js';
+import { openSave } from './save-form.js';
+import { createSavedList } from './saved.js';
+import { openConvert, openDiff, openRestore, openVerify } from './saved-forms.js';
+import { createVmList } from './vms.js';
 
 /** @import { DirectoryEntry } from '../directories.js' */
 /** @import { OperationEntry } from '../operations.js' */
 /** @import { SavedEntry } from '../saved-list.js' */
 /** @import { VmEntry } from '../vm-list.js' */
 
-/** @type {{ kinds: string[], directories: DirectoryEntry[], vms: VmEntry[], saved: SavedEntry[], operations: Map<number, OperationEntry> }} */
-const state = { kinds: [], directories: [], vms: [], saved: [], operations: new Map() };
+/** @type {{ directories: DirectoryEntry[], vms: VmEntry[], saved: SavedEntry[], operations: Map<number, OperationEntry> }} */
+const state = { directories: [], vms: [], saved: [], operations: new Map() };
 
-/** @param {string} id */
-function bodyOf(id) {
-  const [body] = /** @type {HTMLTableElement} */ (byId(id)).tBodies;
-  if (body === undefined) throw new Error(`${id} has no body`);
-  return body;
-}
+const context = {
+  vms: () => state.vms,
+  saved: () => state.saved,
+  directories: () => state.directories,
+  operation: (/** @type {number | undefined} */ id) =>
+    id === undefined ? undefined : state.operations.get(id),
+};
 
-/** @param {string} text read out, and shown where it is a problem */
+const updateVms = createVmList(byId('vms'), byId('vms-tools'), context);
+const updateSaved = createSavedList(byId('saved'), byId('saved-tools'), context);
+const updateDirectories = createDirectoryList(byId('directories'));
+
+/** @param {string} text read out */
 function announce(text) {
   byId('announcement').textContent = text;
 }
 
-/** @param {string} problem */
-function onProblem(problem) {
-  announce(problem);
-  const connection = byId('connection');
-  connection.className = 'bad';
-  connection.textContent = `✗ ${problem}`;
+/**
+ * The form of an operation that failed, with everything that was entered.
+ *
+ * @param {OperationEntry} operation
+ * @returns {(() => void) | undefined} nothing where what it was about is gone
+ */
+function retry({ kind, request: sent, file, vm, error }) {
+  const request = /** @type {Record<string, any>} */ (sent ?? {});
+  const entry = state.saved.find((candidate) => candidate.file === file);
+  const problem = error?.code === 'CANCELLED' ? '' : (error?.message ?? '');
+  if (kind === 'save' && vm !== undefined) {
+    return state.vms.some(({ address }) => address === vm)
+      ? () => openSave(vm, state.directories, request, problem)
+      : undefined;
+  }
+  if (entry === undefined) return undefined;
+  /** @type {Record<string, () => void>} */
+  const forms = {
+    restore: () => openRestore(entry, state.vms, request, problem),
+    verify: () => openVerify(entry.file, request, problem),
+    resume: () => void openResume(entry, request, problem),
+    fork: () => void openFork(entry, state.directories, request, problem),
+    diff: () => openDiff(entry, state.saved, request, problem),
+    convert: () => openConvert(entry, state.directories, request, problem),
+  };
+  return forms[kind];
 }
 
 const show = {
   operations() {
     const operations = [...state.operations.values()];
     byId('operations-empty').hidden = operations.length > 0;
-    showOperations(byId('operations'), operations, state.directories, onProblem);
+    showOperations(byId('operations'), byId('operations-tools'), operations, {
+      directories: state.directories,
+      retry,
+    });
     const active = operations.filter(isUnderWay).length;
     document.title = active === 0 ? 'mapram' : `(${active}) mapram`;
+    showOverview(byId('overview'), state);
   },
   vms() {
-    byId('vms').hidden = state.vms.length === 0;
     byId('vms-empty').hidden = state.vms.length > 0;
-    showVms(bodyOf('vms'), state.vms, { directories: () => state.directories, onProblem });
+    updateVms(state.vms);
+    showOverview(byId('overview'), state);
   },
   saved() {
-    byId('saved').hidden = state.saved.length === 0;
     byId('saved-empty').hidden = state.saved.length > 0;
-    showSaved(bodyOf('saved'), state.saved, {
-      vms: () => state.vms,
-      directories: () => state.directories,
-      entry: (file) => state.saved.find((entry) => entry.file === file),
-      has: (kind) => state.kinds.includes(kind),
-    });
-  },
-  directories() {
-    reconcile(
-      bodyOf('directories'),
-      state.directories,
-      ({ path }) => path,
-      ({ path }) => {
-        const measure = button(
-          'Measure',
-          () => void post('speed', { directory: path }).catch((error) => onProblem(error.message)),
-        );
-        setAttribute(measure, 'aria-label', `Measure the disk of ${path}`);
-        const numbers = Array.from({ length: 3 }, () => element('td', { class: 'number' }));
-        return element(
-          'tr',
-          {},
-          element('th', { scope: 'row' }, path),
-          ...numbers,
-          element('td'),
-          element('td', {}, measure),
-        );
-      },
-      (row, { freeBytes, speed, measuring, message }) => {
-        const [, free, write, read, how, actions] = row.cells;
-        if (!free || !write || !read || !how || !actions) return;
-        fill(free, size(freeBytes));
-        fill(write, speed ? rate(speed.writeRate) : '');
-        fill(read, speed ? rate(speed.readRate) : '');
-        const trial =
-          speed && `${size(speed.bytes)}, ${speed.direct ? 'direct I/O' : 'through the page cache'}`;
-        fill(how, measuring ? 'being measured …' : (message ?? trial ?? 'not measured'));
-        setEnabled(actions.querySelector('button'), !measuring);
-      },
-    );
+    updateSaved(state.saved);
+    showOverview(byId('overview'), state);
   },
 };
 
+byId('operations').addEventListener('shownchange', show.operations);
+
 /** @type {Record<string, (data: any) => void>} */
 const handlers = {
-  hello({ version, operations }) {
-    state.kinds = operations;
+  hello({ version }) {
     byId('version').textContent = version;
   },
   directories(data) {
     state.directories = data;
-    show.directories();
+    updateDirectories(data);
     show.operations();
   },
   vms(data) {
     state.vms = data;
     show.vms();
+    show.operations();
   },
   saved(data) {
     state.saved = data;
@@ -115,11 +112,14 @@ const handlers = {
   operations(data) {
     state.operations = new Map(data.map((/** @type {OperationEntry} */ entry) => [entry.id, entry]));
     show.operations();
+    show.vms();
   },
   operation(data) {
     const before = state.operations.get(data.id);
     state.operations.set(data.id, data);
     show.operations();
+    // Its VM says what is done with it.
+    if (before === undefined) show.vms();
     if (before === undefined) announce(`${data.title}: begun.`);
     else if (isUnderWay(before) && !isUnderWay(data)) announce(describeEnd(data));
   },
@@ -129,7 +129,7 @@ const handlers = {
   },
   ready() {
     const connection = byId('connection');
-    connection.className = '';
+    connection.className = 'connection open';
     connection.textContent = 'Connected';
   },
 };
@@ -139,13 +139,16 @@ for (const [name, handle] of Object.entries(handlers)) {
   events.addEventListener(name, (event) => handle(JSON.parse(/** @type {MessageEvent} */ (event).data)));
 }
 events.addEventListener('error', () => {
-  const lost = events.readyState === EventSource.CLOSED;
-  onProblem(lost ? 'mapram ui has ended; this page can be closed' : 'connection lost, trying again …');
+  const ended = events.readyState === EventSource.CLOSED;
+  const connection = byId('connection');
+  connection.className = 'connection lost';
+  connection.textContent = ended
+    ? 'mapram ui has ended; you can close this page'
+    : 'connection lost, trying again …';
 });
 
-byId('refresh').addEventListener('click', () => {
-  post('refresh').then(
-    () => announce('Looked again.'),
-    (error) => onProblem(error.message),
-  );
+const refresh = byId('refresh');
+fill(refresh, icon('refresh'), 'Refresh');
+refresh.addEventListener('click', () => {
+  post('refresh').then(() => showMessage('VMs and files are up to date.'), showFailure);
 });

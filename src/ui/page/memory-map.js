@@ -1,6 +1,6 @@
 /**
- * The picture of a file's memory. Not by colour: what has contents is dark, zero pages are empty, and those that take
- * room all the same are hatched; the slider below tells each place in words.
+ * The picture of a file's memory. Not by colour: what has contents stands out, zero pages are empty, and those that take
+ * room all the same are hatched; the slider below tells each place in words. The style sheet has the colours of each scheme.
  */
 import { element, uniqueId } from './elements.js';
 import { hex, percent, plural, size } from './text.js';
@@ -33,9 +33,8 @@ function blockFigure(block, pageSize) {
     ...(unusedPages === 0 ? [] : [`${size(unusedPages * pageSize)} zero yet on disk`]),
   ].join(', ');
   const caption = element('figcaption', { id: title }, element('strong', {}, idstr), ` ${words}`);
-  if (block.present.length < 2) return element('figure', {}, caption);
+  if (block.present.length < 2) return element('figure', { class: 'block' }, caption);
   const canvas = element('canvas', { role: 'img', 'aria-label': `Map of ${idstr}: ${words}` });
-  draw(canvas, block);
   const slider = element('input', {
     type: 'range',
     min: 0,
@@ -58,8 +57,8 @@ function blockFigure(block, pageSize) {
     slider.value = String(row * COLUMNS + column);
     tell();
   });
-  tell();
-  return element('figure', {}, caption, canvas, slider, output);
+  paintAlways(canvas, tell);
+  return element('figure', { class: 'block' }, caption, canvas, slider, output);
 }
 
 /**
@@ -95,19 +94,19 @@ function draw(canvas, block, chosen) {
   if (context === null) return;
   const at = (/** @type {number} */ cell) =>
     /** @type {const} */ ([(cell % COLUMNS) * CELL, Math.floor(cell / COLUMNS) * CELL]);
-  context.fillStyle = '#8a949c';
+  context.fillStyle = colour('outside');
   context.fillRect(0, 0, canvas.width, canvas.height);
   block.present.forEach((share, cell) => {
     drawCell(context, ...at(cell), CELL, share, block.unused[cell] ?? 0);
   });
   if (chosen === undefined) return;
   const [x, y] = at(chosen);
-  context.lineWidth = 2;
-  context.strokeStyle = '#000';
-  context.strokeRect(x - 2, y - 2, CELL + 4, CELL + 4);
-  context.lineWidth = 1;
-  context.strokeStyle = '#fff';
-  context.strokeRect(x - 0.5, y - 0.5, CELL + 1, CELL + 1);
+  context.lineWidth = 3;
+  context.strokeStyle = colour('empty');
+  context.strokeRect(x - 2.5, y - 2.5, CELL + 5, CELL + 5);
+  context.lineWidth = 1.5;
+  context.strokeStyle = colour('hatch');
+  context.strokeRect(x - 1, y - 1, CELL + 2, CELL + 2);
 }
 
 /**
@@ -119,13 +118,53 @@ function draw(canvas, block, chosen) {
  * @param {number} unused
  */
 function drawCell(context, x, y, side, present, unused) {
-  // From light to dark; the faintest is still told from an empty one.
-  const light = present === 0 ? 100 : 86 - 0.66 * present;
-  context.fillStyle = `hsl(201 60% ${light}%)`;
+  context.fillStyle = colour('empty');
   context.fillRect(x, y, side, side);
+  if (present > 0) {
+    // The faintest can still be distinguished from an empty one.
+    context.fillStyle = colour('faint');
+    context.fillRect(x, y, side, side);
+    context.globalAlpha = present / 100;
+    context.fillStyle = colour('full');
+    context.fillRect(x, y, side, side);
+    context.globalAlpha = 1;
+  }
   if (unused === 0) return;
-  context.fillStyle = present > 50 ? '#fff' : '#000';
+  context.fillStyle = present > 50 ? colour('empty') : colour('hatch');
   for (let step = 0; step < side; step += 2) context.fillRect(x + step, y + side - 1 - step, 1.5, 1.5);
+}
+
+const dark = window.matchMedia('(prefers-color-scheme: dark)');
+/** @type {Map<string, string>} */
+const colours = new Map();
+dark.addEventListener('change', () => colours.clear());
+
+/**
+ * A colour of the map in the scheme of now.
+ *
+ * @param {string} name
+ */
+function colour(name) {
+  const known = colours.get(name);
+  if (known !== undefined) return known;
+  const value = getComputedStyle(document.documentElement).getPropertyValue(`--map-${name}`);
+  colours.set(name, value);
+  return value;
+}
+
+/**
+ * Draws now, and again whenever the colours of the page change, as long as the picture is there.
+ *
+ * @param {HTMLCanvasElement} canvas
+ * @param {() => void} paint
+ */
+function paintAlways(canvas, paint) {
+  paint();
+  const again = () => {
+    if (canvas.isConnected) paint();
+    else dark.removeEventListener('change', again);
+  };
+  dark.addEventListener('change', again);
 }
 
 function legend() {
@@ -141,9 +180,11 @@ function legend() {
     ...kinds.map(([words, present, unused]) => {
       const canvas = element('canvas', { width: 24, height: 18, 'aria-hidden': 'true' });
       const context = canvas.getContext('2d');
-      for (let x = 0; context && x < 24; x += CELL) {
-        for (let y = 0; y < 18; y += CELL) drawCell(context, x, y, CELL, present, unused);
-      }
+      paintAlways(canvas, () => {
+        for (let x = 0; context && x < 24; x += CELL) {
+          for (let y = 0; y < 18; y += CELL) drawCell(context, x, y, CELL, present, unused);
+        }
+      });
       return element('li', {}, canvas, words);
     }),
   );

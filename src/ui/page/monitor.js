@@ -25,7 +25,7 @@ function place({ name }) {
 export function openMonitor(vm) {
   const content = element('div', {}, 'Asking …');
   const note = element('p', { role: 'status' });
-  openView(`Monitor of ${vm}`, [note, content]);
+  openView(`Migration settings of ${vm}`, [note, content]);
   const load = async () => {
     try {
       show(await get('monitor', { vm }));
@@ -35,8 +35,8 @@ export function openMonitor(vm) {
     }
   };
   const fail = (/** @type {unknown} */ error) => {
-    note.className = 'bad';
-    note.textContent = `✗ ${/** @type {Error} */ (error).message}`;
+    note.className = 'problem';
+    note.textContent = /** @type {Error} */ (error).message;
   };
   const change = async (/** @type {string} */ name, /** @type {object} */ changes) => {
     note.className = '';
@@ -44,8 +44,8 @@ export function openMonitor(vm) {
     try {
       const state = await post('monitor', { vm, ...changes });
       show(state);
-      note.textContent = `✓ ${name} is set.`;
-      // The table is a new one: whoever works with keys goes on where he was.
+      note.textContent = `${name} is set.`;
+      // The controls are new ones: anyone who works with keys continues at the same place.
       document.getElementById(`setting-${name}`)?.focus();
     } catch (error) {
       fail(error);
@@ -66,14 +66,14 @@ export function openMonitor(vm) {
       ),
       element(
         'p',
-        { class: 'soft' },
+        { class: 'soft line' },
         'Saves and restores of mapram set what they need and put these settings back.',
       ),
       button('Read again', load),
       element('h3', {}, 'Parameters'),
-      table(parameters, (parameter) => parameterControl(parameter, change)),
+      list(parameters, (parameter) => parameterControl(parameter, change)),
       element('h3', {}, 'Capabilities'),
-      table(capabilities, (capability) => capabilityControl(capability, change)),
+      list(capabilities, (capability) => capabilityControl(capability, change)),
     );
   };
   void load();
@@ -84,25 +84,24 @@ export function openMonitor(vm) {
  * @param {readonly Setting[]} settings
  * @param {(setting: Setting) => Node[]} control
  */
-function table(settings, control) {
-  const rows = settings.map((setting) =>
-    element(
-      'tr',
-      {},
-      element('th', { scope: 'row' }, element('label', { for: `setting-${setting.name}` }, setting.name)),
-      element('td', {}, ...control(setting)),
-      element('td', {}, setting.summary ?? ''),
-    ),
-  );
-  const head = ['Name', 'Value', 'Meaning'].map((title) => element('th', { scope: 'col' }, title));
+function list(settings, control) {
   return element(
-    'div',
-    { class: 'scroll' },
-    element(
-      'table',
-      { class: 'settings' },
-      element('thead', {}, element('tr', {}, ...head)),
-      element('tbody', {}, ...rows),
+    'ul',
+    { class: 'settings' },
+    ...settings.map((setting) =>
+      element(
+        'li',
+        { class: 'setting' },
+        element(
+          'div',
+          {},
+          element('label', { for: `setting-${setting.name}` }, setting.name),
+          setting.summary === undefined
+            ? undefined
+            : element('span', { class: 'soft line' }, setting.summary),
+        ),
+        element('div', {}, ...control(setting)),
+      ),
     ),
   );
 }
@@ -171,6 +170,6 @@ function toggle(name, on, set) {
     // Where the monitor refused, this is still the old control.
     input.checked = on;
   });
-  const word = element('span', { 'aria-hidden': 'true' }, on ? ' on' : ' off');
-  return element('span', {}, input, word);
+  const word = element('span', { 'aria-hidden': 'true' }, on ? 'on' : 'off');
+  return element('span', { class: 'toggle' }, input, word);
 }

@@ -54,20 +54,22 @@ export function moment(iso) {
 }
 
 /**
- * A member of a result as name and text: `totalTimeMs` becomes "total time" in seconds.
+ * The last part of a path.
  *
- * @param {string} key
- * @param {unknown} value
- * @returns {[name: string, text: string]}
+ * @param {string} path
  */
-export function figure(key, value) {
-  const words = (/** @type {string} */ text) =>
-    text.replaceAll(/([A-Z])/g, (letter) => ` ${letter.toLowerCase()}`);
-  if (typeof value === 'number' && key.endsWith('Bytes')) return [words(key), size(value)];
-  if (typeof value === 'number' && key.endsWith('TimeMs'))
-    return [`${words(key.slice(0, -6))} time`, duration(value)];
-  if (typeof value === 'number' && key.endsWith('Ms')) return [words(key.slice(0, -2)), duration(value)];
-  if (typeof value === 'number') return [words(key), value.toLocaleString('en')];
-  if (typeof value === 'boolean') return [words(key), value ? 'yes' : 'no'];
-  return [words(key), typeof value === 'string' ? value : JSON.stringify(value)];
+export function baseName(path) {
+  return path.split('/').at(-1) || path;
+}
+
+/**
+ * How long ago something was, for lines that are read in passing.
+ *
+ * @param {string} iso
+ */
+export function ago(iso) {
+  const seconds = Math.max(0, (Date.now() - Date.parse(iso)) / 1000);
+  if (seconds < 60) return 'just now';
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
+  return moment(iso);
 }
