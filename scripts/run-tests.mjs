@@ -1,6 +1,6 @@
 // Finds compiled tests and runs them with node:test, for scripts/test.mjs and scripts/test-nodes.mjs.
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 
@@ -17,6 +17,20 @@ export function compile() {
 export function run(command, args) {
   const { status } = spawnSync(command, args, { cwd: root, stdio: 'inherit' });
   if (status !== 0) process.exit(status ?? 1);
+}
+
+/** Says what is done, does it, and says how long it took. */
+export function step(what, work) {
+  const startedAt = performance.now();
+  console.log(`▷ ${what} …`);
+  const result = work();
+  console.log(`▷ ${what}: ${minutes(performance.now() - startedAt)}`);
+  return result;
+}
+
+/** `43 s`, `12 min`. */
+export function minutes(ms) {
+  return ms < 90_000 ? `${Math.round(ms / 1000)} s` : `${Math.round(ms / 60_000)} min`;
 }
 
 /** Compiled test files whose path contains one of these words, all without any. */
@@ -36,6 +50,13 @@ export const needsQemu = (file) => file.startsWith(path.join('build', 'test', 'q
  */
 export function runTests(files, { concurrency, timeoutMs, node = process.execPath }) {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'mapram-test-'));
+  // Tests that run as other users enter it.
+  chmodSync(folder, 0o755);
+  const temporary = path.join(folder, 'tmp');
+  mkdirSync(temporary);
+  chmodSync(temporary, 0o1777);
+  const own = path.join(folder, 'own');
+  mkdirSync(own, { mode: 0o700 });
   try {
     const counts = path.join(folder, 'counts.json');
     const { status } = spawnSync(
@@ -58,12 +79,16 @@ export function runTests(files, { concurrency, timeoutMs, node = process.execPat
           ...process.env,
           PATH: `${path.dirname(node)}${path.delimiter}${process.env.PATH}`,
           // The records of saves under way are private to the run: what others have left behind is no finding of these tests.
-          XDG_RUNTIME_DIR: folder,
+          XDG_RUNTIME_DIR: own,
           // So is the key that proves who has saved a file, and the list of trusted signers: the user's own are not touched.
-          XDG_CONFIG_HOME: folder,
+          XDG_CONFIG_HOME: own,
+          // What a test leaves in the folder for temporary files goes with the run, and is named.
+          TMPDIR: temporary,
         },
       },
     );
+    const left = readdirSync(temporary).filter((name) => name.startsWith('mapram-'));
+    if (left.length > 0) console.log(`▷ tests have left behind, and it is removed now: ${left.join(', ')}`);
     const { pass, fail, cancelled, skipped } = JSON.parse(readFileSync(counts, 'utf8'));
     return { passed: pass, failed: Math.max(fail + cancelled, status === 0 ? 0 : 1), skipped };
   } catch (error) {

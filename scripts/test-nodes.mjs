@@ -33,7 +33,7 @@ const results = majors.map((major) => {
   const node = runtime(major);
   const version = spawnSync(node, ['--version'], { encoding: 'utf8' }).stdout.trim();
   console.log(`\nNode.js ${version}`);
-  return { version, counts: runTests(files, { concurrency: 2, timeoutMs: 300_000, node }) };
+  return { version, counts: runTests(files, { concurrency: 2, timeoutMs: 600_000, node }) };
 });
 for (const { version, counts } of results) console.log(`Node.js ${version}: ${summary(counts)}`);
 process.exit(results.every(({ counts }) => counts.failed === 0 && counts.passed > 0) ? 0 : 1);

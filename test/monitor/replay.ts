@@ -10,6 +10,7 @@ import { Monitor } from '../../src/monitor/monitor.js';
 import { isMigrationRunning, type MigrationStatus } from '../../src/options/migration-status.js';
 import { isJsonObject } from '../../src/options/qapi.js';
 import { type ProfileName, qemuProfile } from '../../src/options/qemu-profile.js';
+import { patience } from '../support/deadline.js';
 import { RawClient } from './raw-client.js';
 import type { TranscriptLine } from './transcript.js';
 
@@ -38,7 +39,6 @@ export interface ReplayOptions {
 }
 
 const TERMINAL = new Set(['completed', 'failed', 'cancelled', 'pre-switchover']);
-const WAIT_MS = 10_000;
 /** How long an event may be late that belongs to what has ended. */
 const LATE_MS = 1000;
 
@@ -209,7 +209,7 @@ async function nextReply(
 ): Promise<JsonObject | undefined> {
   let reply = await client.reply();
   const wanted = migrateStatus(expected);
-  const deadline = Date.now() + WAIT_MS;
+  const deadline = Date.now() + patience;
   while (reply && wanted !== undefined && Date.now() < deadline) {
     const status = migrateStatus(reply);
     if (status === undefined || TERMINAL.has(status)) break;
@@ -227,7 +227,7 @@ async function nextReply(
 
 /** The next event; undefined when none comes, and nothing is under way that could bring one. */
 async function nextEvent(vm: Vm): Promise<JsonObject | undefined> {
-  for (const deadline = Date.now() + WAIT_MS; Date.now() < deadline; ) {
+  for (const deadline = Date.now() + patience; Date.now() < deadline; ) {
     // One that was waited for in vain is still to come.
     vm.event ??= vm.client.event();
     const event = await Promise.race([
