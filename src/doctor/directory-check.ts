@@ -199,7 +199,7 @@ export function directoryFindings(check: DirectoryCheck): Finding[] {
       `this is memory (${mount.type}): direct I/O is accepted, but files here take RAM and do not outlive a restart`,
     );
   } else {
-    add('good', 'takes direct I/O');
+    add('good', 'supports direct I/O');
   }
   if (speed === undefined) {
     add('bad', `only ${formatSize(freeBytes)} free: too little for a speed trial, and for most VMs`);

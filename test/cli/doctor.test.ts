@@ -13,7 +13,10 @@ test('doctor tells about host, directory and speed, for people', async () => {
   assert.deepEqual([code, stderr], [0, '']);
   assert.match(stdout, /^host: +Linux /);
   assert.match(stdout, /\nspeed: +write .*\/s, read .*\/s/);
-  assert.match(stdout, /\nok +native calls: work \(koffi \d/);
+  assert.match(stdout, /\nAll is well, \d notes? above\.\n$/);
+  assert.doesNotMatch(stdout, /native calls/);
+  const all = await runCli(['doctor', root, '--all'], { env });
+  assert.match(all.stdout, /\nok +native calls: work \(koffi \d/);
 });
 
 test('doctor --json has the same as values', async () => {

@@ -44,7 +44,7 @@ test('advice follows from what the directory can do', () => {
   };
   const say = (change: Partial<DirectoryCheck>) =>
     directoryFindings({ ...check, ...change }).map(({ level, message }) => `${level}: ${message}`);
-  assert.deepEqual(say({}), ['good: takes direct I/O']);
+  assert.deepEqual(say({}), ['good: supports direct I/O']);
   assert.match(
     say({ directIo: { ...check.directIo, supported: false, reason: 'no O_DIRECT on nfs' } })[0] ?? '',
     /^note: no direct I\/O here \(no O_DIRECT on nfs\)/,

@@ -1,3 +1,4 @@
+import path from 'node:path';
 import { checkDirectory, type DirectoryCheck, directoryFindings } from '../../doctor/directory-check.js';
 import type { Finding } from '../../doctor/finding.js';
 import { checkHost, describeMemory, type HostCheck, hostFindings } from '../../doctor/host-check.js';
@@ -12,7 +13,7 @@ import {
 import type { DirectIoProbe } from '../../io/file/direct-io-probe.js';
 import { formatSize } from '../../size.js';
 import type { CommandOf } from '../command.js';
-import { properties, table } from '../format.js';
+import { plural, properties, table } from '../format.js';
 
 /** Opening the device is all that is tried: whether guests run with it shows only when one does. */
 const KVM = {
@@ -27,6 +28,7 @@ export const doctor: CommandOf<'doctor'> = {
   declare(command) {
     command
       .argument('[directory]', 'where saved VMs would go', '.')
+      .option('--all', 'list every QEMU and every check, also those that are as they should be')
       .option(
         '--clean',
         'remove what saves that died have left in the directory, and folders of clones that have ended',
@@ -43,7 +45,7 @@ Examples:
   mapram doctor /var/lib/vm --json`,
     );
   },
-  async run([directory], { clean, rescue, endOrphans }, { signal, progress }) {
+  async run([directory], { all, clean, rescue, endOrphans }, { signal, progress }) {
     const phase = (name: string) => progress({ phase: name, bytes: 0, totalBytes: 0, pages: 0, rate: 0 });
     const host = checkHost();
     phase('asking QEMUs');
@@ -75,7 +77,16 @@ Examples:
     const bad = findings.filter(({ level }) => level === 'bad');
     return {
       fields: { host, qemus, directory: checked, leftBehind: { parts, vms, orphans, ended }, findings },
-      text: describe(host, qemus, checked, findings),
+      text: describe(
+        host,
+        qemus,
+        checked,
+        all === true ? findings : shortened(findings, leftBehind.findings),
+        {
+          summary: summaryOf(findings),
+          all: all === true,
+        },
+      ),
       ...(bad.length === 0
         ? {}
         : { failed: `doctor: ${bad.map(({ subject, message }) => `${subject}: ${message}`).join('; ')}` }),
@@ -88,20 +99,63 @@ function describe(
   qemus: readonly (QemuInstallation | BrokenQemu)[],
   directory: DirectoryCheck,
   findings: readonly Finding[],
+  { summary, all }: { summary: string; all: boolean },
 ): string {
   const working = qemus.filter((qemu) => 'version' in qemu);
-  return [
+  const about = [
     properties([
       ['host', `${host.kernel}, ${host.architecture}, ${host.cpus} CPUs, ${KVM[host.kvm]}`],
       ['memory', describeMemory(host)],
       ['runtime', `Node.js ${host.node}, ${host.native.library}`],
+      ...(all ? [] : groupsOf(working).map((group): [string, string] => ['QEMU', describeGroup(group)])),
     ]),
-    ...(working.length === 0 ? [] : ['', describeQemus(working)]),
-    '',
+    ...(all && working.length > 0 ? [describeQemus(working)] : []),
     describeDirectory(directory),
-    '',
-    table(findings.map(({ level, subject, message }) => [MARK[level], `${subject}: ${message}`])),
-  ].join('\n');
+    ...(findings.length === 0
+      ? []
+      : [table(findings.map(({ level, subject, message }) => [MARK[level], `${subject}: ${message}`]))]),
+    summary,
+  ];
+  return about.join('\n\n');
+}
+
+/** What is not as it should be, and what was put right just now. */
+function shortened(findings: readonly Finding[], repairs: readonly Finding[]): Finding[] {
+  return findings.filter((finding) => finding.level !== 'good' || repairs.includes(finding));
+}
+
+function summaryOf(findings: readonly Finding[]): string {
+  const bad = findings.filter(({ level }) => level === 'bad').length;
+  const notes = findings.filter(({ level }) => level === 'note').length;
+  const worthKnowing = notes === 0 ? '' : `, ${plural(notes, 'note')} above`;
+  return bad === 0
+    ? `All is well${worthKnowing}.`
+    : `${plural(bad, 'thing')} will not work, marked BAD${worthKnowing}.`;
+}
+
+/** QEMUs of one version that can do the same, in one directory: a distribution has dozens, one for each processor. */
+function groupsOf(qemus: readonly QemuInstallation[]): QemuInstallation[][] {
+  const groups = new Map<string, QemuInstallation[]>();
+  for (const qemu of qemus) {
+    const key = JSON.stringify([path.dirname(qemu.path), qemu.version, qemuFinding(qemu).message]);
+    groups.set(key, [...(groups.get(key) ?? []), qemu]);
+  }
+  return [...groups.values()];
+}
+
+/** Processors that people look for first; of the others there is the number. */
+const COMMON = ['x86_64', 'aarch64', 'riscv64', 'ppc64', 's390x'];
+
+function describeGroup(group: readonly QemuInstallation[]): string {
+  const [first] = group as [QemuInstallation];
+  const message = qemuFinding(first).message;
+  if (group.length === 1) return `${first.path}, ${message}`;
+  const names = group.map((qemu) => path.basename(qemu.path).replace(/^qemu-system-/, ''));
+  const common = COMMON.filter((name) => names.includes(name));
+  const shown = common.length > 0 ? common : names.slice(0, 3);
+  const others = group.length - shown.length;
+  const rest = others === 0 ? '' : ` and ${others} more`;
+  return `${path.dirname(first.path)}/qemu-system-{${shown.join(',')}}${rest}, ${message}`;
 }
 
 const MARK = { good: 'ok', note: 'note', bad: 'BAD' } as const;
@@ -123,7 +177,7 @@ function describeQemus(qemus: readonly QemuInstallation[]): string {
 }
 
 function describeDirectory({
-  path,
+  path: name,
   mount,
   freeBytes,
   directIo,
@@ -134,7 +188,7 @@ function describeDirectory({
   // ramfs and some network file systems tell no size.
   const free = Number.isFinite(freeBytes) ? `${formatSize(freeBytes)} free` : 'size not limited';
   return properties([
-    ['directory', `${path}${where}, ${free}`],
+    ['directory', `${name}${where}, ${free}`],
     ['direct I/O', describeDirectIo(directIo)],
     ['preallocation', yes(preallocation)],
     ...(speed === undefined
