@@ -112,7 +112,7 @@ function run(script, ...args) {
  */
 async function bundleWorkers() {
   const beginnings = readdirSync(dist, { recursive: true })
-    .filter((name) => /(-worker|-thread|guard-process)\.js$/.test(name))
+    .filter((name) => /(-worker|-thread|guard-process|lazy-server-process)\.js$/.test(name))
     .map((name) => path.join(dist, name));
   for (const beginning of beginnings) {
     await build({

@@ -32,6 +32,11 @@ export {
   inspect,
 } from './snapshot/inspect/inspect.js';
 export {
+  MountedSnapshot,
+  type MountSnapshotOptions,
+  mountSnapshot,
+} from './snapshot/lazy/mount-snapshot.js';
+export {
   type ControlledVm,
   type ControlOptions,
   continueVms,
@@ -61,6 +66,7 @@ export {
   listSnapshots,
   type StoreListing,
 } from './snapshot/store/list-snapshots.js';
+export type { LazyOptions } from './snapshot/store/local-copy.js';
 export {
   type InitializedStore,
   type InitStoreOptions,

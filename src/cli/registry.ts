@@ -20,6 +20,7 @@ const LOADERS: Readonly<Record<string, () => Promise<CommandDescription | readon
   diff: async () => (await import('./commands/diff.js')).diff,
   convert: async () => (await import('./commands/convert.js')).convert,
   store: async () => (await import('./commands/store.js')).store,
+  mount: async () => (await import('./commands/mount.js')).mount,
   ui: async () => (await import('./commands/ui.js')).ui,
   demo: async () => (await import('./commands/demo.js')).demo,
   monitor: async () => (await import('./commands/monitor.js')).monitor,

@@ -52,6 +52,7 @@ export interface Results {
   'store-remove': { removed: string };
   'store-prune': PruneResult;
   demo: DemoReport;
+  mount: MountReport;
   // biome-ignore lint/complexity/noBannedTypes: it has no member
   ui: {};
   monitor: Listeners;
@@ -64,6 +65,7 @@ export interface Results {
 /** What commands that serve write once they can be used, beside `ready`. */
 export interface ReadyReports {
   ui: { url: string };
+  mount: MountReport;
   monitor: Listeners;
   resume: StartedVms;
   fork: StartedClones;
@@ -148,6 +150,15 @@ export interface DemoReport {
   ticks: { saved: Count; loaded: Count; afterwards: Count };
   memoryChecksum: string;
   totalTimeMs: Milliseconds;
+}
+
+/** A snapshot that is mounted. */
+export interface MountReport {
+  /** `PLACE/NAME@ID`. */
+  address: string;
+  directory: string;
+  /** Paths relative to it. */
+  files: readonly string[];
 }
 
 /** Where a monitor serves. */

@@ -56,6 +56,8 @@ export interface Native {
   shutdown(fd: number, how: number): void;
   poll(fds: Uint8Array, count: number, timeoutMs: number): number;
   pidfdSendSignal(pidfd: number, signal: number): void;
+  mount(source: string, target: string, type: string, flags: number, data: string): void;
+  umount2(target: string, flags: number): void;
   /** Where the bytes of a buffer lie; it must not be one that V8 may move. */
   address(bytes: Uint8Array): bigint;
   /** An `aio_context_t` for `depth` requests. */
@@ -195,6 +197,8 @@ function loadNative(): Native {
     'pidfd_send_signal',
   );
 
+  const mount = declare('mount', 'int', ['str', 'str', 'str', 'ulong', 'str']);
+  const umount2 = declare('umount2', 'int', ['str', 'int']);
   const ioSetup = declare('syscall', 'long', ['long', 'uint', 'void *'], 'io_setup');
   const ioDestroy = declare('syscall', 'long', ['long', 'ulong'], 'io_destroy');
   const ioGetevents = declare(
@@ -272,6 +276,8 @@ function loadNative(): Native {
     shutdown: (fd, how) => void shutdown(fd, how),
     poll: (fds, count, timeoutMs) => poll(fds, count, timeoutMs),
     pidfdSendSignal: (pidfd, signal) => void pidfdSendSignal(SYS.pidfdSendSignal, pidfd, signal, null, 0),
+    mount: (source, target, type, flags, data) => void mount(source, target, type, flags, data),
+    umount2: (target, flags) => void umount2(target, flags),
     address: (bytes) => koffi.address(bytes),
     ioSetup(depth) {
       const context = Buffer.alloc(8);

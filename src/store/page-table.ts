@@ -11,6 +11,8 @@ const GROUP = 32;
 
 export class PageTable {
   readonly #nodes = new Map<string, PageNode>();
+  /** Nodes that are being fetched. */
+  readonly #loading = new Map<string, Promise<PageNode>>();
 
   /** @param ahead how many nodes are fetched when one is wanted: more than one for those who read from start to end */
   constructor(
@@ -38,7 +40,7 @@ export class PageTable {
       const index = Math.floor(number / NODE_ENTRIES ** (node.level - 1 - wanted)) % NODE_ENTRIES;
       const reference = node.get(index);
       if (reference === undefined) return undefined;
-      node = this.#nodes.get(keyOf(reference)) ?? (await this.#load(node, index));
+      node = this.#nodes.get(keyOf(reference)) ?? (await this.#loadOnce(node, index, keyOf(reference)));
     }
     return node;
   }
@@ -90,6 +92,14 @@ export class PageTable {
       const [child] = await this.reader.nodes([reference], node.level - 1);
       yield* this.#referencesBelow(child as PageNode);
     }
+  }
+
+  /** Those who want a node at the same time share one request. */
+  #loadOnce(parent: PageNode, index: number, key: string): Promise<PageNode> {
+    const running =
+      this.#loading.get(key) ?? this.#load(parent, index).finally(() => this.#loading.delete(key));
+    this.#loading.set(key, running);
+    return running;
   }
 
   async #load(parent: PageNode, index: number): Promise<PageNode> {

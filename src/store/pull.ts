@@ -6,8 +6,9 @@ import { ProgressMeter } from '../progress-meter.js';
 import { ChunkJobError, ChunkThreads } from './chunk-threads.js';
 import { CHUNK_BYTES, chunkLength, damaged, NODE_ENTRIES, PARALLEL_REQUESTS } from './format.js';
 import { type FrameReader, type PackRun, packRuns } from './frame-reader.js';
+import type { FrameReference } from './page-node.js';
 import { PageTable } from './page-table.js';
-import { Parallel } from './parallel.js';
+import { mapParallel, Parallel } from './parallel.js';
 import type { SnapshotRoot, StoredFile } from './snapshot-root.js';
 import type { Store } from './store.js';
 
@@ -50,7 +51,7 @@ export class ChunkFetcher implements AsyncDisposable {
   async fetch(file: StoredFile, fd: number, isWanted: () => boolean = () => true): Promise<void> {
     const parallel = new Parallel(PARALLEL_REQUESTS);
     try {
-      for await (const [number, leaf] of new PageTable(file, this.#reader).leaves()) {
+      for await (const [number, leaf] of this.table(file).leaves()) {
         const wanted = [...leaf.entries()]
           .filter(() => isWanted())
           .map(([index, reference]) => ({ reference, of: number * NODE_ENTRIES + index }));
@@ -61,6 +62,21 @@ export class ChunkFetcher implements AsyncDisposable {
     } finally {
       await parallel.settle();
     }
+  }
+
+  /** The page table over a file, read as far as it is needed. */
+  table(file: StoredFile): PageTable {
+    return new PageTable(file, this.#reader);
+  }
+
+  /** Writes these chunks of a file. @throws as `fetch` */
+  async fetchChunks(
+    file: StoredFile,
+    fd: number,
+    wanted: readonly { reference: FrameReference; of: number }[],
+  ): Promise<void> {
+    assertInside(file, wanted.at(-1)?.of, this.#reader.where);
+    await mapParallel(packRuns(wanted), PARALLEL_REQUESTS, (run) => this.#run(file, fd, run));
   }
 
   async #run(file: StoredFile, fd: number, run: PackRun<number>): Promise<void> {

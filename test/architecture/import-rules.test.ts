@@ -14,7 +14,7 @@ const LEVELS: readonly (readonly string[])[] = [
   ['cli'],
   ['ui'],
   ['snapshot', 'doctor', 'metrics'],
-  ['store'],
+  ['store', 'fuse'],
   ['monitor'],
   ['migration'],
   ['guest', 'manifest', 'analysis', 'launch'],

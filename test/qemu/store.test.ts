@@ -11,6 +11,7 @@ import { saveToStore } from '../../src/snapshot/store/save-to-store.js';
 import { TemporaryStore } from '../store/temporary-store.js';
 import { startBootedVm } from '../support/booted-vm.js';
 import { needs } from '../support/environment.js';
+import { unmountBelow } from '../support/fuse.js';
 import { startVm } from '../support/qemu.js';
 import { commandIn, consoleIn, killProcessesWith } from '../support/resumed-guest.js';
 
@@ -28,8 +29,9 @@ function emptyHost(): string {
 before(() => {
   process.env.XDG_CACHE_HOME = files.subfolder('cache');
 });
-after(() => {
+after(async () => {
   killProcessesWith(files.folder);
+  await unmountBelow(files.folder);
   files[Symbol.dispose]();
   if (earlier === undefined) delete process.env.XDG_CACHE_HOME;
   else process.env.XDG_CACHE_HOME = earlier;
@@ -106,7 +108,7 @@ describe('a small guest in a store', needs({ qemu: '10.0', guest: 'tiny' }), () 
     }
     const [store = ''] = readdirSync(files.path(`cache-${caches}/mapram`));
     const copies = readdirSync(files.path(`cache-${caches}/mapram/${store}`));
-    assert.equal(copies.filter((name) => !name.endsWith('.lock')).length, 1);
+    assert.equal(copies.filter((name) => !/\.(?:lock|lazy)$/.test(name)).length, 1);
 
     await using waiting = await startVm({ incoming: true });
     const { runState } = await restore({ file: from, vm: waiting.qmpPath, cont: true, ...quietly });

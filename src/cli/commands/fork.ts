@@ -4,6 +4,7 @@ import { type ForkedVms, type ForkOptions, fork as forkVm } from '../../snapshot
 import { allowancesOf, declareAllowances } from '../allowances.js';
 import { parseCount, parseOffset } from '../arguments.js';
 import type { CommandOf } from '../command.js';
+import { declareFetchOptions, fetchOptionsOf } from '../fetch-options.js';
 import { formatDuration, plural, table } from '../format.js';
 import { startTrusted } from '../trust-question.js';
 import {
@@ -51,6 +52,7 @@ Examples:
   mapram fork vm.mapram --count 8 --dir /run/clones --detach --json
   mapram fork vm.mapram --count 2 -- qemu-system-x86_64 -machine q35 -m 1G -nodefaults`,
       );
+    declareFetchOptions(command);
     declareAllowances(command);
   },
   dependent: { '--on-damage': ['--verify', '--require-signature'] },
@@ -66,6 +68,7 @@ Examples:
       paused: options.paused === true,
       cont: options.cont === true,
       ...allowancesOf(options),
+      ...fetchOptionsOf(options),
       prefetch: options.prefetch,
       ...checkOptions(options),
       signal: context.signal,

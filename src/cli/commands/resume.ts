@@ -18,6 +18,7 @@ import { problemsInWords, type VerifiedFile } from '../../snapshot/verify/verify
 import { allowancesOf, declareAllowances } from '../allowances.js';
 import { parseCount, parseOffset } from '../arguments.js';
 import type { CommandContext, CommandOf, CommandResult, Options } from '../command.js';
+import { declareFetchOptions, fetchOptionsOf } from '../fetch-options.js';
 import { formatDuration, properties } from '../format.js';
 import type { ResumeReport } from '../results.js';
 import { startTrusted } from '../trust-question.js';
@@ -57,6 +58,7 @@ Examples:
   mapram resume vm.mapram --qmp /run/copy.qmp -- qemu-system-x86_64 -machine q35 -m 1G -nodefaults
   mapram resume vm.mapram --print`,
       );
+    declareFetchOptions(command);
     declareAllowances(command);
   },
   dependent: { '--on-damage': ['--verify', '--require-signature'] },
@@ -70,6 +72,7 @@ Examples:
       cont: options.cont === true,
       setClock: options.setClock === true,
       ...allowancesOf(options),
+      ...fetchOptionsOf(options),
       prefetch: options.prefetch,
       ...checkOptions(options),
       terminal: detach || context.json ? 'detached' : 'inherit',

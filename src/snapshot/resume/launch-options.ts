@@ -9,10 +9,12 @@ import {
   oneOf,
   path,
   text,
+  wholeNumber,
 } from '../../checked-options.js';
 import { MEMORY_CHECKS, type MemoryCheck } from '../checks/memory-after-load.js';
 import type { FileOptions } from '../files/file-options.js';
 import { offset, participation } from '../files/option-kinds.js';
+import type { LazyOptions } from '../store/local-copy.js';
 import type { PrefetchMode } from './prefetch.js';
 
 /** Checks of the launch, each of which can be switched off by its name. */
@@ -30,7 +32,7 @@ export interface LaunchAllowances {
 }
 
 /** What resuming and forking have in common. */
-export interface LaunchOptions extends LaunchAllowances, FileOptions {
+export interface LaunchOptions extends LaunchAllowances, LazyOptions, FileOptions {
   /**
    * The command line of the VM: the program first, or only its arguments, for the recorded program. By default the one that is recorded in
    * the file.
@@ -68,6 +70,9 @@ export const launchEntries: OptionEntries<LaunchOptions> = {
   requireSignature: v.optional(path),
   checkMemory: v.optional(oneOf(MEMORY_CHECKS)),
   prefetch: v.optional(oneOf(['all', 'recorded', 'none'])),
+  fetch: v.optional(oneOf(['all', 'on-demand', 'first'])),
+  maxRate: v.optional(wholeNumber(1)),
+  offlineTimeoutMs: v.optional(wholeNumber(0)),
   trust: v.optional(
     either((value) => typeof value === 'string', text, v.boolean('true, false or the fingerprint of a plan')),
   ),

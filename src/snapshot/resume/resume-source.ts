@@ -22,8 +22,10 @@ import { type WrittenPages, writtenBeforeLoad } from '../checks/written-before-l
 import { DEFAULT_CHANNELS } from '../files/channel-numbers.js';
 import { CheckedFile } from '../files/checked-file.js';
 import { chooseDirectIo } from '../files/direct-io-choice.js';
-import type { LocalCopyOptions } from '../store/local-copy.js';
-import { localFile } from '../store/local-file.js';
+import { layoutOfLazyFile } from '../lazy/lazy-layout.js';
+import { LazyWatch } from '../lazy/lazy-watch.js';
+import type { LazyCopyOptions } from '../store/local-copy.js';
+import { mappableFile } from '../store/local-file.js';
 import type { VerifiedFile } from '../verify/verify.js';
 import { type PrefetchMode, prefetch, prefetchRanges } from './prefetch.js';
 import { type LaunchTrust, recordedLaunch, trustIn } from './recorded-launch.js';
@@ -69,9 +71,9 @@ export class ResumeSource implements AsyncDisposable {
    */
   static async open(
     from: string,
-    options: { offset?: number | undefined } & LocalCopyOptions = {},
+    options: { offset?: number | undefined } & LazyCopyOptions = {},
   ): Promise<ResumeSource> {
-    const file = await localFile(from, options);
+    const file = await mappableFile(from, options);
     const image = await MappedRamImage.open(file, { offset: options.offset });
     try {
       assertSound(image);
@@ -167,6 +169,7 @@ export class ResumeSource implements AsyncDisposable {
 
   /** A caution where the file lies, if any. */
   get warning(): string | undefined {
+    if (layoutOfLazyFile(this.file) !== undefined) return undefined;
     const network = networkFileSystem(this.file);
     return network === undefined
       ? undefined
@@ -226,8 +229,10 @@ export class ResumeSource implements AsyncDisposable {
   }
 
   /** From now on a warning when the file is changed although VMs run from it; also after this was disposed of. */
-  watch(onWarning: (message: string) => void): FileWatch {
+  watch(onWarning: (message: string) => void): Disposable {
     const { file } = this;
+    const layout = layoutOfLazyFile(file);
+    if (layout !== undefined) return new LazyWatch(layout, onWarning);
     return new FileWatch(this.checked.fd, (change) => {
       onWarning(
         change === 'cut'

@@ -1,6 +1,6 @@
 /** A store in a directory, local or of a network file system: `dir:PATH`. Each object is a file. */
 import { randomBytes } from 'node:crypto';
-import { constants, mkdirSync, type Stats } from 'node:fs';
+import { constants, existsSync, mkdirSync, type Stats } from 'node:fs';
 import { type FileHandle, open, readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { errorReason, MapramError } from '../../errors.js';
@@ -8,7 +8,7 @@ import { linkFile, renameFile, unlinkFile } from '../../io/file/file-names.js';
 import { syncDirectoryOf } from '../../io/file/file-sync.js';
 import { PRIVATE_FILE_MODE } from '../../io/file/open-file.js';
 import { hasErrno } from '../../io/system-error.js';
-import { damaged } from '../format.js';
+import { CONFIG_KEY, damaged } from '../format.js';
 import type { GetOptions, ListedObject, Place } from '../place.js';
 
 export class DirectoryPlace implements Place {
@@ -22,7 +22,10 @@ export class DirectoryPlace implements Place {
   async get(key: string, { range, maximum }: GetOptions = {}): Promise<Buffer | undefined> {
     const file = this.#file(key);
     await using handle = await openOrAbsent(file);
-    if (handle === undefined) return undefined;
+    if (handle === undefined) {
+      this.#assertThere(key, file);
+      return undefined;
+    }
     const { size } = await handle.stat();
     if (range === undefined && maximum !== undefined && size > maximum)
       throw damaged(file, `it has ${size} bytes, more than the ${maximum} that it may`);
@@ -90,6 +93,16 @@ export class DirectoryPlace implements Place {
     } catch (error) {
       if (!hasErrno(error, 'ENOENT')) throw failure('removing', file, error);
     }
+  }
+
+  /** Without its store.json a directory is not a store that lacks an object: it has gone, or its file system is not mounted. */
+  #assertThere(key: string, file: string): void {
+    if (key === CONFIG_KEY || existsSync(this.#file(CONFIG_KEY))) return;
+    throw new MapramError(
+      'IO',
+      `reading ${file}: ${this.folder} has no ${CONFIG_KEY}; is its file system mounted?`,
+      { path: file },
+    );
   }
 
   #file(key: string): string {
