@@ -1,5 +1,6 @@
 import { deviceKey } from '../stream/device-sections.js';
 import { MAPPED_RAM_HEADER_BYTES, MAPPED_RAM_VERSION } from '../stream/mapped-ram-header.js';
+import { mayBeLonger } from '../stream/vmdescription.js';
 import type { ImageBlock, MappedRamImage } from './image.js';
 
 /** Something about an image that is not as it should be. */
@@ -109,7 +110,7 @@ function* checkDevices(image: MappedRamImage): Generator<ImageProblem> {
       }
       seen.add(sectionId);
     }
-    if (delimitedBy === 'footer' && description !== undefined) {
+    if (delimitedBy === 'footer' && description !== undefined && !mayBeLonger(description)) {
       const message = 'its data do not have the length that the vmdescription gives';
       yield { kind: 'device', where: idstr, message, fatal: false };
     }

@@ -6,6 +6,7 @@ import type { SectionOpening } from './stream-writer.js';
 import {
   type DeviceDescription,
   describedBytes,
+  mayBeLonger,
   parseVmDescription,
   type VmDescription,
 } from './vmdescription.js';
@@ -259,7 +260,8 @@ class Splitter {
       section.delimitedBy = 'description';
       return start + length;
     }
-    this.problems.push(`section ${idstr} is described with ${lengths[0]} bytes but does not end there`);
+    if (!mayBeLonger(description))
+      this.problems.push(`section ${idstr} is described with ${lengths[0]} bytes but does not end there`);
     return undefined;
   }
 

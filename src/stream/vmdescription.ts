@@ -157,6 +157,20 @@ export function describedBytes(description: StructDescription): number {
   return total;
 }
 
+/**
+ * Whether data may be longer than `describedBytes`: before 10.0, QEMU described an array of pointers by its first element alone, and a
+ * null pointer as a structure without a name or fields that takes a byte. The others may be structures all the same (`css` of s390x).
+ */
+export function mayBeLonger({ fields, subsections }: StructDescription): boolean {
+  const isNull = (struct: StructDescription) => struct.vmsdName === '' && struct.fields.length === 0;
+  return (
+    fields.some(
+      ({ arrayLength = 1, size, struct }) =>
+        struct !== undefined && (isNull(struct) ? size === 1 && arrayLength > 1 : mayBeLonger(struct)),
+    ) || subsections.some(mayBeLonger)
+  );
+}
+
 /** Any number of sections may go by one description. */
 const knownBytes = new WeakMap<StructDescription, number>();
 

@@ -251,6 +251,36 @@ test('a device section of another length than described is noticed', async () =>
   );
 });
 
+test('an array of pointers that QEMU before 10.0 describes by its null pointers is no fault (guests 5)', async () => {
+  const image = await MappedRamImage.open(new MemorySource(golden));
+  const [timer] = image.devices;
+  assert.ok(timer?.description);
+  // As `css` of s390x: all but one of the pointers are null, and each is said to take a byte.
+  const nothing = { vmsd_name: '', version: 0, fields: [] };
+  const described = {
+    name: timer.idstr,
+    instance_id: timer.instanceId,
+    vmsd_name: timer.idstr,
+    version: timer.versionId,
+    fields: [{ name: 'css', array_len: 3, type: 'struct', struct: nothing, size: 1 }],
+  };
+  const fd = openSync(file('pointers'), 'r+');
+  try {
+    const writer = await ImageWriter.create({
+      ...{ fd, path: 'pointers', configuration: image.configuration, blocks: image.blocks, ramSectionId: 1 },
+    });
+    await writer.writeStart();
+    await writer.writeEnd({ switchoverStart: false });
+    await writer.writeSections(encodeSections([{ ...timer, data: new Uint8Array(20).fill(0x30) }]));
+    await writer.finish(JSON.stringify({ page_size: PAGE, devices: [described] }));
+  } finally {
+    closeSync(fd);
+  }
+  await using edited = await MappedRamImage.open(path.join(folder, 'pointers'));
+  assert.deepEqual(checkImage(edited), []);
+  assert.equal(edited.devices[0]?.data.byteLength, 20);
+});
+
 test('a page is read from its slot if its bit is set, and is zero if not', async () => {
   const page = fc.record({ set: fc.boolean(), fill: fc.integer({ min: 1, max: 255 }) });
   await fc.assert(
