@@ -26,6 +26,7 @@ const cache = path.resolve(root, process.env.MAPRAM_TEST_CACHE ?? '.cache', 'vm'
 const oldQemu = path.join(cache, 'qemu-7.2');
 const kernel = path.join(cache, 'kernel');
 const busybox = path.join(cache, 'busybox');
+const guestAgent = path.join(cache, 'guest-agent');
 
 /** What a guest needs for a virtio network card, in the order in which it is loaded. */
 const virtioNet = [
@@ -38,7 +39,10 @@ const virtioNet = [
   'drivers/net/net_failover.ko',
   'drivers/net/virtio_net.ko',
 ];
-const modules = virtioNet.map((file) => path.join(kernel, 'modules', path.basename(file)));
+/** For ports of virtio-serial; needs virtio itself, which is among the former. */
+const virtioConsole = 'drivers/char/virtio_console.ko';
+const inModules = (file) => path.join(kernel, 'modules', path.basename(file));
+const modules = virtioNet.map(inModules);
 
 /** Programs and the Debian packages that hold them. */
 const tools = {
@@ -151,7 +155,10 @@ function look() {
     : undefined;
   if (!vmlinuz) missing.push('a Linux kernel');
   const hasModules = modules.every((file) => existsSync(file));
-  if (vmlinuz && !hasModules) missing.push('its modules for virtio-net');
+  const hasConsole = existsSync(inModules(virtioConsole));
+  if (vmlinuz && !(hasModules && hasConsole)) missing.push('its modules for virtio-net and virtio-serial');
+  const agent = path.join(guestAgent, 'usr/sbin/qemu-ga');
+  if (!existsSync(agent)) missing.push('the QEMU guest agent');
   const shell = path.join(busybox, 'bin/busybox');
   if (!existsSync(shell)) missing.push('a static busybox');
 
@@ -166,6 +173,7 @@ function look() {
       qemu,
       ...(vmlinuz && { kernel: path.join(kernel, 'boot', vmlinuz) }),
       ...(hasModules && { modules }),
+      ...(hasConsole && existsSync(agent) && { agent: { program: agent, module: inModules(virtioConsole) } }),
       ...(existsSync(shell) && { busybox: shell }),
       tools: found,
     },
@@ -275,7 +283,7 @@ function keepModules(tree) {
   const lib = path.join(tree, 'lib');
   const [version] = readdirSync(path.join(lib, 'modules'));
   mkdirSync(path.join(tree, 'modules'));
-  for (const file of virtioNet)
+  for (const file of [...virtioNet, virtioConsole])
     renameSync(
       path.join(lib, 'modules', version, 'kernel', file),
       path.join(tree, 'modules', path.basename(file)),
@@ -332,7 +340,7 @@ async function fetchMissing({ environment }) {
       await apt(['install', '-y', '--no-install-recommends', ...(libraries ?? [])]);
     }
   }
-  if (!environment.kernel || !environment.modules) {
+  if (!environment.kernel || !environment.modules || !existsSync(inModules(virtioConsole))) {
     const image = output('apt-cache', ['depends', 'linux-image-cloud-amd64'])?.match(
       /Depends: (linux-image-\S+)/,
     )?.[1];
@@ -340,6 +348,7 @@ async function fetchMissing({ environment }) {
     await unpack([image], kernel, keepModules);
   }
   if (!environment.busybox) await unpack(['busybox-static'], busybox);
+  if (!existsSync(path.join(guestAgent, 'usr/sbin/qemu-ga'))) await unpack(['qemu-guest-agent'], guestAgent);
 }
 
 /**

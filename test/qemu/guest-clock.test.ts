@@ -1,4 +1,4 @@
-/** The way to the guest agent of a real QEMU; what an agent answers is in test/guest/qemu/guest-agent.test.ts. */
+/** Clocks of guests, and the way to the guest agent; what agents may answer is in test/guest/qemu/guest-agent.test.ts. */
 
 import assert from 'node:assert/strict';
 import { mkdirSync, rmSync } from 'node:fs';
@@ -10,8 +10,10 @@ import { QemuVm } from '../../src/guest/qemu/qemu-vm.js';
 import { restore } from '../../src/snapshot/restore/restore.js';
 import { resume } from '../../src/snapshot/resume/resume.js';
 import { save } from '../../src/snapshot/save/save.js';
-import { needs } from '../support/environment.js';
+import { guestAgent, kernelFile, needs, repositoryRoot, virtioNetModules } from '../support/environment.js';
 import { failsWith } from '../support/fails-with.js';
+import { linuxInitramfs, programFiles } from '../support/guest-images.js';
+import { typeInGuest } from '../support/guest-shell.js';
 import { startVm, type TestVm } from '../support/qemu.js';
 import { commandIn, killProcessesWith } from '../support/resumed-guest.js';
 import { temporaryFolder } from '../support/temporary-folder.js';
@@ -84,3 +86,61 @@ describe('the clock of a guest', needs({ qemu: '10.0' }), () => {
     assert.ok(age >= 0 && age < 3_600_000, `${age} ms`);
   });
 });
+
+describe(
+  'the clock of a Linux guest with its agent',
+  needs({ qemu: '10.0', guest: 'linux', virtioNet: true, agent: true }),
+  () => {
+    test('goes on from the save, and is set to the time of the host where that is asked for', async () => {
+      const folder = temporaryFolder('agent');
+      const { program, module } = guestAgent();
+      const init = path.join(repositoryRoot, 'examples', 'sandbox-pool', 'guest-init.sh');
+      const modules = [...virtioNetModules(), module];
+      const initrd = linuxInitramfs(init, modules, programFiles(program, '/sbin/qemu-ga'));
+      const append = 'console=ttyS0 quiet loglevel=0 panic=-1 no_timer_check';
+      await using vm = await startVm({
+        guest: 'none',
+        memoryMiB: 256,
+        paused: true,
+        extraArgs: [...channel(folder), '-kernel', kernelFile(), '-initrd', initrd, '-append', append],
+      });
+      const serial = (home: string) => path.join(home, 'serial.sock');
+      await vm.cont();
+      await vm.console.waitForLine('ready');
+      vm.console.close();
+      const wrong = 1_000_000_000;
+      await typeInGuest(
+        serial(vm.folder),
+        [
+          ...modules.map((file) => `insmod /modules/${path.basename(file)}`),
+          // Where the agent looks for it.
+          'ln -s /bin/hwclock /sbin/hwclock',
+          `/sbin/qemu-ga -d -m virtio-serial -p /dev/vport0p1 -t /tmp -f /tmp/pid`,
+          `date -s @${wrong}`,
+        ].join(' && '),
+      );
+      const file = path.join(folder, 'vm.mapram');
+      await save({ vm: vm.qmpPath, file, afterwards: 'stop' });
+      const clockOf = async (home: string) => Number(await typeInGuest(serial(home), 'date +%s'));
+      for (const setClock of [false, true]) {
+        const home = path.join(folder, String(setClock));
+        mkdirSync(home);
+        const command = commandIn(vm, home).map((word) => word.replace(agentOf(folder), agentOf(home)));
+        const warnings: string[] = [];
+        await using resumed = await resume({
+          file,
+          command,
+          qmp: path.join(home, 'own.qmp'),
+          setClock,
+          onWarning: (warning) => warnings.push(warning),
+        });
+        assert.equal(resumed.facts.clockSet, setClock ? true : undefined, warnings.join());
+        const behind = Date.now() / 1000 - (await clockOf(home));
+        if (setClock) assert.ok(Math.abs(behind) < 300, `${behind} s`);
+        else assert.ok(behind > 300, `${behind} s`);
+      }
+      killProcessesWith(folder);
+      rmSync(folder, { recursive: true, force: true });
+    });
+  },
+);

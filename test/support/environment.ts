@@ -30,6 +30,8 @@ interface Environment {
   /** Modules of that kernel for a virtio network card, in the order in which they are loaded. */
   modules?: string[];
   busybox?: string;
+  /** The QEMU guest agent, linked to libraries of this host, and the kernel's module for the port through which it is spoken to. */
+  agent?: { program: string; module: string };
   tools: string[];
 }
 
@@ -53,11 +55,20 @@ export interface Needs {
   guest?: GuestName;
   /** The Linux guest can have a virtio network card. */
   virtioNet?: boolean;
+  /** The Linux guest can run the QEMU guest agent. */
+  agent?: boolean;
   tools?: readonly string[];
 }
 
 function missing(what: Needs): string[] {
-  const { qemu = [], architecture = 'x86_64', guest = 'none', virtioNet = false, tools = [] } = what;
+  const {
+    qemu = [],
+    architecture = 'x86_64',
+    guest = 'none',
+    virtioNet = false,
+    agent = false,
+    tools = [],
+  } = what;
   const qemus = typeof qemu === 'string' ? [qemu] : qemu;
   const programs = new Set(tools);
   if (guest !== 'none') for (const name of ['as', 'ld']) programs.add(binutil(name, architecture));
@@ -70,6 +81,7 @@ function missing(what: Needs): string[] {
     ...qemus.filter(lacking).map((name) => `QEMU ${name} for ${architecture}`),
     ...(guest === 'linux' && environment.kernel === undefined ? ['a kernel'] : []),
     ...(virtioNet && environment.modules === undefined ? ["the kernel's modules for virtio-net"] : []),
+    ...(agent && environment.agent === undefined ? ['the QEMU guest agent'] : []),
     ...(guest === 'linux' && environment.busybox === undefined ? ['busybox'] : []),
     ...[...programs].filter((name) => !environment.tools.includes(name)),
   ];
@@ -115,4 +127,6 @@ export function programPath(name: string): string {
 export const kernelFile = (): string => found(environment.kernel, 'the Linux kernel');
 export const virtioNetModules = (): string[] =>
   found(environment.modules, 'what the kernel needs for virtio-net');
+export const guestAgent = (): { program: string; module: string } =>
+  found(environment.agent, 'the QEMU guest agent');
 export const busyboxFile = (): string => found(environment.busybox, 'busybox');

@@ -67,24 +67,43 @@ export function tinyGuest(architecture: Architecture = 'x86_64'): string {
   );
 }
 
-/** An initramfs for `-initrd`: busybox, `init` (guests/linux-init.sh unless given), guests/churn.s, and in `/modules` those given. */
+/**
+ * An initramfs for `-initrd`: busybox, `init` (guests/linux-init.sh unless given), guests/churn.s, in `/modules` those given, and
+ * `files` of this host under the names given for them.
+ */
 export function linuxInitramfs(
   init: string = path.join(sources, 'linux-init.sh'),
   modules: readonly string[] = [],
+  files: ReadonlyMap<string, string> = new Map(),
 ): string {
   const churn = path.join(sources, 'churn.s');
   const pack = 'find . | LC_ALL=C sort | cpio --quiet -o -H newc | gzip -1 -n';
-  return cached('initramfs.gz', [init, churn, busyboxFile(), ...modules], pack, (output) => {
-    const tree = `${output}.tree`;
-    for (const folder of ['bin', 'proc', 'dev', 'tmp', ...(modules.length > 0 ? ['modules'] : [])])
-      mkdirSync(path.join(tree, folder), { recursive: true });
-    for (const file of modules) copyFileSync(file, path.join(tree, 'modules', path.basename(file)));
-    copyFileSync(busyboxFile(), path.join(tree, 'bin', 'busybox'));
-    copyFileSync(init, path.join(tree, 'init'));
-    chmodSync(path.join(tree, 'init'), 0o755);
-    chmodSync(path.join(tree, 'bin', 'busybox'), 0o755);
-    assemble(churn, ['--64'], [], `${output}.churn`);
-    renameSync(`${output}.churn`, path.join(tree, 'bin', 'churn'));
-    execFileSync('sh', ['-c', `${pack} > '${output}'`], { cwd: tree });
-  });
+  return cached(
+    'initramfs.gz',
+    [init, churn, busyboxFile(), ...modules, ...files.values()],
+    [pack, ...files.keys()].join(' '),
+    (output) => {
+      const tree = `${output}.tree`;
+      for (const folder of ['bin', 'proc', 'dev', 'tmp', ...(modules.length > 0 ? ['modules'] : [])])
+        mkdirSync(path.join(tree, folder), { recursive: true });
+      for (const file of modules) copyFileSync(file, path.join(tree, 'modules', path.basename(file)));
+      for (const [name, file] of files) {
+        mkdirSync(path.join(tree, path.dirname(name)), { recursive: true });
+        copyFileSync(file, path.join(tree, name));
+      }
+      copyFileSync(busyboxFile(), path.join(tree, 'bin', 'busybox'));
+      copyFileSync(init, path.join(tree, 'init'));
+      chmodSync(path.join(tree, 'init'), 0o755);
+      chmodSync(path.join(tree, 'bin', 'busybox'), 0o755);
+      assemble(churn, ['--64'], [], `${output}.churn`);
+      renameSync(`${output}.churn`, path.join(tree, 'bin', 'churn'));
+      execFileSync('sh', ['-c', `${pack} > '${output}'`], { cwd: tree });
+    },
+  );
+}
+
+/** A program of this host, to be called `name` in a guest, and the libraries that it is linked to. */
+export function programFiles(program: string, name: string): Map<string, string> {
+  const libraries = execFileSync('ldd', [program], { encoding: 'utf8' }).matchAll(/(?:=> |^\s)(\/\S+) \(/gm);
+  return new Map([[name, program], ...[...libraries].map(([, file = '']) => [file, file] as const)]);
 }
