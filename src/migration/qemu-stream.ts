@@ -14,6 +14,7 @@ import { MigrationSettings } from '../guest/qemu/migration-settings.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { returnsToState } from '../guest/qemu/run-states.js';
 import { releaseFiles } from '../io/file/open-file.js';
+import { sendsConfiguration } from '../launch/machine-type.js';
 import type { MigrationParameters } from '../options/migration-parameters.js';
 import { type StreamTail, splitTail } from '../stream/device-sections.js';
 import { encodeGlobalState, GLOBAL_STATE_BYTES, GLOBAL_STATE_SECTION } from '../stream/global-state.js';
@@ -101,6 +102,7 @@ export class QemuStream {
     const { vm } = this;
     const { capabilities, parameters, channels, stopFirst = false, returns = false } = this.#options;
     this.#wasRunning = (await vm.assertCanMigrate()) === 'running';
+    await assertConfigured(vm);
     this.#refuses = returns && !this.#wasRunning && returnsToState(vm, 'stream');
     this.prepare();
     const receiver = this.#receiver as StreamReceiver;
@@ -345,4 +347,15 @@ class Stopwatch {
   elapsed(): number {
     return this.#total + (this.#since === undefined ? 0 : performance.now() - this.#since);
   }
+}
+
+/** @throws MapramError `UNSUPPORTED`, before the guest is stopped, where the stream would lack what a mapped-ram file begins with */
+async function assertConfigured(vm: QemuVm): Promise<void> {
+  const machine = await vm.machine();
+  if (sendsConfiguration(machine)) return;
+  throw new MapramError(
+    'UNSUPPORTED',
+    `saving the VM at ${vm.address}: QEMU sends no configuration for a machine as old as ${machine}, and a mapped-ram file needs one; have QEMU itself save it ("migrate exec:cat>FILE"), which "inspect", "diff" and "convert --to elf" read`,
+    { path: vm.address },
+  );
 }

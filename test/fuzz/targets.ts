@@ -1,6 +1,8 @@
 /** Every reader of bytes that come from outside, with real inputs to start from. */
 
 import { readFileSync, writeFileSync } from 'node:fs';
+import { gzipSync } from 'node:zlib';
+import { openSource } from '../../src/analysis/open-saved-vm.js';
 import { MapramError } from '../../src/errors.js';
 import { parseRamBlocks } from '../../src/guest/qemu/ram-block-table.js';
 import { JsonReader } from '../../src/json/json-reader.js';
@@ -69,6 +71,23 @@ export async function fuzzTargets(): Promise<FuzzTarget[]> {
         for (let at = 0; at < bytes.length; at += 7001) parser.push(bytes.subarray(at, at + 7001));
         parser.end();
       },
+    },
+    {
+      name: 'pages of a stream',
+      weight: 1,
+      seeds: streams.slice(0, 3).map((name) => goldenBytes(name).subarray(0, 60_000)),
+      read: readPagesOf,
+    },
+    {
+      name: 'compressed file',
+      weight: 1,
+      seeds: [
+        gzipSync(goldenBytes('pc-10.0-stream').subarray(0, 60_000)),
+        gzipSync(goldenBytes('pc-7.2-stream-compress').subarray(0, 60_000), { level: 0 }),
+        goldenBytes('libvirt-11.3-gzip').subarray(0, 60_000),
+        goldenBytes('libvirt-11.3-zstd').subarray(0, 60_000),
+      ],
+      read: readPagesOf,
     },
     imageTarget('image', covered),
     imageTarget('image headers', heads),
@@ -176,6 +195,18 @@ export async function fuzzTargets(): Promise<FuzzTarget[]> {
       read: (bytes) => parseRamBlocks(text(bytes)),
     },
   ];
+}
+
+/** Opens a saved VM of any form as `inspect` does, and reads the first pages of each block. */
+async function readPagesOf(bytes: Uint8Array): Promise<void> {
+  await using saved = await openSource(new MemorySource(bytes, 'fuzz'));
+  for (const block of saved.blocks) {
+    let runs = 0;
+    for (const { first, count } of saved.runs(block, 16)) {
+      await saved.readPages(block, first, count);
+      if (++runs === 4) break;
+    }
+  }
 }
 
 function imageTarget(name: string, images: readonly PatchedImage[]): FuzzTarget {

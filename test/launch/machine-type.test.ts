@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { machineSupport } from '../../src/launch/machine-type.js';
+import { machineSupport, sendsConfiguration } from '../../src/launch/machine-type.js';
 
 test('a machine type is deprecated after three years and gone after six, from QEMU 11.0 on', () => {
   assert.deepEqual(machineSupport('pc-q35-7.2'), { deprecated: '10.2', removed: '13.2' });
@@ -8,4 +8,13 @@ test('a machine type is deprecated after three years and gone after six, from QE
   assert.deepEqual(machineSupport('virt-4.2'), { deprecated: '7.2', removed: '11.0' });
   assert.equal(machineSupport('microvm'), undefined);
   assert.equal(machineSupport('mapram-builtin-1.0'), undefined);
+});
+
+test('machine types older than 2.4 send no configuration', () => {
+  const sending = ['pc-i440fx-2.4', 'pc-q35-10.0', 'virt-2.6', 'microvm', 'mapram-builtin-1.0'];
+  assert.deepEqual(sending.filter(sendsConfiguration), sending);
+  assert.deepEqual(
+    ['pc-i440fx-2.3', 'pc-i440fx-1.7', 'pc-1.0', 'pseries-2.1'].filter(sendsConfiguration),
+    [],
+  );
 });
