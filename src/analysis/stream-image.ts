@@ -7,7 +7,7 @@ import type { ByteSource } from '../mapped-ram/byte-source.js';
 import type { Container } from '../mapped-ram/container.js';
 import { GuestMap } from '../mapped-ram/guest-map.js';
 import { readGuestMemory } from '../mapped-ram/guest-memory.js';
-import { MANIFEST_KEY, markProblems } from '../mapped-ram/image.js';
+import { type ImageOpenOptions, MANIFEST_KEY, markProblems } from '../mapped-ram/image.js';
 import { knownRegions } from '../mapped-ram/known-regions.js';
 import type { OperationOptions } from '../progress.js';
 import type { StreamConfiguration } from '../stream/configuration.js';
@@ -28,12 +28,7 @@ export interface StreamBlock extends SavedBlock {
   readonly index: BlockIndex;
 }
 
-export interface StreamImageOptions extends OperationOptions {
-  /** Closed together with the image. */
-  readonly owner?: AsyncDisposable | undefined;
-  /** What the caller has found wrong already. */
-  readonly problems?: readonly string[] | undefined;
-}
+export interface StreamImageOptions extends OperationOptions, Pick<ImageOpenOptions, 'owner' | 'problems'> {}
 
 const CHUNK_BYTES = 2 ** 20;
 

@@ -30,7 +30,8 @@ export class RecordWriter {
       if (end > 0 && end + BLOCK_NAME_BYTES + bytes > buffer.length) flush();
     };
     const flush = () => {
-      this.#write(buffer.subarray(0, end));
+      // No Buffer, whose `slice` would not copy.
+      this.#write(new Uint8Array(buffer.buffer, buffer.byteOffset, end));
       written += end;
       end = 0;
     };

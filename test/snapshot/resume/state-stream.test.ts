@@ -3,7 +3,11 @@ import { closeSync, openSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { type ImageBlock, MappedRamImage } from '../../../src/mapped-ram/image.js';
-import { type BlockMemory, writeStateStream } from '../../../src/snapshot/resume/state-stream.js';
+import {
+  type BlockMemory,
+  pageRecords,
+  writeStateStream,
+} from '../../../src/snapshot/resume/state-stream.js';
 import { splitTail } from '../../../src/stream/device-sections.js';
 import type { StreamEvent } from '../../../src/stream/stream-event.js';
 import { StreamParser } from '../../../src/stream/stream-parser.js';
@@ -95,6 +99,33 @@ describe('writeStateStream', () => {
       assert.ok(concatenate(event.data).every((byte, index) => byte === expected[index]));
     }
     assert.equal(result.zeroedPages, 0);
+  });
+
+  test('makes records of single pages, to be put where the others end', async () => {
+    const [block] = image.blocks as [ImageBlock];
+    const [first, second] = [...block.bitmap.runs(0, block.pageCount)].map((run) => run.first) as [
+      number,
+      number,
+    ];
+    const runs = [first, STALE[0] as number, second].map((page) => ({
+      block,
+      run: { first: page, count: 1 },
+    }));
+    const records = await pageRecords(image, runs);
+    const { result, parser } = await stateStream(() => 'filled');
+    assert.equal(parser.blocks.length, image.blocks.length);
+    const stream = readFileSync(path.join(folder, 'stream'));
+    const again = new StreamParser();
+    const events = [stream.subarray(0, result.pagesEnd), records, stream.subarray(result.pagesEnd)].flatMap(
+      (bytes) => again.push(bytes),
+    );
+    assert.deepEqual(pages(events, 'pages', block.idstr), [first, second]);
+    assert.deepEqual(pages(events, 'zero-pages', block.idstr), [STALE[0]]);
+    for (const event of events) {
+      if (event.type !== 'pages') continue;
+      const expected = await image.readPages(block, event.offset / PAGE, event.data.length);
+      assert.deepEqual(Buffer.from(concatenate(event.data)), Buffer.from(expected));
+    }
   });
 
   test('carries the device sections unchanged', async () => {
