@@ -4,7 +4,7 @@ import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { defined } from '../defined.js';
 import { errorReason } from '../errors.js';
-import { workerScript } from '../io/worker-script.js';
+import { threadArguments, workerScript } from '../io/worker-script.js';
 import type {
   ChunkJob,
   ChunkReply,
@@ -76,6 +76,7 @@ class ChunkThread {
   ) {
     this.#worker = new Worker(workerScript('chunk-worker', import.meta.url), {
       name: 'mapram-chunks',
+      ...threadArguments(),
       workerData,
     });
     this.#worker.on('message', (reply: ChunkReply) => this.#finish(reply));

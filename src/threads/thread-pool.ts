@@ -15,7 +15,7 @@ import { Worker } from 'node:worker_threads';
 import { type Deferred, deferred } from '../deferred.js';
 import { errorReason } from '../errors.js';
 import { plannedFaults } from '../io/faults.js';
-import { workerScript } from '../io/worker-script.js';
+import { threadArguments, workerScript } from '../io/worker-script.js';
 import { type FromThread, ThreadFailedError, type ThreadFailure, type ToThread } from './thread-protocol.js';
 
 /** Idle threads that a process keeps, of about 4 MiB each; 16 saves at once by four channels have as many. */
@@ -109,6 +109,7 @@ class PooledThread {
   readonly scripts = new Set<string>();
   readonly #worker = new Worker(workerScript('service-thread', import.meta.url), {
     name: 'mapram',
+    ...threadArguments(),
     resourceLimits: { codeRangeSizeMb: CODE_RANGE_MB },
   });
   /** A thread knows the faults that were planned when it was started. */

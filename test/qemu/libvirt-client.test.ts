@@ -12,8 +12,12 @@ import { type TestContext, test } from 'node:test';
 import { openSavedVm } from '../../src/analysis/open-saved-vm.js';
 import { checkImage } from '../../src/mapped-ram/check-image.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
+import { convert } from '../../src/snapshot/convert/convert.js';
 import { convertToMappedRam } from '../../src/snapshot/convert/convert-mapped-ram.js';
 import { convertToStream } from '../../src/snapshot/convert/convert-stream.js';
+import { fork } from '../../src/snapshot/resume/fork.js';
+import { planResume, resume } from '../../src/snapshot/resume/resume.js';
+import { save } from '../../src/snapshot/save/save.js';
 import { encodeLibvirtData, encodeLibvirtHeader } from '../../src/stream/libvirt-header.js';
 import { codeBlocks, putProgram } from '../docs/documents.js';
 import { needs, qemuProgram, repositoryRoot } from '../support/environment.js';
@@ -38,8 +42,24 @@ interface Domain {
   emulator: string;
 }
 
-const domainXml = ({ name, machine, emulator }: Domain) => `
-<domain type='qemu'>
+/** A card that libvirt needs no rights for. */
+const USER_CARD = {
+  devices: `<interface type='user'><mac address='52:54:00:01:02:03'/><model type='virtio'/></interface>`,
+};
+
+/** A monitor beside libvirt's own. */
+const MONITOR = {
+  commandLine: (folder: string) =>
+    `<qemu:commandline><qemu:arg value='-qmp'/><qemu:arg value='unix:${folder}/web.qmp,server=on,wait=off'/></qemu:commandline>`,
+};
+
+interface Extras {
+  devices?: string;
+  commandLine?: (folder: string) => string;
+}
+
+const domainXml = ({ name, machine, emulator }: Domain, folder: string, extras: Extras) => `
+<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
   <name>${name}</name>
   <memory unit='MiB'>64</memory>
   <os><type arch='x86_64' machine='${machine}'>hvm</type></os>
@@ -47,7 +67,9 @@ const domainXml = ({ name, machine, emulator }: Domain) => `
   <devices>
     <emulator>${emulator}</emulator>
     <memballoon model='none'/>
+    ${extras.devices ?? ''}
   </devices>
+  ${extras.commandLine?.(folder) ?? ''}
 </domain>`;
 
 /** libvirt within one virsh, without a daemon: its VMs end with it, unless they are left. */
@@ -107,10 +129,11 @@ async function startLibvirt(
   name: string,
   machine: string,
   emulator: string,
+  extras: Extras = {},
 ): Promise<Virsh> {
   mkdirSync(path.join(folder, 'libvirt/etc'), { recursive: true });
   writeFileSync(path.join(folder, 'libvirt/etc/qemu.conf'), QEMU_CONF);
-  writeFileSync(path.join(folder, 'domain.xml'), domainXml({ name, machine, emulator }));
+  writeFileSync(path.join(folder, 'domain.xml'), domainXml({ name, machine, emulator }, folder, extras));
   const virsh = new Virsh(folder);
   t.after(async () => {
     await virsh.quit();
@@ -228,8 +251,8 @@ test('virsh saves through mapram by streams as well, which QEMU gets a descripto
 
 const [translated] = codeBlocks('docs/libvirt.md', 'sh').filter(({ code }) => code.includes('virsh'));
 
-test(`${translated?.where}: mapram resumes what virsh has saved, without libvirt`, {
-  ...needs({ qemu: '10.0', tools: ['virsh', 'jq'] }),
+test(`${translated?.where}: mapram resumes what virsh has saved, with the command line that libvirt makes`, {
+  ...needs({ qemu: '10.0', tools: ['virsh'] }),
   timeout: 180_000,
 }, async (t) => {
   const folder = makeFolder();
@@ -255,4 +278,77 @@ test(`${translated?.where}: mapram resumes what virsh has saved, without libvirt
   assert.equal((await qmp.execute<{ status: string }>('query-status')).status, 'running');
   assert.equal((await qmp.execute<{ name: string }>('query-name')).name, 'web');
   qmp.close();
+});
+
+test('mapram resumes and forks what virsh has saved by asking libvirt for the command line, its network card included', {
+  ...needs({ qemu: '10.0', tools: ['virsh'] }),
+  timeout: 180_000,
+}, async (t) => {
+  const folder = makeFolder();
+  const { program } = qemuProgram('10.0');
+  const virsh = await startLibvirt(t, folder, 'web', 'q35', program, USER_CARD);
+  const file = `${folder}/web.save`;
+  await virsh.run(`save web ${file} --image-format sparse`);
+  await virsh.quit();
+  const before = process.env.VIRSH_DEFAULT_CONNECT_URI;
+  process.env.VIRSH_DEFAULT_CONNECT_URI = connectionIn(folder);
+  try {
+    const options = { file, onWarning: () => {} };
+    const qmp = `${folder}/web.qmp`;
+    await assert.rejects(resume({ ...options, qmp }), { code: 'UNTRUSTED' });
+    const plan = await planResume({ ...options, qmp });
+    assert.equal(plan.trust.origin, 'unknown');
+    assert.equal(plan.command[0], program);
+    assert.doesNotMatch(plan.command.join(' '), /masterKey0|charmonitor| -S /);
+    await using vm = await resume({ ...options, qmp, trust: plan.fingerprint });
+    assert.equal(vm.facts.runState, 'running');
+    assert.equal(((await vm.qmp().execute('query-name')) as { name: string }).name, 'web');
+    assert.match(
+      await vm.qmp().execute('human-monitor-command', { 'command-line': 'info network' }),
+      /52:54:00:01:02:03/,
+    );
+    await vm.close();
+    await using clones = await fork({ ...options, count: 2, trust: true });
+    assert.deepEqual(
+      clones.vms.map(({ facts }) => facts.runState),
+      ['running', 'running'],
+    );
+  } finally {
+    if (before === undefined) delete process.env.VIRSH_DEFAULT_CONNECT_URI;
+    else process.env.VIRSH_DEFAULT_CONNECT_URI = before;
+  }
+});
+
+test("virsh restores what mapram has saved, with the domain's XML in front of it", {
+  ...needs({ qemu: '10.0', tools: ['virsh'] }),
+  timeout: 180_000,
+}, async (t) => {
+  const folder = makeFolder();
+  const virsh = await startLibvirt(t, folder, 'web', 'q35', qemuProgram('10.0').program, MONITOR);
+  const printed = await virsh.run('dumpxml --security-info --migratable web');
+  const xml = /<domain[\s\S]*<\/domain>/.exec(printed)?.[0] as string;
+  const file = `${folder}/web.mapram`;
+  const memory = async (name: string) => {
+    await virsh.run(`qemu-monitor-command web --hmp 'pmemsave 0 0x100000 "${folder}/${name}"'`);
+    return readFileSync(`${folder}/${name}`);
+  };
+  for (const [method, state] of [
+    ['native', 'running'],
+    ['stream', 'paused'],
+  ] as const) {
+    if (state === 'paused') await virsh.run('suspend web');
+    await save({ vm: `${folder}/web.qmp`, file, method, force: true, onWarning: () => {} });
+    const image = `${folder}/${method}.save`;
+    await convert({ file, to: 'libvirt', output: image, domainXml: xml });
+    {
+      await using saved = await MappedRamImage.open(image);
+      assert.deepEqual(checkImage(saved), []);
+      assert.equal(saved.container.libvirt?.header.wasRunning, state === 'running');
+    }
+    const before = state === 'paused' ? await memory('before') : undefined;
+    await virsh.run('destroy web');
+    await virsh.run(`restore ${image}`);
+    assert.match(await virsh.run('list'), new RegExp(`web\\s+${state}`));
+    if (before) assert.ok((await memory('after')).equals(before));
+  }
 });

@@ -1,4 +1,7 @@
+import { readFileSync } from 'node:fs';
 import { Option } from 'commander';
+import { defined } from '../../defined.js';
+import { errorReason, MapramError } from '../../errors.js';
 import { formatSize } from '../../size.js';
 import {
   CONVERT_FORMS,
@@ -24,6 +27,8 @@ export const convert: CommandOf<'convert'> = {
           .makeOptionMandatory(),
       )
       .option('--block <name>', 'with --to raw: only this RAM block, into the file OUT')
+      .option('--domain <name>', 'with --to libvirt: the domain that was saved, whose XML virsh is asked for')
+      .option('--xml <file>', 'with --to libvirt: a file with the XML of the domain')
       .option('--force', 'replace OUT when the new file is complete')
       .option('--offset <bytes>', 'where the stream of IN starts, for a file saved with offset=', parseOffset)
       .addHelpText(
@@ -34,15 +39,17 @@ export const convert: CommandOf<'convert'> = {
 
 Examples:
   mapram convert vm.mapram vm.core --to elf
-  mapram convert vm.mapram ram --to raw`,
+  mapram convert vm.mapram ram --to raw
+  mapram convert web.mapram web.save --to libvirt --domain web`,
       );
   },
-  async run([input, output], { to, block, force, offset }, { signal, progress, warn }) {
+  async run([input, output], { to, block, domain, xml, force, offset }, { signal, progress, warn }) {
     const { files, notes } = await convertSaved({
       file: String(input),
       output: String(output),
       to: to as ConvertForm,
       block: block === undefined ? undefined : String(block),
+      ...defined({ domain, domainXml: xml && readXml(xml) }),
       force: force === true,
       offset,
       signal,
@@ -55,6 +62,14 @@ Examples:
     };
   },
 };
+
+function readXml(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (cause) {
+    throw new MapramError('IO', `reading ${file}: ${errorReason(cause)}`, { path: file, cause });
+  }
+}
 
 function describeFile({ file, fileBytes, allocatedBytes, block }: ConvertedFile): string {
   const what = block === undefined ? '' : `${block}: `;

@@ -19,7 +19,7 @@ export const convertToMappedRam: ConvertTarget = {
   name: 'mapped-ram',
   summary: 'a mapped-ram file; from one that is, a compact copy without stale slots',
   async convert(saved, options) {
-    refuse(saved, options);
+    refuseUnlessWhole(saved, options);
     const { converted } = await writeConverted(options.output, options, (fd, path) =>
       writeImage(saved, fd, path, options),
     );
@@ -27,7 +27,8 @@ export const convertToMappedRam: ConvertTarget = {
   },
 };
 
-function refuse(saved: SavedVm, { block }: ConvertTargetOptions): void {
+/** Refuses what cannot be a mapped-ram file. */
+export function refuseUnlessWhole(saved: SavedVm, { block }: ConvertTargetOptions): void {
   const { path, complete, problems, configuration } = saved;
   const why = (code: 'USAGE' | 'FORMAT' | 'UNSUPPORTED', reason: string) =>
     new MapramError(code, `converting ${path} to mapped-ram: ${reason}`, { path });
@@ -39,21 +40,26 @@ function refuse(saved: SavedVm, { block }: ConvertTargetOptions): void {
   }
 }
 
-async function writeImage(
+/** @param newHead what is to be in front of the stream, in place of what is there */
+export async function writeImage(
   saved: SavedVm,
   fd: number,
   path: string,
   options: ConvertTargetOptions,
+  newHead?: Uint8Array,
 ): Promise<void> {
   const { configuration, container, blocks, pageSize, ramSectionId, tail } = saved;
-  const same = saved.form === 'mapped-ram';
+  const isMappedRam = saved.form === 'mapped-ram';
+  const same = isMappedRam && newHead === undefined;
   // What is in front of a mapped-ram stream (a libvirt header, a page of the user's) belongs to the file: offsets
   // inside the stream count from there.
-  const head = same ? undefined : sparseHead(container);
+  const head = newHead ?? (same ? undefined : sparseHead(container));
   const offset = head?.byteLength ?? (same ? container.offset : 0);
   if (head !== undefined) writeFully(fd, head, 0);
   else if (offset > 0) await copyHead(saved, fd, offset);
-  const capabilities = same ? configuration.capabilities : [...configuration.capabilities, 'mapped-ram'];
+  const capabilities = isMappedRam
+    ? configuration.capabilities
+    : [...configuration.capabilities, 'mapped-ram'];
   const writer = await ImageWriter.create({
     ...{ fd, path, offset, pageSize, ramSectionId },
     configuration: { ...configuration, capabilities },

@@ -22,6 +22,9 @@ export interface ConvertTargetOptions extends OperationOptions {
   readonly output: string;
   /** One RAM block instead of all, where the form can do so. */
   readonly block?: string | undefined;
+  /** For libvirt: name or UUID of the domain, whose XML is asked for; or the XML. By default that of a libvirt image. */
+  readonly domain?: string | undefined;
+  readonly domainXml?: string | undefined;
   /** Replace existing files, when the new ones are complete. */
   readonly force?: boolean | undefined;
 }

@@ -16,6 +16,7 @@ import { resumeCommandLine } from '../../launch/resume-command-line.js';
 import { insertSecrets } from '../../launch/secrets.js';
 import { checkDisks } from '../checks/disk-checks.js';
 import type { LaunchOptions } from './launch-options.js';
+import type { LibvirtLaunch } from './libvirt-launch.js';
 import { assertMayRun, hostChange, type LaunchTrust, recordedLaunch } from './recorded-launch.js';
 import type { ResumeSource } from './resume-source.js';
 
@@ -49,12 +50,16 @@ export async function planLaunch(
   purpose: 'run' | 'show',
   copies: boolean,
 ): Promise<LaunchPlan> {
-  const recorded = recordedLaunch(source.image);
+  const ofFile = recordedLaunch(source.image);
+  const asksLibvirt = ofFile === undefined && (options.command ?? []).length === 0;
+  const ofLibvirt = asksLibvirt ? await askLibvirt(source, options) : undefined;
+  const recorded = ofFile ?? ofLibvirt?.launch;
   const trust = await trustInCommand(source, recorded, options);
   const { fingerprint } = source;
   if (purpose === 'run') assertMayRun(source.file, { trust, fingerprint }, options.trust);
   const { program, args, own } = commandOf(source, recorded, options);
   const warnings: string[] = source.warning === undefined ? [] : [source.warning];
+  warnings.push(...(ofLibvirt?.warnings ?? []));
   const given = withoutOwnMonitor(parseCommandLine(args));
   const { paused = false } = options;
   const rewritten = resumeCommandLine(given, source.shape, { stayPaused: paused });
@@ -75,6 +80,16 @@ export async function planLaunch(
     fingerprint,
     warnings: () => [...warnings, ...(recorded === undefined ? [] : hostChange(recorded))],
   };
+}
+
+/** What is loaded for this is not needed for other files, which are not to wait for it. */
+async function askLibvirt(
+  source: ResumeSource,
+  { signal }: LaunchOptions,
+): Promise<LibvirtLaunch | undefined> {
+  if (source.image.container.kind !== 'libvirt') return undefined;
+  const { libvirtLaunch } = await import('./libvirt-launch.js');
+  return await libvirtLaunch(source.image, signal);
 }
 
 /** The plan's command line in words, as a shell would get it. */
@@ -107,10 +122,9 @@ function commandOf(
   }
   if (recorded === undefined) {
     const known = formatCommandLine(knownOptions(source.shape)).join(' ');
-    const libvirt = source.image.container.kind === 'libvirt';
     throw new MapramError(
       'USAGE',
-      `resuming ${file}: the file does not tell how its VM was started; give its command line behind --, with ${known} in it${libvirt ? ' ("virsh domxml-to-native qemu-argv" makes one of the domain XML in the file)' : ''}`,
+      `resuming ${file}: the file does not tell how its VM was started; give its command line behind --, with ${known} in it`,
       { path: file },
     );
   }
