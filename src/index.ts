@@ -16,6 +16,7 @@ export { type DirectIoProbe, probeDirectIo } from './io/file/direct-io-probe.js'
 export type { DirectIoMode } from './io/file/open-direct.js';
 export type { Manifest } from './manifest/manifest.js';
 export { distrustKey, type TrustedKey, trustedKeys, trustKey } from './manifest/trusted-keys.js';
+export { poolMetrics } from './metrics/pool-metrics.js';
 export type { LiveLimits } from './migration/live-limits.js';
 export type { SaveMethod } from './migration/save-method.js';
 export type { ChannelProgress, OperationOptions, ProgressEvent } from './progress.js';

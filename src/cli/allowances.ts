@@ -1,6 +1,8 @@
 /** Options for the checks of `restore`, `resume` and `fork`, most of which switch one off; in the library they have the same names. */
 import type { Command } from 'commander';
 import { Option } from 'commander';
+import { defined } from '../defined.js';
+import type { Confinement } from '../launch/confinement.js';
 import { MEMORY_CHECKS, type MemoryCheck } from '../snapshot/checks/memory-after-load.js';
 import type { LaunchAllowances } from '../snapshot/resume/launch-options.js';
 import type { Options } from './command.js';
@@ -26,6 +28,12 @@ export function declareAllowances(command: Command): void {
     .option(DISKS_OPTION, `${name} although disks have changed since the VM was saved`)
     .option(...CPU_OPTION)
     .addOption(memoryCheckOption())
+    .option('--sandbox', 'let QEMU use only the system calls of a running VM, and start no other program')
+    .option(
+      '--user <user>',
+      'let QEMU become this user, NAME or UID:GID, before the guest runs (as root only)',
+    )
+    .option('--cgroup <dir>', 'put QEMU into this cgroup, a directory below /sys/fs/cgroup')
     .addOption(new Option('--force').hideHelp())
     .on('option:force', () =>
       command.error(
@@ -40,8 +48,13 @@ export function allowancesOf({
   allowChangedDisks,
   allowCpuMismatch,
   checkMemory,
-}: Options): LaunchAllowances & { checkMemory: MemoryCheck } {
+  sandbox,
+  user,
+  cgroup,
+}: Options): LaunchAllowances & Confinement & { checkMemory: MemoryCheck } {
   return {
+    sandbox: sandbox === true,
+    ...defined({ user, cgroup }),
     checkMemory,
     trust: trust === true,
     allowChangedDisks: allowChangedDisks === true,

@@ -10,6 +10,7 @@ import { closeFile, openFile } from '../io/file/open-file.js';
 import { hasErrno } from '../io/system-error.js';
 import { visible } from '../visible.js';
 import { type CommandLineOption, formatCommandLine } from './command-line.js';
+import { enterCgroup } from './confinement.js';
 import { type LimitedLog, LOG_FLAGS, openLimitedLog } from './limited-log.js';
 import { OWN_MONITOR_FD, ownMonitor } from './own-monitor.js';
 import { RepeatedLines } from './repeated-lines.js';
@@ -28,6 +29,8 @@ export interface QemuProcessOptions {
   errorLogLimit?: number;
   /** Whoever ends it should this process be killed. */
   guarded?: GuardedProcess;
+  /** Directory of a cgroup that it is put into at once. */
+  cgroup?: string;
 }
 
 /** What a process gets whose end is seen to by others. */
@@ -88,7 +91,7 @@ export class QemuProcess implements AsyncDisposable {
 
   /** Starts QEMU. It may fail at once: that shows when its monitor is connected to. */
   static start(launch: QemuProcessOptions): QemuProcess {
-    const { program, options, workingDirectory, terminal, errorLog, errorLogLimit, guarded } = launch;
+    const { program, options, workingDirectory, terminal, errorLog, errorLogLimit, guarded, cgroup } = launch;
     const args = formatCommandLine([...options, ...ownMonitor()]);
     const inherited = terminal === 'inherit' ? 'inherit' : 'ignore';
     const log = errorLog === undefined ? undefined : openLog(errorLog, errorLogLimit);
@@ -101,7 +104,9 @@ export class QemuProcess implements AsyncDisposable {
         ...defined({ env: guarded === undefined ? undefined : { ...process.env, ...guarded.environment } }),
         ...defined({ cwd: workingDirectory }),
       });
-      return new QemuProcess(child, launch, log?.complete);
+      const started = new QemuProcess(child, launch, log?.complete);
+      if (cgroup !== undefined && child.pid !== undefined) confine(child, cgroup, child.pid);
+      return started;
     } finally {
       if (log !== undefined) closeFile(log.fd);
     }
@@ -184,6 +189,16 @@ function whyNotStarted(error: Error): string {
   return hasErrno(error, 'ENOENT')
     ? 'there is no such program, or its working directory is gone'
     : errorReason(error);
+}
+
+/** One that cannot be confined does not run. */
+function confine(child: ChildProcess, cgroup: string, pid: number): void {
+  try {
+    enterCgroup(cgroup, pid);
+  } catch (error) {
+    child.kill('SIGKILL');
+    throw error;
+  }
 }
 
 function openLog(file: string, limit: number | undefined): LimitedLog {

@@ -34,6 +34,7 @@ const NEIGHBOURS: readonly string[] = [
   'analysis → manifest',
   'guest → launch',
   'doctor → snapshot',
+  'metrics → snapshot',
 ];
 
 /** Rooms that do no input or output of any kind: bytes in, values out. */

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { before, test } from 'node:test';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
@@ -12,6 +12,7 @@ import { needs, repositoryRoot } from '../support/environment.js';
 import { temporaryFolder } from '../support/temporary-folder.js';
 import { putExamples, putProgram, readPage } from './documents.js';
 
+const CLI = path.resolve(import.meta.dirname, '..', '..', 'src', 'cli', 'main.js');
 const root = temporaryFolder('examples');
 before(() => putExamples(root));
 
@@ -43,6 +44,51 @@ test('direct I/O is typed with socat', needs({ tools: ['socat'] }), async () => 
   assert.match(stdout, /"status": ?"completed"/);
   await using image = await MappedRamImage.open(file);
   assert.equal(image.complete, true);
+});
+
+const systemd = path.join(repositoryRoot, 'examples', 'systemd');
+const units = readdirSync(systemd);
+
+test('units start commands that mapram has, with options that these have', () => {
+  const lines = units.flatMap(
+    (name) => readFileSync(path.join(systemd, name), 'utf8').match(/(?<=^ExecStart=mapram ).*/gm) ?? [],
+  );
+  assert.ok(lines.length >= 3);
+  for (const line of lines) {
+    const [command = '', ...words] = line.split(' ');
+    const help = spawnSync(process.execPath, [CLI, command, '--help'], { encoding: 'utf8' }).stdout;
+    assert.match(help, new RegExp(`^Usage: mapram ${command} `));
+    for (const option of words.filter((word) => word.startsWith('--'))) {
+      assert.ok(help.includes(`${option} `) || help.includes(`${option}\n`), `${command} ${option}`);
+    }
+  }
+});
+
+const analyze = spawnSync('systemd-analyze', ['--version']).status === 0;
+test('systemd accepts the units', { skip: !analyze && 'needs systemd-analyze' }, () => {
+  const folder = path.join(root, 'units');
+  mkdirSync(folder);
+  for (const name of units) {
+    // Where mapram is installed is no matter of the unit.
+    const text = readFileSync(path.join(systemd, name), 'utf8').replaceAll(
+      /^(ExecStart=)mapram /gm,
+      '$1/bin/true ',
+    );
+    writeFileSync(path.join(folder, name), text);
+  }
+  const files = units.map((name) => path.join(folder, name.replace('@.', '@web.')));
+  for (const [index, name] of units.entries()) {
+    if (name.includes('@.')) copyFileSync(path.join(folder, name), files[index] as string);
+  }
+  const { status, stderr } = spawnSync('systemd-analyze', ['verify', '--man=no', ...files], {
+    encoding: 'utf8',
+  });
+  // It also names what is wrong with units of the host.
+  assert.deepEqual(
+    stderr.split('\n').filter((line) => line.includes('mapram')),
+    [],
+  );
+  assert.equal(status, 0, stderr);
 });
 
 test('the page of the examples names each of them', () => {

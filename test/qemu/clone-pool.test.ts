@@ -5,7 +5,9 @@ import { once } from 'node:events';
 import { existsSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { MapramError } from '../../src/errors.js';
+import { poolMetrics } from '../../src/metrics/pool-metrics.js';
 import { ClonePool } from '../../src/snapshot/resume/clone-pool.js';
 import { needs } from '../support/environment.js';
 import { saveMappedRam } from '../support/native-migration.js';
@@ -33,6 +35,41 @@ describe('ClonePool', needs({ qemu: '10.0', guest: 'tiny' }), () => {
   });
 
   const quiet = { onWarning: () => {} };
+
+  test('gives no more VMs than may be taken, lets so many wait, and ends those whose time is over', async () => {
+    await using pool = await ClonePool.open({
+      ...{ file, command, size: 1, ...quiet },
+      ...{ maxTaken: 2, maxQueued: 1, maxStarting: 1, maxLifetimeMs: 3_600_000 },
+    });
+    const first = await pool.take();
+    const second = await pool.take();
+    const third = pool.take();
+    await assert.rejects(
+      pool.take(),
+      (error) => error instanceof MapramError && error.code === 'BUSY' && /1 others wait/.test(error.message),
+    );
+    assert.deepEqual([pool.health.running, pool.health.queued], [2, 1]);
+    await first.close();
+    const next = await third;
+    assert.deepEqual([pool.health.running, pool.health.queued, pool.health.taken], [2, 0, 3]);
+    await Promise.all([second.close(), next.close()]);
+    await pool.filled();
+    const metrics = poolMetrics(pool, { pool: 'a "b"' });
+    assert.match(metrics, /^mapram_pool_vms\{pool="a \\"b\\"",state="waiting"\} 1$/m);
+    assert.match(metrics, /^mapram_pool_taken_total\{pool="a \\"b\\""\} 3$/m);
+    assert.match(metrics, /^# TYPE mapram_pool_take_seconds_total counter$/m);
+  });
+
+  test('ends a taken VM after its lifetime, and replaces one that has waited for too long', async () => {
+    await using pool = await ClonePool.open({
+      ...{ file, command, size: 1, maxLifetimeMs: 50, maxWaitingMs: 2_000, ...quiet },
+    });
+    const vm = await pool.take();
+    await vm.exited;
+    while (existsSync(vm.directory)) await delay(5);
+    while (pool.health.expired < 2) await once(pool, 'ready');
+    assert.equal(pool.health.lost, 0);
+  });
 
   test('hands out running VMs and starts others in their place', async () => {
     const pool = await ClonePool.open({ file, command, size: 2, ...quiet });

@@ -162,7 +162,10 @@ export class CloneFactory implements AsyncDisposable {
           workingDirectory,
           terminal: 'detached',
           errorLog,
-          ...defined({ errorLogLimit: hasBalloon(options) ? LOG_LIMIT : undefined }),
+          ...defined({
+            errorLogLimit: hasBalloon(options) ? LOG_LIMIT : undefined,
+            cgroup: this.options.cgroup,
+          }),
           guarded: this.guard.next({ qmp, ...defined({ made: this.options.keep ? undefined : folder }) }),
         },
         {

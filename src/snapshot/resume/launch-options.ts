@@ -11,6 +11,7 @@ import {
   text,
   wholeNumber,
 } from '../../checked-options.js';
+import type { Confinement } from '../../launch/confinement.js';
 import { MEMORY_CHECKS, type MemoryCheck } from '../checks/memory-after-load.js';
 import type { FileOptions } from '../files/file-options.js';
 import { offset, participation } from '../files/option-kinds.js';
@@ -32,7 +33,7 @@ export interface LaunchAllowances {
 }
 
 /** What resuming and forking have in common. */
-export interface LaunchOptions extends LaunchAllowances, LazyOptions, FileOptions {
+export interface LaunchOptions extends LaunchAllowances, LazyOptions, Confinement, FileOptions {
   /**
    * The command line of the VM: the program first, or only its arguments, for the recorded program. By default the one that is recorded in
    * the file.
@@ -78,6 +79,9 @@ export const launchEntries: OptionEntries<LaunchOptions> = {
   ),
   allowChangedDisks: flag,
   allowCpuMismatch: flag,
+  sandbox: flag,
+  user: v.optional(text),
+  cgroup: v.optional(path),
   ...participation,
 };
 

@@ -1,5 +1,6 @@
 /** From a snapshot and what the user gave to the command line of a QEMU that can be resumed from it. */
 import { existsSync } from 'node:fs';
+import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
 import {
   type CommandLineOption,
@@ -7,6 +8,7 @@ import {
   parseCommandLine,
   quoteForShell,
 } from '../../launch/command-line.js';
+import { confined } from '../../launch/confinement.js';
 import { withoutWaiting } from '../../launch/endpoints.js';
 import { renewGenerationId } from '../../launch/generation-id.js';
 import { knownOptions } from '../../launch/known-options.js';
@@ -23,6 +25,8 @@ import type { ResumeSource } from './resume-source.js';
 export interface LaunchPlan {
   program: string;
   options: CommandLineOption[];
+  /** Directory of the cgroup that it is put into. */
+  cgroup?: string;
   /** The blocks of the file that are mapped. */
   mapped: string[];
   workingDirectory: string;
@@ -71,7 +75,8 @@ export async function planLaunch(
   const { options: renewedOptions, renewed } = renewGenerationId(withoutWaiting(rewritten.options));
   return {
     program,
-    options: renewedOptions,
+    options: await confined(program, renewedOptions, options),
+    ...defined({ cgroup: options.cgroup }),
     mapped: rewritten.mapped,
     workingDirectory,
     disks: recorded?.disks ?? [],

@@ -1,4 +1,5 @@
 import path from 'node:path';
+import { deferred } from '../../deferred.js';
 import type { ExitStatus } from '../../launch/qemu-process.js';
 import type { QmpClient } from '../../qmp/qmp-client.js';
 import type { Count, Milliseconds } from '../../units.js';
@@ -47,6 +48,7 @@ export class ResumedVm implements AsyncDisposable {
   /** Settles when reading ahead is through: bytes that were read. */
   readonly prefetched: Promise<number>;
   readonly #parts: Parts;
+  readonly #left = deferred<void>();
   #detached = false;
 
   private constructor(parts: Parts) {
@@ -94,6 +96,11 @@ export class ResumedVm implements AsyncDisposable {
     return this.#parts.waiting.process.exited;
   }
 
+  /** Settles when the VM was left to itself. */
+  get detached(): Promise<void> {
+    return this.#left.promise;
+  }
+
   /**
    * Records which pages the guest has touched until now, for the next resume with `prefetch: 'recorded'`.
    *
@@ -122,6 +129,7 @@ export class ResumedVm implements AsyncDisposable {
   async detach(): Promise<void> {
     const { watch, check, waiting } = this.#parts;
     this.#detached = true;
+    this.#left.resolve();
     watch?.[Symbol.dispose]();
     await check?.cancel();
     await waiting.vm[Symbol.asyncDispose]();
