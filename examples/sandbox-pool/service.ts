@@ -22,8 +22,8 @@ await pool.filled();
 
 /** What a command wrote, and its exit code. The VM is gone when this settles. */
 async function run(command: string): Promise<{ output: string; exitCode: number }> {
-  await using vm = await pool.take();
-  const serial = connect(path.join(path.dirname(vm.facts.qmp), 'serial.sock')).setEncoding('utf8');
+  const vm = await pool.take();
+  const serial = connect(path.join(vm.directory, 'serial.sock')).setEncoding('utf8');
   const timeout = setTimeout(() => serial.destroy(new Error('it took too long')), TIMEOUT_MS);
   try {
     serial.write(`${command.replaceAll('\n', ' ')}\n`);
@@ -38,6 +38,8 @@ async function run(command: string): Promise<{ output: string; exitCode: number 
   } finally {
     clearTimeout(timeout);
     serial.destroy();
+    // Its folder goes with it.
+    await vm.close();
   }
 }
 
@@ -57,5 +59,5 @@ server.listen(Number(port), '127.0.0.1', () => {
 
 process.once('SIGTERM', async () => {
   server.close();
-  await pool[Symbol.asyncDispose]();
+  await pool.close();
 });

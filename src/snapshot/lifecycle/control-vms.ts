@@ -2,6 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
+import { signal as abortSignal, assertOptions, flag, optionsOf, text } from '../../checked-options.js';
 import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
 import { QemuVm } from '../../guest/qemu/qemu-vm.js';
@@ -17,13 +18,17 @@ export interface ControlOptions {
    * which they were started.
    */
   vm: string;
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 export interface QuitOptions extends ControlOptions {
   /** Leave the folder of a clone, with its disks and logs. */
-  keep?: boolean;
+  keep?: boolean | undefined;
 }
+
+const controlEntries = { vm: text, signal: abortSignal };
+const ControlOptionsSchema = optionsOf<ControlOptions>(controlEntries);
+const QuitOptionsSchema = optionsOf<QuitOptions>({ ...controlEntries, keep: flag });
 
 export interface ControlledVm {
   qmp: string;
@@ -50,11 +55,13 @@ const PAUSE_MS = 20;
 
 /** Stops the processors of the guests. @throws MapramError `BUSY` while a VM is saved; `MONITOR`, `QMP` */
 export async function stopVms(options: ControlOptions): Promise<ControlledVm[]> {
+  assertOptions('stopVms', ControlOptionsSchema, options);
   return await each('stopping', options, (vm) => vm.stop());
 }
 
 /** Lets the guests run. @throws as `stopVms` does */
 export async function continueVms(options: ControlOptions): Promise<ControlledVm[]> {
+  assertOptions('continueVms', ControlOptionsSchema, options);
   return await each('continuing', options, (vm) => vm.cont());
 }
 
@@ -64,7 +71,9 @@ export async function continueVms(options: ControlOptions): Promise<ControlledVm
  *
  * @throws MapramError `BUSY` while a VM is saved; `MONITOR` for a VM that mapram has not started and whose monitor does not answer
  */
-export async function quitVms({ vm: name, keep = false, signal }: QuitOptions): Promise<EndedVm[]> {
+export async function quitVms(options: QuitOptions): Promise<EndedVm[]> {
+  assertOptions('quitVms', QuitOptionsSchema, options);
+  const { vm: name, keep = false, signal } = options;
   const vms = await findVms('ending', name, signal);
   for (const vm of vms) refuseSaved('ending', vm);
   const ended = await Promise.all(vms.map((vm) => end(vm, keep, signal)));

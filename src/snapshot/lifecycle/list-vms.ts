@@ -1,6 +1,7 @@
 /** The VMs that this user's mapram has started or is saving: what `mapram ps` shows. */
 
 import path from 'node:path';
+import { signal as abortSignal, assertOptions, flag, optionsOf } from '../../checked-options.js';
 import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
 import { QemuVm } from '../../guest/qemu/qemu-vm.js';
@@ -34,15 +35,17 @@ export interface ListedVm {
 
 export interface ListVmsOptions {
   /** Whether to ask each VM for its run state; true by default. */
-  ask?: boolean;
-  signal?: AbortSignal;
+  ask?: boolean | undefined;
+  signal?: AbortSignal | undefined;
 }
 
 /** A monitor that another client uses is waited for so long. */
 const ASK_MS = 1_000;
 
 /** The VMs in the order in which they were started, the oldest first. */
-export async function listVms({ ask = true, signal }: ListVmsOptions = {}): Promise<ListedVm[]> {
+export async function listVms(options: ListVmsOptions = {}): Promise<ListedVm[]> {
+  assertOptions('listVms', optionsOf<ListVmsOptions>({ ask: flag, signal: abortSignal }), options);
+  const { ask = true, signal } = options;
   const processes = processesByMark();
   const vms = vmsOnRecord().flatMap(({ path: record, record: { file, vms } }) =>
     vms.flatMap((vm) => startedVm(file, vm, processes.get(markOf(record, vm.number))) ?? []),

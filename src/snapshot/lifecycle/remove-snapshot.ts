@@ -3,6 +3,7 @@
 import { existsSync, readdirSync, realpathSync, type Stats, statSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import path from 'node:path';
+import { signal as abortSignal, assertOptions, path as filePath, optionsOf } from '../../checked-options.js';
 import { errorReason, MapramError } from '../../errors.js';
 import { unlinkFile } from '../../io/file/file-names.js';
 import { syncDirectoryOf } from '../../io/file/file-sync.js';
@@ -14,6 +15,7 @@ import { isStoreAddress } from '../../store/open-place.js';
 import type { Bytes } from '../../units.js';
 import { removeLeftOver } from '../files/left-over-parts.js';
 import { runOperation } from '../files/operation.js';
+import { offset } from '../files/option-kinds.js';
 import { partPathOf } from '../files/target-file.js';
 import { removeMade, takeAbandonedVms } from '../guard/vm-record.js';
 import { prefetchRecordPath } from '../resume/prefetch.js';
@@ -23,9 +25,11 @@ export interface RemoveOptions {
   /** A saved VM, or the folder of a clone that has ended, or of several. */
   file: string;
   /** Where the stream starts, for a file saved with `offset`. */
-  offset?: number;
-  signal?: AbortSignal;
+  offset?: number | undefined;
+  signal?: AbortSignal | undefined;
 }
+
+const RemoveOptionsSchema = optionsOf<RemoveOptions>({ file: filePath, offset, signal: abortSignal });
 
 export interface RemoveResult {
   /** Absolute paths of all that was removed. */
@@ -39,6 +43,7 @@ export interface RemoveResult {
  *   else; nothing is removed then
  */
 export async function removeSnapshot(options: RemoveOptions): Promise<RemoveResult> {
+  assertOptions('removeSnapshot', RemoveOptionsSchema, options);
   return await runOperation(`removing ${options.file}`, options.file, options, remove);
 }
 
