@@ -244,6 +244,7 @@ function usageFailure(
   if (error.code === 'commander.help') return EXIT.usage;
   const what = oneLine(error.message)
     .replace(/^error: /, '')
+    .replace(/^command-argument value '(.*)' is invalid for argument '(.*?)'\./, "'$1' is no $2.")
     .replace(/\.$/, '');
   const subject = name === undefined ? '' : ` ${name}`;
   const message = `${name === undefined ? '' : `${name}: `}${what}; see mapram${subject} --help`;

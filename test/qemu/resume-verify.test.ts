@@ -218,6 +218,14 @@ describe('a file that may be damaged', needs({ qemu: '10.0', guest: 'tiny' }), (
     } finally {
       process.kill(pid, 'SIGKILL');
     }
+    const ended = await runCli([
+      'resume',
+      files.page,
+      ...['--verify', '--on-damage', 'quit', '--json', '--'],
+      ...commandIn(vm, newFolder()),
+    ]);
+    assert.equal(ended.code, 1, 'it ends by itself');
+    assert.equal((ended.result.verification as { ok: boolean }).ok, false);
     let interrupted = false;
     const foreground = await runCli(
       ['resume', files.sound, '--verify', '--json', '--', ...commandIn(vm, newFolder())],

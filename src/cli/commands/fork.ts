@@ -11,6 +11,8 @@ import {
   checked,
   checkOptions,
   describeCrash,
+  endsOnDamage,
+  onDamageFound,
   onDamageOption,
   prefetchOption,
   SIGNATURE_OPTION,
@@ -46,11 +48,11 @@ export const fork: CommandOf<'fork'> = {
         'after',
         `
 Each clone gets a folder DIR/clone-N with its QMP socket, its serial and log files, and for each
-writable disk a qcow2 overlay of the recorded one.
+writable disk a qcow2 overlay of the recorded one. Where DIR has clones already, the new ones get the next numbers that are free.
 
 Examples:
   mapram fork vm.mapram --count 8 --dir /run/clones --detach --json
-  mapram fork vm.mapram --count 2 -- qemu-system-x86_64 -machine q35 -m 1G -nodefaults`,
+  mapram fork vm.mapram --count 2 -- qemu-system-x86_64 -machine q35 -m 1G -nodefaults -display none`,
       );
     declareFetchOptions(command);
     declareAllowances(command);
@@ -84,11 +86,13 @@ Examples:
     if (detach) {
       await clones.vms[0]?.prefetched;
       const verdict = await checked(clones, String(file), context);
-      await clones.detach();
+      if (endsOnDamage(options, verdict)) await clones[Symbol.asyncDispose]();
+      else await clones.detach();
       return { fields: { ...fields, ...verdict.fields }, text: describe(clones), ...verdict.failure };
     }
     await using running = clones;
     context.ready(fields, describe(clones));
+    onDamageFound(clones, options, context, () => Promise.all(running.vms.map((vm) => vm.end())));
     let crashed = 0;
     for (const vm of running.vms) {
       void vm.exited.then((status) => {

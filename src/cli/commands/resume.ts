@@ -55,7 +55,7 @@ export const resume: CommandOf<'resume'> = {
         `
 Examples:
   mapram resume vm.mapram --detach
-  mapram resume vm.mapram --qmp /run/copy.qmp -- qemu-system-x86_64 -machine q35 -m 1G -nodefaults
+  mapram resume vm.mapram --qmp /run/copy.qmp -- qemu-system-x86_64 -machine q35 -m 1G -nodefaults -display none
   mapram resume vm.mapram --print`,
       );
     declareFetchOptions(command);
@@ -91,6 +91,7 @@ Examples:
     if (!detach) {
       context.ready(fields, describe(vm.facts));
       running.forwardErrors();
+      onDamageFound(vm, options, context, () => vm.end());
     }
     if (options.recordPrefetch !== undefined) {
       fields.recordedBytes = await record(vm, options.recordPrefetch, context.signal);
@@ -98,7 +99,7 @@ Examples:
     if (detach) {
       fields.prefetchedBytes = await vm.prefetched;
       const verdict = await checked(vm, request.file, context);
-      await vm.detach();
+      if (!endsOnDamage(options, verdict)) await vm.detach();
       return { fields: { ...fields, ...verdict.fields }, text: describe(vm.facts), ...verdict.failure };
     }
     const status = await untilEnded(running.exited, context.signal);
@@ -128,9 +129,9 @@ export const SIGNATURE_OPTION = [
 export function onDamageOption(): Option {
   return new Option(
     '--on-damage <what>',
-    'with --verify: stop guests whose memory is damaged, or let them run',
+    'with --verify: stop guests whose memory is damaged, end their VMs, or let them run',
   )
-    .choices(['stop', 'continue'])
+    .choices(['stop', 'quit', 'continue'])
     .default('stop');
 }
 
@@ -140,9 +141,31 @@ export function checkOptions({ verify, onDamage, requireSignature }: Options): B
 } {
   return {
     verify: verify === true,
-    onDamage,
+    // The command ends them.
+    onDamage: onDamage === 'quit' ? 'stop' : onDamage,
     ...defined({ requireSignature }),
   };
+}
+
+/** Whether VMs that were to be left running are ended instead. */
+export function endsOnDamage({ onDamage }: Options, { failure }: Verdict): boolean {
+  return onDamage === 'quit' && failure.failed !== undefined;
+}
+
+/** What a command in the foreground does once the memory of its VMs is found damaged: otherwise it would wait without a word. */
+export function onDamageFound(
+  vms: { readonly verified: Promise<VerifiedFile | undefined> },
+  { onDamage }: Options,
+  { warn }: CommandContext,
+  end: () => Promise<unknown>,
+): void {
+  const act = async () => {
+    const found = await vms.verified.catch(() => undefined);
+    if (found === undefined || found.ok || onDamage === 'continue') return;
+    if (onDamage === 'quit') await end();
+    else warn('this command waits for the end of what was stopped: ^C ends it, and so does "mapram quit"');
+  };
+  void act();
 }
 
 interface Verdict {

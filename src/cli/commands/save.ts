@@ -1,4 +1,4 @@
-import { Option } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 import { STREAM_COMPRESSIONS } from '../../channels/socket/payload-decoder.js';
 import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
@@ -47,8 +47,8 @@ export const save: CommandOf<'save'> = {
       .option('--background', 'stop the VM for its device state only, and save its RAM behind its back')
       .option(
         '--downtime-limit <time>',
-        'with --live: how long the VM may stand still at the end',
-        parseDuration,
+        'with --live: how long the VM may be paused at the end, 2000s at most',
+        parseDowntime,
       )
       .option('--auto-converge', 'with --live: slow the VM down while it dirties memory too fast')
       .option('--max-time <time>', 'with --live: how long the VM may run on, such as 60s', parseDuration)
@@ -163,6 +163,15 @@ function liveOf({ live, downtimeLimit, autoConverge, maxTime, onTimeout }: Optio
     ...defined({ autoConverge: autoConverge === true || undefined }),
     ...(maxTime === undefined ? {} : { maxTimeMs: maxTime, onTimeout }),
   };
+}
+
+/** QEMU takes no more. */
+const MAX_DOWNTIME_MS = 2_000_000;
+
+function parseDowntime(text: string): number {
+  const limit = parseDuration(text);
+  if (limit > MAX_DOWNTIME_MS) throw new InvalidArgumentError('Expected a time of 2000s at most.');
+  return limit;
 }
 
 function describeBase({ changedPages, shared }: NonNullable<SaveResult['base']>): string {

@@ -1,5 +1,7 @@
+import { existsSync } from 'node:fs';
 import { InvalidArgumentError } from 'commander';
 import { defined } from '../../defined.js';
+import { MapramError } from '../../errors.js';
 import { parseBuiltinOptions } from '../../guest/builtin/options.js';
 import { packageVersion } from '../../package-version.js';
 import { UiServer } from '../../ui/ui-server.js';
@@ -21,7 +23,7 @@ export const ui: CommandOf<'ui'> = {
         'after',
         `
 Open the printed address in a browser. It holds a token: whoever has it can do what this command may do.
-^C cancels what is under way and ends.
+^C cancels what is under way and ends. Directories come before --sockets and --builtin, which take all words that follow.
 
 Examples:
   mapram ui /var/lib/vm
@@ -32,6 +34,7 @@ Examples:
   async run([directories], { port, sockets, builtin, findRunning, speedTrial }, { signal, ready }) {
     const given = directories as string[];
     const guests: string[] = builtin === true ? [''] : (builtin ?? []);
+    assertNoDirectory(guests);
     await using server = await UiServer.start({
       directories: given.length === 0 ? ['.'] : given,
       sockets: sockets ?? [],
@@ -46,6 +49,17 @@ Examples:
     return { fields: {}, text: '' };
   },
 };
+
+/** An option that takes any number of words takes those after them as well. */
+function assertNoDirectory(builtins: readonly string[]): void {
+  const directory = builtins.find((text) => text !== '' && existsSync(text));
+  if (directory === undefined) return;
+  throw new MapramError(
+    'USAGE',
+    `ui: ${directory} follows --builtin and is taken for its options; put directories first: mapram ui ${directory} --builtin …`,
+    { path: directory },
+  );
+}
 
 function untilAborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
