@@ -38,7 +38,7 @@ test('demo that is cancelled leaves nothing behind', async () => {
       sent = true;
     },
   });
-  assert.equal(code, 1);
+  assert.equal(code, 130);
   assert.equal((result.error as { code: string }).code, 'CANCELLED');
   assert.deepEqual(readdirSync(root), []);
 });

@@ -237,7 +237,7 @@ describe('a file that may be damaged', needs({ qemu: '10.0', guest: 'tiny' }), (
         },
       },
     );
-    assert.equal(foreground.code, 1);
+    assert.equal(foreground.code, 130);
     assert.deepEqual(processesWith(files.sound), []);
   });
 });

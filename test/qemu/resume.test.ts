@@ -366,7 +366,7 @@ describe('resume', needs({ qemu: '10.0', guest: 'tiny' }), () => {
         child.kill('SIGINT');
       },
     });
-    assert.equal(run.code, 1);
+    assert.equal(run.code, 130);
     assert.match(run.stderr, /^mapram: resume: cancelled by SIGINT$/m);
     assert.deepEqual(processesWith(guest.file), []);
   });

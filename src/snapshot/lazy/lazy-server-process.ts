@@ -8,13 +8,17 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGPIPE'] as const) proces
 process.on('uncaughtException', endAtOnce);
 process.on('unhandledRejection', endAtOnce);
 
-try {
-  await new LazyServer(receiveConfig()).run(DEVICE_FD);
-  process.exit(0);
-} catch (error) {
-  if (!(error instanceof MapramError)) endAtOnce();
-  // It has been reported, and the VMs have been ended.
-  process.exit(1);
+void serve();
+
+async function serve(): Promise<void> {
+  try {
+    await new LazyServer(receiveConfig()).run(DEVICE_FD);
+    process.exit(0);
+  } catch (error) {
+    if (!(error instanceof MapramError)) endAtOnce();
+    // It has been reported, and the VMs have been ended.
+    process.exit(1);
+  }
 }
 
 /** Node's own exit would wait for the threads that wait for requests. The guard starts another server after this. */
