@@ -16,7 +16,10 @@ const CONTEXT = Buffer.from('mapram manifest root\n');
 
 /** @throws MapramError `USAGE` when there is no such file or it holds no Ed25519 private key */
 export function readSigningKey(path: string): KeyObject {
-  return readKey(path, 'private', (pem) => createPrivateKey(pem));
+  return readKey(path, 'private', (pem) => {
+    if (pem.includes('PUBLIC KEY')) throw new Error('it holds a public key');
+    return createPrivateKey(pem);
+  });
 }
 
 /** @throws MapramError `USAGE` when there is no such file or it holds no Ed25519 public key */
@@ -37,10 +40,16 @@ function readKey(path: string, kind: 'private' | 'public', create: (pem: string)
     const command = kind === 'private' ? 'openssl genpkey -algorithm ed25519' : 'openssl pkey -pubout';
     throw new MapramError(
       'USAGE',
-      `reading the ${kind} key ${path}: ${errorReason(cause)}; give an Ed25519 key in PEM form, as "${command}" writes it`,
+      `reading the ${kind} key ${path}: ${whyNoKey(cause)}; give an Ed25519 key in PEM form, as "${command}" writes it`,
       { path, cause },
     );
   }
+}
+
+/** What OpenSSL says about what it cannot read is for those who know its source. */
+function whyNoKey(error: unknown): string {
+  const { code } = error as NodeJS.ErrnoException;
+  return code?.startsWith('ERR_OSSL_') ? 'it holds no key that can be read' : errorReason(error);
 }
 
 /** The raw 32 bytes of a public key, also of the one that belongs to a private key. */

@@ -1,5 +1,6 @@
 /** What people type by mistake: one sentence that says what to do, and nothing happens. */
 import assert from 'node:assert/strict';
+import { generateKeyPairSync } from 'node:crypto';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import path from 'node:path';
@@ -16,6 +17,9 @@ test('wrong uses end with one sentence', async (t) => {
   await writeBuiltinImage(saved);
   writeFileSync(at('text'), 'no VM');
   mkdirSync(at('folder'));
+  const keys = generateKeyPairSync('ed25519');
+  writeFileSync(at('key'), keys.privateKey.export({ type: 'pkcs8', format: 'pem' }));
+  writeFileSync(at('key.pub'), keys.publicKey.export({ type: 'spki', format: 'pem' }));
   const server = createServer().listen(at('vm.qmp'));
   t.after(() => server.close());
   const cases: [args: string[], code: number, says: RegExp][] = [
@@ -56,6 +60,14 @@ test('wrong uses end with one sentence', async (t) => {
       2,
       /follows --builtin and is taken for its options; put directories first/,
     ],
+    [
+      ['save', 'builtin', at('new'), '--sign', at('key.pub')],
+      2,
+      /it holds a public key; give an Ed25519 key in PEM form/,
+    ],
+    [['save', 'builtin', at('new'), '--sign', at('text')], 2, /it holds no key that can be read; give/],
+    [['verify', saved, '--require-signature', at('key')], 2, /it holds a private key; give/],
+    [['verify', saved, '--require-signature', at('text')], 2, /it holds no key that can be read; give/],
     [['inspect', at('nowhere')], 1, /^mapram: opening \S*nowhere: no such file or directory$/],
     [['diff', saved, at('nowhere')], 1, /nowhere: no such file or directory$/],
     [['remove', at('text')], 1, /it is no saved VM; to remove it all the same use rm/],
