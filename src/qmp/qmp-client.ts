@@ -64,6 +64,11 @@ export interface QmpPatience {
   readonly onSilence?: ((command: string) => void) | undefined;
 }
 
+/** What is said of a QEMU that is silent, for `QmpPatience`. */
+export function silenceWarning(warn: ((message: string) => void) | undefined): (command: string) => void {
+  return (command) => warn?.(`QEMU has not answered ${command} for ${SILENCE_MS / 1000} s`);
+}
+
 export interface QmpEventsOptions {
   /** Only events of these names. */
   readonly names?: readonly string[] | undefined;

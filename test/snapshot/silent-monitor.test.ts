@@ -6,9 +6,11 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { MapramError } from '../../src/errors.js';
+import { restore } from '../../src/snapshot/restore/restore.js';
 import { save } from '../../src/snapshot/save/save.js';
 import { failsWith } from '../support/fails-with.js';
 import { SilentQemu } from '../support/silent-qemu.js';
+import { writeBuiltinImage } from './builtin-image.js';
 
 const CLI = path.resolve(import.meta.dirname, '..', '..', 'src', 'cli', 'main.js');
 /** More than a save by any method asks. */
@@ -65,27 +67,37 @@ for (const answers of [1, 6, 12]) {
     await qemu.silent;
     child.kill('SIGTERM');
     const [code] = await once(child, 'close');
-    assert.equal(code, 1, said);
+    assert.equal(code, 143, said);
     assert.match(said, /cancelled by SIGTERM/);
   });
 }
 
-test('a QEMU that has been silent for 10 s is reported (R03)', async () => {
-  await using qemu = await SilentQemu.start(8);
-  const abort = new AbortController();
-  const warnings: string[] = [];
-  const saving = save({
-    vm: qemu.qmpPath,
-    file: path.join(qemu.folder, 'vm'),
-    signal: abort.signal,
-    onWarning: (text) => {
-      warnings.push(text);
-      if (text.includes('10 s')) abort.abort(new MapramError('CANCELLED', 'given up'));
-    },
+for (const [what, answers] of [
+  ['save', 8],
+  ['restore', 1],
+] as const) {
+  test(`a QEMU that has been silent for 10 s is reported by ${what} (R03)`, async () => {
+    await using qemu = await SilentQemu.start(answers);
+    const file = path.join(qemu.folder, 'vm');
+    if (what === 'restore') await writeBuiltinImage(file);
+    const abort = new AbortController();
+    const warnings: string[] = [];
+    const common = {
+      file,
+      vm: qemu.qmpPath,
+      signal: abort.signal,
+      onWarning: (text: string) => {
+        warnings.push(text);
+        if (text.includes('10 s')) abort.abort(new MapramError('CANCELLED', 'given up'));
+      },
+    };
+    await assert.rejects(
+      what === 'save' ? save(common) : restore(common),
+      failsWith('CANCELLED', /given up/),
+    );
+    assert.match(warnings.join('\n'), /^QEMU has not answered [a-z-]+ for 10 s$/m);
   });
-  await assert.rejects(saving, failsWith('CANCELLED', /given up/));
-  assert.match(warnings.join('\n'), /^QEMU has not answered [a-z-]+ for 10 s$/m);
-});
+}
 
 test('a native save that is cancelled while the disk hangs lets the guest run, and then waits for the disk (R09)', async () => {
   await using qemu = await SilentQemu.start(Number.POSITIVE_INFINITY, { slowDisk: true });

@@ -28,6 +28,7 @@ import { defaultCapabilities } from '../../options/migration-capabilities.js';
 import { defaultParameters } from '../../options/migration-parameters.js';
 import { qemuProfile } from '../../options/qemu-profile.js';
 import { ProgressMeter } from '../../progress-meter.js';
+import { silenceWarning } from '../../qmp/qmp-client.js';
 import { runsOnceLoaded } from '../../stream/global-state.js';
 import type { Count, Milliseconds } from '../../units.js';
 import { assertFitsVm } from '../checks/fits-vm.js';
@@ -250,7 +251,7 @@ async function restoreBuiltin(
 
 async function restoreQemu(run: RestoreRun, reference: QemuReference): Promise<Loaded> {
   const { options, image, signal } = run;
-  await using vm = await connectVm(reference, { signal });
+  await using vm = await connectVm(reference, { signal, onSilence: silenceWarning(options.onWarning) });
   await assertWaiting(vm);
   const recorded = recordedLaunch(image);
   const plugged = recorded && (await missingPlugged(vm, recorded));

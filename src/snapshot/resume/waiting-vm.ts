@@ -7,7 +7,7 @@ import { releaseFiles } from '../../io/file/open-file.js';
 import { clientSocketsOf } from '../../launch/endpoints.js';
 import { machineSupport } from '../../launch/machine-type.js';
 import { QemuProcess, type QemuProcessOptions } from '../../launch/qemu-process.js';
-import { QmpClient } from '../../qmp/qmp-client.js';
+import { QmpClient, silenceWarning } from '../../qmp/qmp-client.js';
 import { QmpError } from '../../qmp/qmp-error.js';
 import { runsOnceLoaded } from '../../stream/global-state.js';
 import { assertFitsVm, type FitOptions } from '../checks/fits-vm.js';
@@ -60,7 +60,7 @@ export class WaitingVm implements AsyncDisposable {
         timeoutMs: START_TIMEOUT_MS,
         ...defined({ signal }),
       });
-      if (signal !== undefined) client.setPatience({ signal });
+      client.setPatience({ ...defined({ signal }), onSilence: silenceWarning(fit.onWarning) });
       const vm = QemuVm.over(client);
       // Every question that waits for the answer to another one costs the guest's time.
       await Promise.all([

@@ -34,6 +34,7 @@ import type { QemuStreamSourceOptions, StreamMode } from '../../migration/source
 import { defaultCapabilities } from '../../options/migration-capabilities.js';
 import { defaultParameters } from '../../options/migration-parameters.js';
 import { qemuProfile } from '../../options/qemu-profile.js';
+import { silenceWarning } from '../../qmp/qmp-client.js';
 import type { Bytes, Count, Milliseconds } from '../../units.js';
 import { pluggedWarning } from '../checks/plugged-devices.js';
 import { channelsFor, defaultChannels } from '../files/channel-numbers.js';
@@ -143,7 +144,7 @@ async function saveChecked(options: SaveOptions): Promise<SaveResult> {
   if (vmOption instanceof BuiltinGuest) return await saveBuiltin(run, vmOption, startedAt);
   await using vm = await connectVm(vmOption, {
     signal,
-    onSilence: (command) => options.onWarning?.(`QEMU has not answered ${command} for 10 s`),
+    onSilence: silenceWarning(options.onWarning),
   });
   try {
     return await saveQemu(run, vm, guard as SaveGuard, startedAt);
