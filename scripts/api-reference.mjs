@@ -18,7 +18,7 @@ const compiler = pathToFileURL(createRequire(import.meta.url).resolve('typescrip
 const hooks = `export const resolve = async (name, context, next) =>
   name === 'typescript' ? { url: ${JSON.stringify(compiler)}, shortCircuit: true } : next(name, context);`;
 register(`data:text/javascript,${encodeURIComponent(hooks)}`);
-const { Application } = await import('typedoc');
+const { Application, OptionDefaults } = await import('typedoc');
 const { MarkdownTheme, MarkdownThemeContext } = await import('typedoc-plugin-markdown');
 
 /** Signatures show all types: parameters and what is returned follow only where there is a link or a sentence to add. */
@@ -86,6 +86,9 @@ const application = await Application.bootstrapWithPlugins({
   tableColumnSettings: { hideModifiers: true, hideInherited: true, hideOverrides: true },
   // Types of parts are shown where they stand.
   validation: { notExported: false },
+  // For scripts/result-schemas.mjs.
+  blockTags: [...OptionDefaults.blockTags, '@asType', '@minimum', '@maximum'],
+  excludeTags: [...OptionDefaults.excludeTags, '@asType', '@minimum', '@maximum'],
   logLevel: 'Warn',
 });
 application.renderer.defineTheme('reference', ReferenceTheme);

@@ -1,6 +1,6 @@
 /** What the commands and the sessions of a monitor need from it, so that they do not know the monitor itself. */
 import type { JsonObject } from '../json/json-value.js';
-import type { MigrationOptions } from '../options/migration-options.js';
+import type { CapabilityState, MigrationOptions } from '../options/migration-options.js';
 import type { QemuProfile } from '../options/qemu-profile.js';
 import type { FdsetInfo } from '../qmp/qmp-commands.js';
 import type { BackendEvent, MigrationBackend } from './backend.js';
@@ -26,8 +26,9 @@ export interface MigrationTarget {
 
 export interface OptionServices {
   readonly options: MigrationOptions;
-  setParameters(args: JsonObject): Promise<void>;
-  setCapabilities(args: JsonObject, warn?: (line: string) => void): Promise<void>;
+  /** Types have been checked: `execute` does so for every command. */
+  setParameters(changes: JsonObject): Promise<void>;
+  setCapabilities(changes: readonly CapabilityState[], warn?: (line: string) => void): Promise<void>;
 }
 
 export interface MigrationServices {

@@ -10,7 +10,7 @@ import {
   type MigrationAddress,
   parseMigrationTarget,
 } from '../options/migration-address.js';
-import { MigrationOptions } from '../options/migration-options.js';
+import { type CapabilityState, MigrationOptions } from '../options/migration-options.js';
 import { isMigrationRunning } from '../options/migration-status.js';
 import { checkQapi } from '../options/qapi.js';
 import { existsIn, isAtLeast, type QemuProfile } from '../options/qemu-profile.js';
@@ -118,6 +118,7 @@ export class Monitor implements MonitorServices, AsyncDisposable {
     return this.#serve(new HumanSession(this, this.#human, channel, { terminal }));
   }
 
+  /** @internal */
   takesDescriptor(name: string): boolean {
     return this.#commands.get(name)?.takesDescriptor === true;
   }
@@ -145,23 +146,28 @@ export class Monitor implements MonitorServices, AsyncDisposable {
     return () => this.#eventListeners.delete(listener);
   }
 
-  async setParameters(args: JsonObject): Promise<void> {
+  /** @internal */
+  async setParameters(changes: JsonObject): Promise<void> {
     const { parameters } = this.options;
-    this.options.setParameters(args);
+    this.options.applyParameters(changes);
     try {
-      await this.backend.changeParameters(args, this.options.parameters);
+      await this.backend.changeParameters(changes, this.options.parameters);
     } catch (error) {
       this.options.adopt(parameters, {});
       throw error;
     }
   }
 
-  async setCapabilities(args: JsonObject, warn: (line: string) => void = this.#warn): Promise<void> {
+  /** @internal */
+  async setCapabilities(
+    wanted: readonly CapabilityState[],
+    warn: (line: string) => void = this.#warn,
+  ): Promise<void> {
     if (isMigrationRunning(await this.backend.migrationStatus())) {
       throw new CommandError("There's a migration process in progress");
     }
     const before = this.options.capabilities;
-    this.options.setCapabilities(args, warn);
+    this.options.applyCapabilities(wanted, warn);
     const changes = this.options
       .queryCapabilities()
       .filter(({ capability, state }) => state !== before[capability]);
@@ -175,6 +181,7 @@ export class Monitor implements MonitorServices, AsyncDisposable {
     }
   }
 
+  /** @internal */
   async migrate(args: MigrationTarget & { resume?: boolean }, raw: JsonObject): Promise<void> {
     await this.#oneAtATime(async () => {
       // 7.2 looks at the state of the VM before it looks at the address.
@@ -188,6 +195,7 @@ export class Monitor implements MonitorServices, AsyncDisposable {
     });
   }
 
+  /** @internal */
   async migrateIncoming(
     args: MigrationTarget & { 'exit-on-error'?: boolean },
     raw: JsonObject,
@@ -209,6 +217,7 @@ export class Monitor implements MonitorServices, AsyncDisposable {
     });
   }
 
+  /** @internal */
   async continueMigration(state: string): Promise<void> {
     const status = await this.backend.migrationStatus();
     if (status !== state || status !== 'pre-switchover') {
@@ -230,6 +239,7 @@ export class Monitor implements MonitorServices, AsyncDisposable {
     return String(await this.upstream.forward('human-monitor-command', raw));
   }
 
+  /** @internal */
   async addFd(fd: number, id: number | undefined, opaque: string | undefined, raw: JsonObject) {
     try {
       this.#descriptors.assertRoom();
@@ -247,6 +257,7 @@ export class Monitor implements MonitorServices, AsyncDisposable {
     }
   }
 
+  /** @internal */
   async removeFd(id: number, fd: number | undefined, raw: JsonObject): Promise<void> {
     if (this.upstream !== undefined) {
       await this.upstream.forward('remove-fd', raw);
@@ -255,13 +266,18 @@ export class Monitor implements MonitorServices, AsyncDisposable {
     this.#descriptors.remove(id, fd);
   }
 
+  /** @internal */
   async queryFdsets(): Promise<FdsetInfo[]> {
     return this.upstream === undefined
       ? this.#descriptors.query()
       : ((await this.upstream.forward('query-fdsets', {})) as unknown as FdsetInfo[]);
   }
 
-  /** In front of a QEMU only that has it: nothing that mapram does itself uses one, and a pipe ends when all have let go of it. */
+  /**
+   * In front of a QEMU only that has it: nothing that mapram does itself uses one, and a pipe ends when all have let go of it.
+   *
+   * @internal
+   */
   async getFd(fd: number, name: string, raw: JsonObject): Promise<void> {
     if (this.upstream === undefined) {
       try {
@@ -280,11 +296,13 @@ export class Monitor implements MonitorServices, AsyncDisposable {
     }
   }
 
+  /** @internal */
   async closeFd(name: string, raw: JsonObject): Promise<void> {
     if (this.upstream === undefined) this.#descriptors.closeNamed(name);
     else await this.upstream.forward('closefd', raw);
   }
 
+  /** @internal */
   async queryCommands(): Promise<{ name: string }[]> {
     const names = new Set([...this.#commands.keys(), 'qmp_capabilities']);
     const upstream = (await this.upstream?.forward('query-commands', {})) as { name: string }[] | undefined;
@@ -292,7 +310,11 @@ export class Monitor implements MonitorServices, AsyncDisposable {
     return [...names].map((name) => ({ name }));
   }
 
-  /** What the monitor serves; in front of a QEMU also what that serves, the same commands replaced. */
+  /**
+   * What the monitor serves; in front of a QEMU also what that serves, the same commands replaced.
+   *
+   * @internal
+   */
   async queryQmpSchema(): Promise<JsonObject[]> {
     const own = qmpSchema(this.profile, [...this.#commands.values()], this.upstream ? 'mapram-' : '');
     if (this.upstream === undefined) return own;

@@ -11,7 +11,7 @@ export {
   MIGRATION_CAPABILITIES,
   type MigrationCapabilities,
 } from './migration-capabilities.js';
-export { MigrationOptions } from './migration-options.js';
+export { type CapabilityState, MigrationOptions } from './migration-options.js';
 export {
   defaultParameters,
   MIGRATION_PARAMETERS,

@@ -31,6 +31,12 @@ export interface MigrationOptionsSetup {
   readonly hasDirtyRing?: boolean;
 }
 
+/** A capability, and whether it is or will be on. */
+export interface CapabilityState {
+  readonly capability: CapabilityName;
+  readonly state: boolean;
+}
+
 /** The parameters and capabilities of one VM, changed only as QEMU would let them be changed. */
 export class MigrationOptions {
   readonly profile: QemuProfile;
@@ -73,9 +79,17 @@ export class MigrationOptions {
    * @throws OptionError with QEMU's text
    */
   setParameters(changes: JsonObject): void {
-    const checked = checkQapi(parametersType(this.profile), changes) as Record<string, JsonValue>;
+    this.applyParameters(checkQapi(parametersType(this.profile), changes) as JsonObject);
+  }
+
+  /**
+   * The same of changes whose types have been checked.
+   *
+   * @internal
+   */
+  applyParameters(changes: JsonObject): void {
     const candidate: Record<string, unknown> = { ...this.#parameters };
-    for (const [name, value] of Object.entries(checked)) {
+    for (const [name, value] of Object.entries(changes)) {
       const { type, ignoredBefore } = parameterRow(name as ParameterName);
       if (ignoredBefore !== undefined && !isAtLeast(this.profile.release, ignoredBefore)) continue;
       candidate[name] = type.kind === 'str-or-null' ? (value ?? '') : value;
@@ -98,9 +112,17 @@ export class MigrationOptions {
    * @throws OptionError with QEMU's text
    */
   setCapabilities(args: JsonObject, warn: (line: string) => void = () => {}): void {
-    const { capabilities } = checkQapi(capabilitiesType(this.profile), args);
+    this.applyCapabilities(checkQapi(capabilitiesType(this.profile), args).capabilities, warn);
+  }
+
+  /**
+   * The same of changes whose types have been checked.
+   *
+   * @internal
+   */
+  applyCapabilities(changes: readonly CapabilityState[], warn: (line: string) => void = () => {}): void {
     const candidate = { ...this.#capabilities };
-    for (const { capability, state } of capabilities) candidate[capability] = state;
+    for (const { capability, state } of changes) candidate[capability] = state;
     for (const name of servedCapabilities(this.profile)) {
       const { deprecatedSince } = capabilityRow(name);
       if (candidate[name] && deprecatedSince && isAtLeast(this.profile.release, deprecatedSince)) {
@@ -126,7 +148,7 @@ export class MigrationOptions {
   }
 
   /** The answer to `query-migrate-capabilities`. */
-  queryCapabilities(): { capability: CapabilityName; state: boolean }[] {
+  queryCapabilities(): CapabilityState[] {
     return servedCapabilities(this.profile).map((capability) => ({
       capability,
       state: this.#capabilities[capability],

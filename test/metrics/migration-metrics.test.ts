@@ -49,10 +49,10 @@ test('a save through a monitor is seen by who collects the metrics', async () =>
       if (event === 'MIGRATION' && data?.status === 'completed') resolve();
     });
   });
-  await monitor.setCapabilities({
+  await monitor.execute('migrate-set-capabilities', {
     capabilities: ['mapped-ram', 'multifd', 'events'].map((capability) => ({ capability, state: true })),
   });
-  await monitor.setParameters({ 'direct-io': true });
+  await monitor.execute('migrate-set-parameters', { 'direct-io': true });
   await monitor.execute('migrate', { uri: `file:${path.join(root, 'vm.mapram')}` });
   await ended;
 

@@ -128,7 +128,7 @@ async function start(
   const monitor = new Monitor({ backend, profile });
   await monitor.listenQmp(socket);
   if (args.includes('migration.mapped-ram=on')) {
-    await monitor.setCapabilities({ capabilities: [{ capability: 'mapped-ram', state: true }] });
+    await monitor.setCapabilities([{ capability: 'mapped-ram', state: true }]);
   }
   if (incoming && option('-incoming') !== 'defer')
     await monitor.migrateIncoming({ uri: option('-incoming') }, {});

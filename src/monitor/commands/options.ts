@@ -1,4 +1,5 @@
 /** Parameters and capabilities over QMP. */
+import type { JsonObject } from '../../json/json-value.js';
 import { capabilitiesType, capabilityType } from '../../options/migration-capabilities.js';
 import { parametersReply, parametersType } from '../../options/migration-parameters.js';
 import type { QapiStruct } from '../../options/qapi.js';
@@ -13,7 +14,7 @@ export function optionCommands(profile: QemuProfile): Command<QapiStruct, Option
     command({
       name: 'migrate-set-parameters',
       args: parametersType(profile),
-      run: ({ monitor, rawArguments }) => monitor.setParameters(rawArguments),
+      run: ({ monitor }, changes) => monitor.setParameters(changes as JsonObject),
     }),
     command({
       name: 'query-migrate-parameters',
@@ -24,7 +25,7 @@ export function optionCommands(profile: QemuProfile): Command<QapiStruct, Option
     command({
       name: 'migrate-set-capabilities',
       args: capabilitiesType(profile),
-      run: ({ monitor, rawArguments, warn }) => monitor.setCapabilities(rawArguments, warn),
+      run: ({ monitor, warn }, { capabilities }) => monitor.setCapabilities(capabilities, warn),
     }),
     command({
       name: 'query-migrate-capabilities',
