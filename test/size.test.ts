@@ -47,7 +47,7 @@ test('a size that was printed can be read again, near enough', () => {
       const [number, unit] = formatSize(bytes).split(' ');
       const scale = parseSize(`1${unit}`) ?? Number.NaN;
       assert.ok(Math.abs(Number(number) * scale - bytes) <= bytes * 0.006, formatSize(bytes));
-      assert.ok(Number(number) < 1000);
+      assert.ok(Number(number) < 1000, `number: ${number}`);
     }),
   );
 });

@@ -15,10 +15,10 @@ test('no text is left with anything invisible, and JSON keeps its value (F8)', (
   const text = fc.string({ unit: 'binary' });
   fc.assert(
     fc.property(text, (value) => {
-      assert.ok(isVisibleLine(visibleLine(value)));
-      for (const line of visible(value).split(/[\n\t]/)) assert.ok(isVisibleLine(line));
+      assert.ok(isVisibleLine(visibleLine(value)), JSON.stringify(value));
+      for (const line of visible(value).split(/[\n\t]/)) assert.ok(isVisibleLine(line), line);
       const json = visibleJson(JSON.stringify(value));
-      assert.ok(isVisibleLine(json));
+      assert.ok(isVisibleLine(json), json);
       assert.equal(JSON.parse(json), JSON.parse(JSON.stringify(value)));
     }),
   );

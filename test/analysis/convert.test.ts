@@ -28,7 +28,7 @@ describe('raw', () => {
     );
     const ram = files.find(({ block }) => block === 'pc.ram');
     const [block] = saved.blocks;
-    assert.ok(ram && block);
+    assert.ok(ram && block, 'one of these is missing: ram, block');
     assert.deepEqual(
       new Uint8Array(readFileSync(ram.file)),
       await saved.readPages(block, 0, block.pageCount),
@@ -97,10 +97,10 @@ describe('elf', () => {
     await convertToElf.convert(await openGolden(name), { output: file });
     const bytes = readFileSync(file);
     const [notes, ram, bios] = segmentsOf(bytes);
-    assert.ok(notes && ram && bios);
+    assert.ok(notes && ram && bios, 'one of these is missing: notes, ram, bios');
     assert.deepEqual([ram.physical, ram.length, bios.physical], [0n, 2 ** 21, 0xffff0000n]);
     const [status, cpu] = notesOf(bytes.subarray(notes.offset, notes.offset + notes.length));
-    assert.ok(status && cpu);
+    assert.ok(status && cpu, 'one of these is missing: status, cpu');
     assert.deepEqual([status.name, status.type, status.description.length], ['CORE', 1, 336]);
     const expected = expectedOf(name);
     const registers = 112;
@@ -135,7 +135,10 @@ describe('elf', () => {
     const head = Buffer.alloc(8192);
     await handle.read(head, 0, head.length, 0);
     const [noteSegment, low, high, kernel] = segmentsOf(head);
-    assert.ok(noteSegment && low && high && kernel);
+    assert.ok(
+      noteSegment && low && high && kernel,
+      'one of these is missing: noteSegment, low, high, kernel',
+    );
     assert.deepEqual([low.physical, low.length], [0n, 2 * GIB]);
     assert.deepEqual([high.physical, high.length], [4n * BigInt(GIB), GIB]);
     assert.deepEqual([kernel.virtual, kernel.physical], [0xffffffff81200000n, 0x1000000n]);
@@ -174,12 +177,18 @@ describe('mapped-ram', () => {
     const compact = await openSavedVm(output('compact'));
     assert.equal((await compareSavedVms(saved, compact)).equal, true);
     assert.equal(files[0]?.fileBytes, statSync(path.join(root, name)).size);
-    assert.ok((files[0]?.allocatedBytes ?? 0) < statSync(path.join(root, name)).blocks * 512);
-    assert.ok(compact instanceof MappedRamImage);
+    assert.ok(
+      (files[0]?.allocatedBytes ?? 0) < statSync(path.join(root, name)).blocks * 512,
+      `the value: ${files[0]?.allocatedBytes}`,
+    );
+    assert.ok(compact instanceof MappedRamImage, String(compact));
     const block = compact.block('pc.ram');
-    assert.ok(block);
+    assert.ok(block, 'there is no block');
     for (const run of block.bitmap.clearRuns()) {
-      assert.ok((await compact.readRun(block, run)).every((byte) => byte === 0));
+      assert.ok(
+        (await compact.readRun(block, run)).every((byte) => byte === 0),
+        'a page that should be zero is not',
+      );
     }
     await saved[Symbol.asyncDispose]();
     await compact.close();

@@ -59,7 +59,7 @@ test('a picture has a cell for each page, and says how well kinds compress', asy
   await using saved = await openSavedVm(file);
   const picture = await pictureOf(saved);
   const [region] = picture.regions;
-  assert.ok(region);
+  assert.ok(region, 'there is no region');
   assert.deepEqual([picture.cellBytes, region.start, region.cells.length], [4096, 0, 64]);
   const { zero, text: textual, dense, data, stale } = KIND_NUMBER;
   assert.deepEqual(
@@ -68,8 +68,8 @@ test('a picture has a cell for each page, and says how well kinds compress', asy
   );
   assert.equal(picture.bytesByKind.stale, 4096);
   assert.equal(picture.bytesByKind.zero, 60 * 4096);
-  assert.ok((picture.compressibility.dense ?? 0) > 0.99);
-  assert.ok((picture.compressibility.text ?? 1) < 0.1);
+  assert.ok((picture.compressibility.dense ?? 0) > 0.99, `dense: ${picture.compressibility.dense}`);
+  assert.ok((picture.compressibility.text ?? 1) < 0.1, `text: ${picture.compressibility.text}`);
   const coarse = await pictureOf(saved, { maxCells: 8 });
   assert.deepEqual([coarse.cellBytes, coarse.regions[0]?.cells.length], [8 * 4096, 8]);
   const lines = memoryMap(picture, { colour: false }).text.split('\n');
@@ -80,7 +80,10 @@ test('a picture has a cell for each page, and says how well kinds compress', asy
 test('the map of a plain stream needs no colour', async () => {
   const picture = await pictureOf(await openGolden('pc-10.0-stream'));
   const { text: map } = memoryMap(picture, { colour: false });
-  assert.ok(!map.includes('\x1b'));
+  assert.ok(!map.includes('\x1b'), 'a map without colour has escape sequences');
   assert.match(map, /^pc\.ram, 2 MiB, guest address 0x0$/m);
-  assert.ok(memoryMap(picture, { colour: true }).text.includes('\x1b[48;2;'));
+  assert.ok(
+    memoryMap(picture, { colour: true }).text.includes('\x1b[48;2;'),
+    'a map in colour has no colours',
+  );
 });

@@ -24,7 +24,7 @@ async function lowMemory(saved: SavedVm): Promise<string> {
   // Streams of machine types without configuration do not tell where memory lies.
   if (saved.configuration.machine !== '') return sha256(await saved.read(0, LOW_MEMORY_BYTES));
   const [block] = saved.blocks;
-  assert.ok(block?.idstr === 'pc.ram');
+  assert.ok(block?.idstr === 'pc.ram', `the first block is ${block?.idstr}`);
   return sha256(await saved.readPages(block, 0, LOW_MEMORY_BYTES / saved.pageSize));
 }
 
@@ -47,7 +47,7 @@ for (const name of readable) {
     test('gives every device', async () => {
       await using saved = await openGolden(name);
       const { devices } = saved;
-      assert.ok(devices.length > 10);
+      assert.ok(devices.length > 10, `length: ${devices.length}`);
       if (/no-description|dirty-bitmap|7.2-stream-bare/.test(name)) return;
       checkEveryDeviceDecodes(devices.filter(({ kind }) => kind === 'full'));
       if (expected.lowMemorySha256 !== undefined) checkX86Registers(devices, expected);
@@ -120,7 +120,7 @@ describe('libvirt images', () => {
   test('what cannot be decompressed names the command that can', async () => {
     const head = 92 + xml.byteLength;
     await assert.rejects(openSource(libvirtImage('xz', Buffer.alloc(100))), (error) => {
-      assert.ok(error instanceof MapramError);
+      assert.ok(error instanceof MapramError, String(error));
       assert.equal(error.code, 'UNSUPPORTED');
       assert.ok(error.message.includes(`tail -c +${head + 1} guest.save | xz -dc > FILE`), error.message);
       return true;
@@ -131,7 +131,7 @@ describe('libvirt images', () => {
     skip: nativeZstd() ? false : 'there is no libzstd',
   }, async () => {
     const decompressor = createNativeZstdDecompressor();
-    assert.ok(decompressor);
+    assert.ok(decompressor, 'there is no decompressor');
     const frame = zstdFrame(stream);
     const pieces = Array.from({ length: 7 }, (_, index) =>
       frame.subarray(index * 50_000, (index + 1) * 50_000),
@@ -139,7 +139,7 @@ describe('libvirt images', () => {
     const chunks: Buffer[] = [];
     for await (const chunk of Readable.from([...pieces, frame.subarray(350_000)]).pipe(decompressor))
       chunks.push(chunk);
-    assert.ok(Buffer.concat(chunks).equals(stream));
+    assert.ok(Buffer.concat(chunks).equals(stream), 'the decompressed bytes are not the stream');
   });
 
   test('a compressed stream that is cut short gives what came before', async () => {
@@ -182,7 +182,7 @@ test('files cut anywhere show what they have, or say why not', async () => {
       const cut = bytes.subarray(0, Math.floor((bytes.byteLength * part) / 40));
       const saved = await openSource(new MemorySource(cut, name));
       assert.ok(saved.problems.length > 0, `${name} cut to ${cut.byteLength}`);
-      assert.ok(saved.blocks.length > 0);
+      assert.ok(saved.blocks.length > 0, `length: ${saved.blocks.length}`);
     }
   }
 });

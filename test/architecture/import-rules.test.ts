@@ -129,7 +129,7 @@ test('docs/architecture.md draws the rooms as the imports are', () => {
 test('docs/architecture.md names files that exist', () => {
   const page = readFileSync(path.join(repositoryRoot, 'docs', 'architecture.md'), 'utf8');
   const named = [...page.matchAll(/\bsrc\/([\w/-]+\.ts)\b/g)].map(([, file = '']) => file);
-  assert.ok(named.length > 20);
+  assert.ok(named.length > 20, `length: ${named.length}`);
   assert.deepEqual(
     named.filter((file) => !files.includes(file)),
     [],

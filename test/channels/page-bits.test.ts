@@ -65,11 +65,14 @@ test('the chunks of a grid cover every block exactly once, in order', () => {
       const reached = blocks.map(() => 0);
       for (let index = 0; index < grid.count; index++) {
         const chunk = grid.at(index);
-        assert.ok(chunk);
+        assert.ok(chunk, 'there is no chunk');
         assert.equal(chunk.start, reached[chunk.blockIndex]);
         assert.equal(chunk.firstPage * 4096, chunk.start);
         assert.equal(chunk.endPage * 4096, chunk.end);
-        assert.ok(chunk.end > chunk.start && chunk.end - chunk.start <= chunkPages * 4096);
+        assert.ok(
+          chunk.end > chunk.start && chunk.end - chunk.start <= chunkPages * 4096,
+          `a chunk from ${chunk.start} to ${chunk.end}`,
+        );
         reached[chunk.blockIndex] = chunk.end;
       }
       assert.deepEqual(

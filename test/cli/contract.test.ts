@@ -69,7 +69,7 @@ for (const [name, contract] of Object.entries(CONTRACT)) {
     const command = commands.find((candidate) => candidate.name === name);
 
     test('takes its arguments and options', () => {
-      assert.ok(command);
+      assert.ok(command, 'there is no command');
       assert.deepEqual(
         command.arguments.map((argument) => argument.name),
         contract.arguments,

@@ -12,11 +12,14 @@ test('demo goes the whole round and leaves nothing behind', async () => {
   assert.equal(code, 0, stderr);
   const ticks = result.ticks as { saved: number; loaded: number; afterwards: number };
   assert.equal(ticks.loaded, ticks.saved);
-  assert.ok(ticks.afterwards > ticks.loaded);
+  assert.ok(ticks.afterwards > ticks.loaded, `afterwards: ${ticks.afterwards}`);
   assert.match(String(result.memoryChecksum), /^0x[0-9a-f]{8}$/);
   const save = result.save as Record<string, unknown>;
   assert.equal(path.dirname(path.dirname(String(save.file))), root);
-  assert.ok(lines.some((line) => line.progress === 'demo'));
+  assert.ok(
+    lines.some((line) => line.progress === 'demo'),
+    'no progress was reported',
+  );
   assert.deepEqual(readdirSync(root), []);
 });
 

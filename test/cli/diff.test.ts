@@ -46,7 +46,7 @@ test('inspect takes streams, one device and a map', async () => {
   const map = await runCli(['inspect', live, '--map'], { env: { NO_COLOR: '1' } });
   assert.match(map.stdout, /^ {7}10000|^ {11}0 [·dDsScCxXtT]{64}$/m);
   const coloured = await runCli(['inspect', live, '--map'], { env: { NO_COLOR: '', FORCE_COLOR: '1' } });
-  assert.ok(coloured.stdout.includes('\x1b[48;2;'));
+  assert.ok(coloured.stdout.includes('\x1b[48;2;'), 'there are no colours');
 });
 
 test('inspect and diff write pages, and do not replace any unasked', async () => {
@@ -62,7 +62,7 @@ test('inspect and diff write pages, and do not replace any unasked', async () =>
 test('convert writes every form and names them in its help', async () => {
   const elf = await runCli(['convert', image, path.join(root, 'core'), '--to', 'elf', '--json']);
   const [file] = elf.result.files as { fileBytes: number }[];
-  assert.ok((file?.fileBytes ?? 0) > 2 ** 21);
+  assert.ok((file?.fileBytes ?? 0) > 2 ** 21, `file bytes: ${file?.fileBytes}`);
   assert.equal((await runCli(['convert', image, path.join(root, 'x')])).code, 2);
   const { stdout } = await runCli(['convert', '--help']);
   for (const form of ['mapped-ram', 'raw', 'elf']) assert.match(stdout, new RegExp(`^  ${form} `, 'm'));

@@ -66,7 +66,10 @@ test('every command has a schema', async () => {
 
 test('real output fits: save, restore, inspect, verify, diff, convert', async () => {
   const saved = await assertFits(['save', guest, file]);
-  assert.ok(saved.lines.some((line) => line.progress === 'save'));
+  assert.ok(
+    saved.lines.some((line) => line.progress === 'save'),
+    'no progress was reported',
+  );
   await assertFits(['save', guest, second, '--live', '--no-checksums', '--direct-io', 'off']);
   await assertFits(['restore', file, guest]);
   await assertFits(['inspect', file, '--devices', '--map']);

@@ -25,8 +25,9 @@ test('on a terminal a bar shows the progress and is gone at the end', needsScrip
   const warning = shown.indexOf('mapram: warning: ');
   assert.ok(
     shown.lastIndexOf('\u001b[2K') > shown.lastIndexOf('100 %') && shown.lastIndexOf('\u001b[2K') < warning,
+    'the bar was not cleared before the warning',
   );
-  assert.ok(shown.endsWith('done\n'));
+  assert.ok(shown.endsWith('done\n'), shown);
 });
 
 test('without UTF-8 the bar is plain', needsScript, () => {

@@ -96,7 +96,7 @@ test('the page of the examples names each of them', () => {
   const files = (readdirSync(path.join(repositoryRoot, 'examples'), { recursive: true }) as string[]).filter(
     (name) => /\.(ts|sh)$/.test(name),
   );
-  assert.ok(files.length >= 5);
+  assert.ok(files.length >= 5, `length: ${files.length}`);
   assert.deepEqual(
     files.filter((name) => !page.includes(`(${name})`)),
     [],

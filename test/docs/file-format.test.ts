@@ -19,7 +19,7 @@ test('the dump is the start of the golden file', async () => {
   assert.deepEqual(bytes, Buffer.from(golden.subarray(0, bytes.length)));
   const image = await MappedRamImage.open(new MemorySource(golden));
   const [block] = image.blocks;
-  assert.ok(block);
+  assert.ok(block, 'there is no block');
   const { recordOffset, headerOffset, bitmapOffset, pagesOffset } = block;
   assert.deepEqual([recordOffset, headerOffset, bitmapOffset, pagesOffset], [0x63, 0x72, 0x8e, 0x100000]);
 });

@@ -51,7 +51,7 @@ for (const page of tested) {
 
 test('the banned phrases are found across lines, and not in code', () => {
   const [, , goOn] = BANNED;
-  assert.ok(goOn);
+  assert.ok(goOn, 'there is no go on');
   assert.match('the guest goes on', goOn[0]);
   assert.doesNotMatch('the guest has gone', goOn[0]);
 });
@@ -86,7 +86,10 @@ test('README has at most 160 lines, says what mapram is in its first line, and h
   const lines = readPage('README.md').trimEnd().split('\n');
   assert.ok(lines.length <= 160, `it has ${lines.length}`);
   assert.match(lines[2] ?? '', /^mapram .*\.$/);
-  assert.ok(lines.some((line) => line.includes('`npm install mapram`')));
+  assert.ok(
+    lines.some((line) => line.includes('`npm install mapram`')),
+    'README does not say how to install it',
+  );
   const commands = codeBlocks('README.md', 'sh').flatMap(({ code }) => code.split('\n'));
   for (const command of ['npm ci && npm run demo', 'npm ci && npm test'])
     assert.ok(commands.includes(command), `no line "${command}"`);

@@ -33,7 +33,7 @@ exec '${programPath('npm')}' "$@"
 
     const [first] = codeBlocks('README.md', 'sh').filter(isFirstTry);
     const [shown] = sessions('README.md').filter(({ command }) => command.startsWith('npm '));
-    assert.ok(first && shown);
+    assert.ok(first && shown, 'one of these is missing: first, shown');
     const { NODE_TEST_CONTEXT: _, ...env } = process.env;
     const { status, stdout, stderr } = spawnSync('/bin/bash', ['-euc', first.code], {
       cwd: copy,

@@ -11,10 +11,16 @@ const { signal } = new AbortController();
 test('a directory is tried and left as it was', async () => {
   const check = await checkDirectory(root, signal);
   assert.equal(check.path, root);
-  assert.ok(check.freeBytes > 0);
+  assert.ok(check.freeBytes > 0, `free bytes: ${check.freeBytes}`);
   assert.equal(check.speed?.direct, check.directIo.supported);
-  assert.ok((check.speed?.bytes ?? 0) > 0 && (check.speed?.bytes ?? 0) <= 256 * 2 ** 20);
-  assert.ok((check.speed?.writeRate ?? 0) > 0 && (check.speed?.readRate ?? 0) > 0);
+  assert.ok(
+    (check.speed?.bytes ?? 0) > 0 && (check.speed?.bytes ?? 0) <= 256 * 2 ** 20,
+    `the trial file has ${check.speed?.bytes} bytes`,
+  );
+  assert.ok(
+    (check.speed?.writeRate ?? 0) > 0 && (check.speed?.readRate ?? 0) > 0,
+    `rates ${check.speed?.writeRate} and ${check.speed?.readRate}`,
+  );
   assert.deepEqual(readdirSync(root), []);
 });
 

@@ -56,7 +56,7 @@ describe('growing a corpus', () => {
 
   test('inputs of a fixed length keep it, and are zero where nothing is needed', async () => {
     const found = await grow({ fixedLength: true });
-    assert.ok(found.map(take).includes('letter and much'));
+    assert.ok(found.map(take).includes('letter and much'), 'the branch behind both conditions was not found');
     for (const bytes of found) {
       assert.equal(bytes.length, SEED.length);
       assert.ok(bytes.filter((byte) => byte !== 0).length <= 2, Buffer.from(bytes).toString('latin1'));

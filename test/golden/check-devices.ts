@@ -18,7 +18,7 @@ export function checkEveryDeviceDecodes(sections: readonly DeviceSection[]): voi
 /** Asserts that the decoded processor has the registers that QEMU printed. */
 export function checkX86Registers(sections: readonly DeviceSection[], expected: Expected): void {
   const cpu = sections.find(({ idstr }) => idstr === 'cpu');
-  assert.ok(cpu?.description);
+  assert.ok(cpu?.description, 'there is no description');
   const device = decodeDevice(cpu.description, cpu.data);
   const names = ['EAX', 'ECX', 'EDX', 'EBX', 'ESP', 'EBP', 'ESI', 'EDI'];
   const general = fieldOf(device, 'env.regs') as DecodedValue[];

@@ -40,8 +40,14 @@ describe('probeDirectIo', () => {
   test('asks the kernel about a directory and leaves nothing there', () => {
     const probe = probeDirectIo(directory);
     assert.equal(probe.supported, true);
-    assert.ok(probe.offsetAlignment >= 1 && probe.offsetAlignment <= 4096);
-    assert.ok(probe.memoryAlignment >= 1 && probe.memoryAlignment <= 4096);
+    assert.ok(
+      probe.offsetAlignment >= 1 && probe.offsetAlignment <= 4096,
+      `offset alignment: ${probe.offsetAlignment}`,
+    );
+    assert.ok(
+      probe.memoryAlignment >= 1 && probe.memoryAlignment <= 4096,
+      `memory alignment: ${probe.memoryAlignment}`,
+    );
     assert.deepEqual(readdirSync(directory), []);
     assert.deepEqual(probeDirectIo(path.join(directory, 'not-there-yet')), probe);
   });

@@ -51,9 +51,9 @@ describe('reads and writes', () => {
     writeFully(fd, data, 7);
     const back = Buffer.alloc(1000);
     assert.equal(readFully(fd, back, 7), 1000);
-    assert.ok(back.equals(data));
+    assert.ok(back.equals(data), 'other bytes were read than written');
     assert.equal(faults.counts().write, 6);
-    assert.ok(faults.counts().read >= 4);
+    assert.ok(faults.counts().read >= 4, `${faults.counts().read} reads were interrupted`);
   });
 
   test('a read stops at the end of the file', () => {
@@ -96,7 +96,7 @@ describe('faults', () => {
       assert.throws(() => renameFile(file, `${file}2`), { code: 'EIO' });
     }
     renameFile(file, `${file}2`);
-    assert.ok(statSync(`${file}2`));
+    assert.ok(statSync(`${file}2`), 'the file is missing');
   });
 
   test('reach every kind of call', async () => {
@@ -119,11 +119,11 @@ test('space: reserving does not grow the file, punching gives back', () => {
   truncateFile(fd, 4096);
   assert.equal(allocateRange(fd, 0, 1024 ** 2), true);
   assert.equal(statSync(file).size, 4096);
-  assert.ok(allocatedBytes(fd) >= 1024 ** 2);
+  assert.ok(allocatedBytes(fd) >= 1024 ** 2, `${allocatedBytes(fd)} bytes are allocated`);
   truncateFile(fd, 1024 ** 2);
   assert.equal(punchHole(fd, 0, 1024 ** 2), true);
   assert.equal(allocatedBytes(fd), 0);
-  assert.ok(freeSpace(directory) > 0);
+  assert.ok(freeSpace(directory) > 0, 'no free space');
 });
 
 test('page cache: filled by buffered writes, emptied by dropping what was written back', () => {

@@ -113,7 +113,7 @@ describe('process maps', () => {
     try {
       using _map = MemoryMap.open({ fd, offset: 0, length: 4096, writable: true });
       const mapping = readProcessMaps(process.pid).find((found) => found.path === file);
-      assert.ok(mapping);
+      assert.ok(mapping, 'there is no mapping');
       const { ino } = statSync(file);
       unlinkSync(file);
       // Opening it for reading would wait for a writer.

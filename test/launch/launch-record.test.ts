@@ -76,7 +76,7 @@ describe('recordLaunch', () => {
   test('leaves secrets out', async () => {
     const pid = await start(['-object', 'secret,id=key0,data=hunter2', '-spice', 'port=1,password=hunter2']);
     const record = recordLaunch(pid);
-    assert.ok(!JSON.stringify(record).includes('hunter2'));
+    assert.ok(!JSON.stringify(record).includes('hunter2'), 'the record holds a secret');
     assert.deepEqual(record.omitted, [
       { name: 'key0', place: '-object secret,id=key0: data' },
       { name: 'spice', place: '-spice 1: password' },

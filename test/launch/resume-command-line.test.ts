@@ -59,24 +59,36 @@ describe('resumeCommandLine', () => {
     const flash = { idstr: 'virt.flash0', usedLength: 2 * GIB, pagesOffset: 0x4200_0000 };
     for (const other of [virtioMem, flash]) {
       const snapshot = { ...SNAPSHOT, blocks: [other, ...SNAPSHOT.blocks] };
-      assert.ok(rewrite('-m 1G -smp 2', snapshot).includes(MAPPED));
+      assert.ok(rewrite('-m 1G -smp 2', snapshot).includes(MAPPED), 'the memory is not mapped from the file');
     }
   });
 
   test('takes the block that the file names as RAM of the machine, and no other (guests 6)', () => {
     const main = { idstr: 'odd', usedLength: GIB, pagesOffset: 0x100000 };
     const snapshot = { ...SNAPSHOT, blocks: [main, { ...main, idstr: 'pc.ram' }], defaultRamId: 'odd' };
-    assert.ok(rewrite('-m 1G -smp 2', snapshot).includes(MAPPED.replace('pc.ram', 'odd')));
+    assert.ok(
+      rewrite('-m 1G -smp 2', snapshot).includes(MAPPED.replace('pc.ram', 'odd')),
+      'the memory is not called as in the file',
+    );
     refusal('-m 1G -smp 2', 'VM', /no memory of those names/, { ...snapshot, defaultRamId: 'other' });
   });
 
   test('maps more memory than the host has, and keeps what the user says of that (guests 11)', () => {
     const large = { ...SNAPSHOT, reserve: false };
-    assert.ok(rewrite('-m 1G -smp 2', large).includes(`${MAPPED},reserve=off`));
+    assert.ok(
+      rewrite('-m 1G -smp 2', large).includes(`${MAPPED},reserve=off`),
+      'memory larger than the host is reserved',
+    );
     const own = (reserve: string) =>
       `-m 1G -smp 2 -machine memory-backend=pc.ram -object memory-backend-ram,id=pc.ram,size=1G,reserve=${reserve}`;
-    assert.ok(rewrite(own('on'), large).includes(`${MAPPED},reserve=on`));
-    assert.ok(rewrite(own('off')).includes(`${MAPPED},reserve=off`));
+    assert.ok(
+      rewrite(own('on'), large).includes(`${MAPPED},reserve=on`),
+      'reserve=on of the command line was lost',
+    );
+    assert.ok(
+      rewrite(own('off')).includes(`${MAPPED},reserve=off`),
+      'reserve=off of the command line was lost',
+    );
   });
 
   test('leaves out what would bring another state, and says what is to be done about it', () => {
@@ -153,6 +165,7 @@ describe('resumeCommandLine', () => {
     assert.deepEqual(mapped, ['dimm', 'pc.ram']);
     assert.ok(
       options.some(({ value }) => value === 'memory-backend-file,id=shm,size=1M,mem-path=/s,share=on'),
+      'the option of another back end has changed',
     );
   });
 

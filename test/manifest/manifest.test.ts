@@ -40,7 +40,10 @@ test('a sealed file is the same stream with one more key in its description', as
   assert.deepEqual(sealed.manifest, manifest);
   assert.equal(withoutManifest(sealed.tail.descriptionText ?? ''), plain.tail.descriptionText);
   const length = before.length - (plain.tail.descriptionText?.length ?? 0) - 4;
-  assert.ok(bytes.subarray(0, length).equals(before.subarray(0, length)));
+  assert.ok(
+    bytes.subarray(0, length).equals(before.subarray(0, length)),
+    'bytes before the manifest have changed',
+  );
   assert.deepEqual(await checkManifest(sealed), {
     manifest,
     problems: [],
@@ -131,7 +134,7 @@ for (const name of goldenNames('mapped-ram')) {
     assert.deepEqual(checkImage(image), []);
     assert.deepEqual((await checkManifest(image)).problems, []);
     assert.deepEqual(image.manifest, manifest);
-    assert.ok(image.devices.length > 10);
+    assert.ok(image.devices.length > 10, `length: ${image.devices.length}`);
   });
 }
 
@@ -218,10 +221,16 @@ describe('signatures', () => {
   test('fit the root that was signed, and no other', () => {
     const signature = signRoot(root, privateKey);
     assert.equal(signature.publicKey, rawPublicKey(publicKey).toString('base64'));
-    assert.ok(isSignatureOf(root, signature));
-    assert.ok(!isSignatureOf(createHash('sha256').update('other').digest('hex'), signature));
+    assert.ok(isSignatureOf(root, signature), 'the signature is not valid');
+    assert.ok(
+      !isSignatureOf(createHash('sha256').update('other').digest('hex'), signature),
+      'the signature is valid for another root',
+    );
     const other = rawPublicKey(generateKeyPairSync('ed25519').publicKey).toString('base64');
-    assert.ok(!isSignatureOf(root, { ...signature, publicKey: other }));
+    assert.ok(
+      !isSignatureOf(root, { ...signature, publicKey: other }),
+      'the signature is valid by another key',
+    );
   });
 
   test('take Ed25519 keys in PEM files and nothing else', () => {

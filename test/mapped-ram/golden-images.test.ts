@@ -26,7 +26,7 @@ for (const name of goldenNames('mapped-ram')) {
       const block = image.blocks.find(({ idstr }) =>
         /^(\w+\.ram|riscv_virt_board.ram|mach-virt.ram)$/.test(idstr),
       );
-      assert.ok(block);
+      assert.ok(block, 'there is no block');
       return block;
     };
 
@@ -73,7 +73,7 @@ for (const name of goldenNames('mapped-ram')) {
 
     test('decodes every device', async () => {
       const image = await opened;
-      assert.ok(image.devices.length > 10);
+      assert.ok(image.devices.length > 10, `length: ${image.devices.length}`);
       checkEveryDeviceDecodes(image.devices);
     });
 
@@ -98,7 +98,7 @@ for (const name of goldenNames('mapped-ram')) {
         await rewrite(image, fd, file, expected.offset);
         const copy = readFileSync(file);
         forgetStaleSlots(image, bytes);
-        assert.ok(copy.equals(bytes));
+        assert.ok(copy.equals(bytes), 'the image was not written byte by byte as it was read');
       } finally {
         closeSync(fd);
         rmSync(folder, { recursive: true });
@@ -116,7 +116,7 @@ async function rewrite(image: MappedRamImage, fd: number, file: string, offset: 
   for (let round = 0; round < image.rounds; round++) await writer.writePart();
   for (const block of image.blocks) {
     const target = writer.block(block.idstr);
-    assert.ok(target);
+    assert.ok(target, 'there is no target');
     for (const run of image.runs(block, 256)) {
       const position = target.pagesOffset + run.first * block.pageSize;
       writeSync(fd, await image.readRun(block, run), 0, undefined, position);
@@ -144,7 +144,7 @@ test('the live save has slots with contents that its bitmap calls zero', async (
   const bytes = goldenBytes('pc-10.0-mapped-ram-live');
   const image = await MappedRamImage.open(new MemorySource(bytes));
   const block = image.block('pc.ram');
-  assert.ok(block);
+  assert.ok(block, 'there is no block');
   const stale: number[] = [];
   for (const run of block.bitmap.clearRuns()) {
     for (let page = run.first; page < run.first + run.count; page++) {
@@ -152,7 +152,11 @@ test('the live save has slots with contents that its bitmap calls zero', async (
     }
   }
   assert.ok(stale.length > 0, 'the golden file was made to have some');
-  for (const page of stale) assert.ok((await image.readPage(block, page)).every((byte) => byte === 0));
+  for (const page of stale)
+    assert.ok(
+      (await image.readPage(block, page)).every((byte) => byte === 0),
+      `page ${page} is not zero`,
+    );
 });
 
 test('guest addresses are read where x-ignore-shared put them', async () => {

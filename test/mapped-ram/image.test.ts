@@ -96,7 +96,7 @@ describe('what is no mapped-ram image', () => {
     test(`${name} is refused by what it is`, async () => {
       const target = file(name, bytes);
       await assert.rejects(MappedRamImage.open(target), (error) => {
-        assert.ok(error instanceof MapramError);
+        assert.ok(error instanceof MapramError, String(error));
         assert.match(error.message, message);
         assert.ok(error.message.includes(target), 'the file is named');
         return true;
@@ -152,7 +152,7 @@ test('a file cut in its pages opens incomplete, and says where', async () => {
   const kinds = checkImage(shorter).map(({ kind }) => kind);
   assert.deepEqual(kinds, ['incomplete', 'truncated']);
   const [block] = shorter.blocks;
-  assert.ok(block);
+  assert.ok(block, 'there is no block');
   await assert.rejects(shorter.readPages(block, 0, block.pageCount), /ends inside the pages of pc.ram/);
 });
 
@@ -163,7 +163,10 @@ test('a file cut in its vmdescription is complete, since QEMU loads it', async (
     checkImage(image).map(({ kind, message, fatal }) => [kind, message, fatal]),
     [['truncated', 'the vmdescription is cut short', false]],
   );
-  assert.ok(image.devices.every(({ delimitedBy }) => delimitedBy === 'footer'));
+  assert.ok(
+    image.devices.every(({ delimitedBy }) => delimitedBy === 'footer'),
+    'a device is not delimited by its footer',
+  );
 });
 
 test('zeros behind the end, fewer than a sector, are padding', async () => {
@@ -212,7 +215,7 @@ describe('a damaged header', () => {
   test('bits past the last page are noticed', async () => {
     const image = await MappedRamImage.open(new MemorySource(golden));
     const block = image.block('/rom@etc/acpi/rsdp');
-    assert.ok(block);
+    assert.ok(block, 'there is no block');
     const patch = { at: block.bitmapOffset, bytes: Uint8Array.of(0xff) };
     const problems = checkImage(await MappedRamImage.open(new PatchedSource(golden, [patch])));
     assert.deepEqual(
@@ -233,7 +236,7 @@ test('a device section of another length than described is noticed', async () =>
     await writer.writeStart();
     await writer.writeEnd({ switchoverStart: false });
     const [timer, ...others] = image.devices;
-    assert.ok(timer);
+    assert.ok(timer, 'there is no timer');
     const longer = { ...timer, data: new Uint8Array(timer.data.byteLength + 1) };
     await writer.writeSections(encodeSections([longer, ...others.slice(1)]));
     await writer.finish(appendDescriptionKey(text, 'mapram', { format: 1 }));
@@ -310,7 +313,7 @@ test('a page is read from its slot if its bit is set, and is zero if not', async
           await writer.writeStart();
           for (const [index, pages] of blocks.entries()) {
             const block = writer.blocks[index];
-            assert.ok(block);
+            assert.ok(block, 'there is no block');
             for (const [number, { set, fill }] of pages.entries()) {
               const slot = block.pagesOffset + number * PAGE;
               await writeFully(fd, new Uint8Array(PAGE).fill(fill), slot, target);
@@ -328,12 +331,15 @@ test('a page is read from its slot if its bit is set, and is zero if not', async
         assert.equal(image.switchoverStart, true);
         for (const [index, pages] of blocks.entries()) {
           const block = image.blocks[index];
-          assert.ok(block);
+          assert.ok(block, 'there is no block');
           assert.equal(block.guestAddress, ignoreShared ? index * 2 ** 32 : undefined);
           const contents = await image.readPages(block, 0, pages.length);
           const expected = pages.map(({ set, fill }) => (set ? fill : 0));
           for (const [number, fill] of expected.entries()) {
-            assert.ok(contents.subarray(number * PAGE, (number + 1) * PAGE).every((byte) => byte === fill));
+            assert.ok(
+              contents.subarray(number * PAGE, (number + 1) * PAGE).every((byte) => byte === fill),
+              `page ${number} has other contents`,
+            );
           }
         }
       },
@@ -399,8 +405,11 @@ describe('the image writer', () => {
     await using image = await MappedRamImage.open(target, { offset: 10 });
     assert.equal(image.tail.trailingBytes, 0);
     const [block] = image.blocks;
-    assert.ok(block);
-    assert.ok((await image.readRun(block, { first: 0, count: 1 })).every((byte) => byte === 0));
+    assert.ok(block, 'there is no block');
+    assert.ok(
+      (await image.readRun(block, { first: 0, count: 1 })).every((byte) => byte === 0),
+      'the page is not zero',
+    );
   });
 });
 

@@ -106,7 +106,7 @@ test('invalid UTF-8 and control characters get an error, and the next request an
     client.socket.write(Buffer.from(bytes));
     assert.match(JSON.stringify(await client.reply()), /JSON parse error/);
     client.send('\n');
-    assert.ok((await client.ask('query-status'))?.return);
+    assert.ok((await client.ask('query-status'))?.return, 'the connection no longer answers');
   }
   client.destroy();
 });
@@ -303,7 +303,7 @@ test('a stale socket is replaced, a file is not', async () => {
   const copy = join(directory, 'left.sock');
   renameSync(stale, copy);
   server.close();
-  assert.ok(existsSync(copy));
+  assert.ok(existsSync(copy), `${copy} is missing`);
   const listener = await monitor.listenQmp(copy);
   assert.equal(listener.address, copy);
 
@@ -346,7 +346,7 @@ test('descriptors that clients leave take a part of what there may be, and go wi
   const others = await Promise.all(Array.from({ length: 50 }, () => RawClient.connect(limited)));
   for (const other of others) {
     await other.negotiate();
-    assert.ok((await other.ask('query-status'))?.return);
+    assert.ok((await other.ask('query-status'))?.return, 'other connections no longer answer');
   }
   greedy.destroy();
   for (const other of others) other.destroy();
@@ -356,7 +356,8 @@ test('descriptors that clients leave take a part of what there may be, and go wi
     const late = await RawClient.connect(limited);
     await late.negotiate();
     left = (await late.ask('query-fdsets'))?.return;
-    if ((left as unknown[]).length === 0) assert.ok((await leave(late, '{"execute":"add-fd"}'))?.return);
+    if ((left as unknown[]).length === 0)
+      assert.ok((await leave(late, '{"execute":"add-fd"}'))?.return, 'the descriptor was not taken');
     late.destroy();
   } while ((left as unknown[]).length > 0);
   closeSync(fd);

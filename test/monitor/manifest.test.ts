@@ -47,7 +47,7 @@ async function assertSealed(file: string): Promise<void> {
   assert.equal((manifest as { runState: string } | undefined)?.runState, 'running');
   const { ok, problems, checkedBytes } = await verify({ file });
   assert.deepEqual(problems, []);
-  assert.ok(ok && checkedBytes > 0);
+  assert.ok(ok && checkedBytes > 0, `ok ${ok}, ${checkedBytes} bytes checked`);
 }
 
 test('a file', async (t) => {
@@ -62,7 +62,7 @@ test('behind an offset', async (t) => {
   const file = join(folder, 'vm.mapram');
   await save(`file:${file},offset=0x1000`);
   const { ok, checkedBytes } = await verify({ file, offset: 0x1000 });
-  assert.ok(ok && checkedBytes > 0);
+  assert.ok(ok && checkedBytes > 0, `ok ${ok}, ${checkedBytes} bytes checked`);
 });
 
 test('descriptors that can only be written to', async (t) => {

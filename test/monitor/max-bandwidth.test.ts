@@ -38,7 +38,7 @@ test('a migration is held back by it, and freed when it is raised on the way', a
   await sleep(20);
   const held = await info();
   assert.equal(held.status, 'active');
-  assert.ok((held.ram?.['normal-bytes'] ?? 0) <= 4 << 20);
+  assert.ok((held.ram?.['normal-bytes'] ?? 0) <= 4 << 20, `the value: ${held.ram?.['normal-bytes']}`);
   await monitor.execute('migrate-set-parameters', { 'max-bandwidth': 0 });
   while ((await info()).status === 'active' || (await info()).status === 'device') await sleep(5);
   assert.equal((await info()).status, 'completed');

@@ -50,8 +50,8 @@ for (const begin of ['running', 'paused'] as const) {
       assert.equal(ram['multifd-bytes'], multifd ? ram['normal-bytes'] : 0);
       if (begin === 'paused') assert.equal(ram['precopy-bytes'], 0);
       else if (multifd) assert.equal(ram['precopy-bytes'], (marks - 2) * MARK_BYTES);
-      else assert.ok(ram['precopy-bytes'] >= ram['normal-bytes'] / 2);
-      assert.ok(ram['downtime-bytes'] >= bitmaps + 2 * MARK_BYTES);
+      else assert.ok(ram['precopy-bytes'] >= ram['normal-bytes'] / 2, `the value: ${ram['precopy-bytes']}`);
+      assert.ok(ram['downtime-bytes'] >= bitmaps + 2 * MARK_BYTES, `the value: ${ram['downtime-bytes']}`);
 
       const { tailOffset = 0, blocks } = image;
       const head = Math.min(...blocks.map(({ bitmapOffset }) => bitmapOffset));
@@ -60,8 +60,8 @@ for (const begin of ['running', 'paused'] as const) {
       const manifest =
         Buffer.byteLength(descriptionText) - Buffer.byteLength(withoutManifest(descriptionText));
       const tail = image.source.byteLength - tailOffset - manifest;
-      assert.ok(ram.transferred > moved + tail);
-      assert.ok(ram.transferred < moved + tail + head + 1024);
+      assert.ok(ram.transferred > moved + tail, `transferred: ${ram.transferred}`);
+      assert.ok(ram.transferred < moved + tail + head + 1024, `transferred: ${ram.transferred}`);
 
       // What the guest does afterwards is no part of it.
       await monitor.execute('cont', {});

@@ -232,5 +232,5 @@ for (const [version, profile, names] of TRANSCRIPTS) {
 
 test('all transcripts together', (t) => {
   t.diagnostic(`${total.equal} of ${total.lines} lines equal`);
-  assert.ok(total.lines > 2000);
+  assert.ok(total.lines > 2000, `lines: ${total.lines}`);
 });

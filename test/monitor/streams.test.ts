@@ -200,9 +200,9 @@ test('a background snapshot is a picture of one moment, and the guest goes on', 
     const loaded = destination.guest.ticks;
     while (destination.guest.ticks < loaded + 5) await sleep(5);
     await destination.execute('stop');
-    assert.ok((await destination.guest.checkMemory()).ok);
+    assert.ok((await destination.guest.checkMemory()).ok, 'the memory of the destination is damaged');
     await source.execute('stop');
-    assert.ok((await source.guest.checkMemory()).ok);
+    assert.ok((await source.guest.checkMemory()).ok, 'the memory of the source is damaged');
   }
 });
 

@@ -11,7 +11,7 @@ const options = (profile: '7.2' | '9.0' | '9.1' | '10.0' | '10.2' = '10.0', hasD
 test('direct-io is off at first and always in the answer from 9.1 on', () => {
   assert.equal(options().queryParameters()['direct-io'], false);
   assert.equal(options('9.1').queryParameters()['direct-io'], false);
-  assert.ok(!('direct-io' in options('9.0').queryParameters()));
+  assert.ok(!('direct-io' in options('9.0').queryParameters()), 'QEMU 9.0 has no direct-io');
 });
 
 test('direct-io can be set, and not before 9.1', () => {

@@ -122,7 +122,10 @@ describe('a board of arm with pages of 1 KiB', needs({ qemu: '10.0', architectur
       assert.deepEqual((await verify({ file })).problems, []);
       await using restored = await startVm({ ...board([]), incoming: true });
       await restore({ file, vm: restored.qmpPath });
-      assert.ok((await dumpPhysicalMemory(restored, MIB, MIB)).equals(data));
+      assert.ok(
+        (await dumpPhysicalMemory(restored, MIB, MIB)).equals(data),
+        'the restored VM has other memory',
+      );
 
       const core = path.join(folder, 'core');
       await using saved = await openSavedVm(file);
@@ -130,7 +133,10 @@ describe('a board of arm with pages of 1 KiB', needs({ qemu: '10.0', architectur
       const elf = readFileSync(core);
       const [elfClass, machine, memoryOffset] = [elf[4], elf.readUInt16LE(18), elf.readUInt32LE(52 + 32 + 4)];
       assert.deepEqual([elfClass, machine], [1, 40], 'ELF32, EM_ARM');
-      assert.ok(elf.subarray(memoryOffset + MIB, memoryOffset + 2 * MIB).equals(data));
+      assert.ok(
+        elf.subarray(memoryOffset + MIB, memoryOffset + 2 * MIB).equals(data),
+        'the ELF file has other memory',
+      );
     });
   }
 });

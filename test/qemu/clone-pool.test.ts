@@ -90,10 +90,13 @@ describe('ClonePool', needs({ qemu: '10.0', guest: 'tiny' }), () => {
       await pool[Symbol.asyncDispose]();
       assert.deepEqual(processesWith(file).sort(), taken.map(({ pid }) => pid).sort());
       const [first, ...others] = taken.map(({ directory }) => directory);
-      assert.ok(existsSync(first as string));
+      assert.ok(existsSync(first as string), `${first} is missing`);
       await taken[0]?.close();
       assert.equal(existsSync(first as string), false, 'the folder goes with the VM (B2)');
-      assert.ok(others.every((directory) => existsSync(directory)));
+      assert.ok(
+        others.every((directory) => existsSync(directory)),
+        'a folder of another clone is missing',
+      );
       await Promise.all(taken.map((vm) => vm.end()));
       assert.equal(existsSync(pool.directory), false, 'the folder of all goes with the last one (B2)');
       await assert.rejects(

@@ -113,7 +113,7 @@ describe('a disk that breaks behind a save', { skip: skip || whyNoSmallDisk() },
     const unreadable = problems.filter(({ kind, where }) => kind === 'unreadable' && where === 'pc.ram');
     assert.ok(unreadable.length > 0, JSON.stringify(problems.slice(0, 3)));
     for (const { guestAddress, length = 0 } of unreadable)
-      assert.ok(guestAddress !== undefined && length > 0);
+      assert.ok(guestAddress !== undefined && length > 0, `guest address ${guestAddress}, ${length} bytes`);
     await using vm = await startVm({ memory: 'shared-file', memoryMiB: 160, incoming: true });
     const failure = await failureOf(restore({ file, vm: vm.qmpPath, verify: true, directIo: 'on' }));
     assert.equal(failure.code, 'FORMAT');
@@ -143,7 +143,7 @@ describe('a QEMU that is killed', { skip }, () => {
         failureOf(saving),
         whenWritten(target, 2 << 20, () => process.kill(vm.pid, 'SIGKILL'), over.signal),
       ]);
-      assert.ok(killed);
+      assert.ok(killed, 'there is no killed');
       assert.ok(['MONITOR', 'MIGRATION', 'VM'].includes(failure.code), `${failure.code}: ${failure.message}`);
       assert.equal(existsSync(target), false);
       assert.equal(existsSync(partPathOf(target)), false);

@@ -316,7 +316,7 @@ describe('documents', needs({ qemu: '10.0', guest: 'tiny' }), () => {
     ...needs({ qemu: '10.0', guest: 'linux', virtioNet: true }),
     timeout,
   }, async () => {
-    assert.ok(typed);
+    assert.ok(typed, 'there is no typed');
     const file = newPlace().at('linux.mapram');
     const init = path.join(repositoryRoot, 'examples', 'sandbox-pool', 'guest-init.sh');
     const modules = virtioNetModules();
@@ -350,10 +350,10 @@ describe('documents', needs({ qemu: '10.0', guest: 'tiny' }), () => {
     ...needs({ tools: ['openssl'] }),
     timeout,
   }, async () => {
-    assert.ok(report);
+    assert.ok(report, 'there is no report');
     const place = newPlace();
     const [keys] = shell.filter(({ code }) => code.includes('openssl'));
-    assert.ok(keys);
+    assert.ok(keys, 'there is no keys');
     const made = keys.code.split('\n').filter((line) => /^(?:openssl|mapram save)/.test(line));
     await startRunning(place.at('/run/vm.qmp'), '10.0');
     const ready = await runIn(place, ['/bin/bash', '-euc', place.moved(made.join('\n'))]);
@@ -371,7 +371,7 @@ async function flipBit(file: string): Promise<void> {
   {
     await using image = await MappedRamImage.open(file);
     const block = image.block('pc.ram');
-    assert.ok(block);
+    assert.ok(block, 'there is no block');
     offset = block.pagesOffset + block.bitmap.nextSet(256) * image.pageSize;
   }
   const fd = openSync(file, 'r+');

@@ -99,8 +99,8 @@ describe('fork', needs({ qemu: '10.0', guest: 'tiny', tools: ['qemu-img'] }), ()
         assert.equal(info['full-backing-filename'], disk);
         assert.equal(info['backing-filename-format'], 'raw');
         // Its noise, 32 MiB, was only read: that is the file's own cache.
-        assert.ok(mappedBytes(pid, file, 'Rss') > 24 << 20);
-        assert.ok(mappedBytes(pid, file, 'Private_Dirty') < 20 << 20);
+        assert.ok(mappedBytes(pid, file, 'Rss') > 24 << 20, 'the file was not read into the page cache');
+        assert.ok(mappedBytes(pid, file, 'Private_Dirty') < 20 << 20, 'too much memory was copied');
       }
       assert.equal(ids.size, COUNT - 1);
     }
@@ -162,7 +162,7 @@ describe('fork', needs({ qemu: '10.0', guest: 'tiny', tools: ['qemu-img'] }), ()
         const own = makeOwn(`killed-${name}`);
         const child = start(own, [name, file, ...args]);
         await once(child.stdout, 'data');
-        assert.ok(processesWith(file).length > 1);
+        assert.ok(processesWith(file).length > 1, 'the clones do not run');
         child.kill('SIGKILL');
         await untilNothingIsLeft(own);
       });

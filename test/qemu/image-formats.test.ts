@@ -27,7 +27,7 @@ const zeroPage = Buffer.alloc(PAGE);
 /** The machine's main RAM block, by size: all others are smaller. */
 function mainBlock(image: MappedRamImage) {
   const block = image.blocks.find(({ usedLength }) => usedLength === MEMORY_BYTES);
-  assert.ok(block);
+  assert.ok(block, 'there is no block');
   return block;
 }
 
@@ -86,7 +86,7 @@ describe('a file that QEMU saved', needs({ qemu: '10.0', guest: 'tiny' }), () =>
       const memory = await dumpPhysicalMemory(source, MIB, MEMORY_BYTES - MIB);
       const block = mainBlock(image);
       const contents = await image.readPages(block, MIB / PAGE, block.pageCount - MIB / PAGE);
-      assert.ok(memory.equals(contents));
+      assert.ok(memory.equals(contents), 'the memory is not what was saved');
 
       const copy = path.join(source.folder, 'copy');
       await writeCopy(image, copy, copyOffset);
@@ -130,12 +130,15 @@ describe('the state of a guest whose RAM is a shared file', needs({ qemu: '10.0'
       const { parser, events } = await receiveState(source);
       const { configuration, blocks } = parser;
       assert.deepEqual(configuration?.capabilities, ['x-ignore-shared']);
-      assert.ok(blocks.every(({ guestAddress }) => guestAddress !== undefined));
+      assert.ok(
+        blocks.every(({ guestAddress }) => guestAddress !== undefined),
+        'a block has no guest address',
+      );
       const pieces = events.filter((event) => event.type === 'tail');
       const tail = splitTail(concatenate(pieces.map(({ data }) => data)), { started: parser.started });
       checkEveryDeviceDecodes(tail.sections);
       const start = events.find((event) => event.type === 'section');
-      assert.ok(start);
+      assert.ok(start, 'there is no start');
 
       const file = path.join(source.folder, 'image');
       const fd = openSync(file, 'w', 0o600);

@@ -97,7 +97,10 @@ describe('an incremental save', needs({ qemu: '10.0', guest: 'tiny' }), () => {
     assert.deepEqual((await verify({ file })).problems, []);
     await using image = await MappedRamImage.open(file);
     assert.deepEqual(image.problems, []);
-    assert.ok(image.devices.every(({ delimitedBy }) => delimitedBy === 'description'));
+    assert.ok(
+      image.devices.every(({ delimitedBy }) => delimitedBy === 'description'),
+      'a device is not delimited by the description',
+    );
   });
 
   const firstSaves: Record<string, Partial<SaveOptions>> = {

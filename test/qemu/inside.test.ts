@@ -92,7 +92,10 @@ describe('a saved VM', needs({ qemu: '10.0', guest: 'tiny' }), () => {
     await saveStream(vm, stream);
     await using after = await openSavedVm(stream);
     const { blocks, devices } = await compareSavedVms(before, after);
-    assert.ok(blocks.every(({ status }) => status === 'equal' || status === 'different'));
+    assert.ok(
+      blocks.every(({ status }) => status === 'equal' || status === 'different'),
+      'a block is only in one file',
+    );
     assert.ok(
       devices.some(({ idstr }) => idstr === 'timer'),
       'time has gone on',
@@ -101,7 +104,7 @@ describe('a saved VM', needs({ qemu: '10.0', guest: 'tiny' }), () => {
     const registers = await monitor(vm, 'info registers');
     const [, eip = ''] = /\b[ER]IP=([0-9a-f]+)/.exec(registers) ?? [];
     const [cpu] = devicesNamed(after, 'cpu');
-    assert.ok(cpu);
+    assert.ok(cpu, 'there is no cpu');
     assert.equal(fieldOf(cpu, 'env.eip'), BigInt(`0x${eip}`));
   });
 });

@@ -189,7 +189,7 @@ test('virsh saves and restores a QEMU 7.2 by mapped-ram, multifd and direct-io',
 
   await virsh.run(`restore ${image} --bypass-cache --parallel-channels 2 --paused`);
   assert.match(await virsh.run('list'), /front\s+paused/);
-  assert.ok((await memory('after')).equals(before));
+  assert.ok((await memory('after')).equals(before), 'the restored VM has other memory');
   await virsh.run('resume front');
   assert.match(await virsh.run('list'), /front\s+running/);
 });
@@ -200,7 +200,7 @@ async function writeAsRaw(sparse: string, output: string): Promise<void> {
   const stream = `${output}.stream`;
   await convertToStream.convert(saved, { output: stream });
   const { libvirt } = saved.container;
-  assert.ok(libvirt);
+  assert.ok(libvirt, 'there is no libvirt');
   const header = encodeLibvirtHeader({ ...libvirt.header, format: 'raw' });
   writeFileSync(
     output,

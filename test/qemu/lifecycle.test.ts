@@ -70,8 +70,8 @@ describe('the life of VMs', needs({ qemu: '10.0', guest: 'tiny', tools: ['qemu-i
       [qmp, file, true, 'running', processesWith(file)[0]],
     );
     // QEMU's own memory at least, and not what it only reads of the file.
-    assert.ok((vm?.privateBytes ?? 0) > 1 << 20);
-    assert.ok((vm?.ageMs ?? -1) >= 0);
+    assert.ok((vm?.privateBytes ?? 0) > 1 << 20, `private bytes: ${vm?.privateBytes}`);
+    assert.ok((vm?.ageMs ?? -1) >= 0, `age ms: ${vm?.ageMs}`);
     const stopped = (await ok('stop', qmp)).vms as { runState: string }[];
     assert.deepEqual(
       stopped.map(({ runState }) => runState),
@@ -95,7 +95,7 @@ describe('the life of VMs', needs({ qemu: '10.0', guest: 'tiny', tools: ['qemu-i
     assert.equal((await quit(clone(1)))[0]?.removed, clone(1));
     assert.deepEqual(readdirSync(directory), ['clone-2', 'clone-3']);
     assert.equal((await quit('--keep', clone(2)))[0]?.kept, clone(2));
-    assert.ok(existsSync(path.join(clone(2), 'disk0.qcow2')));
+    assert.ok(existsSync(path.join(clone(2), 'disk0.qcow2')), 'the overlay of another clone is missing');
     assert.equal((await quit(directory)).length, 1);
     assert.deepEqual(readdirSync(directory), ['clone-2']);
     assert.deepEqual(records(), []);
@@ -166,12 +166,12 @@ describe('the life of VMs', needs({ qemu: '10.0', guest: 'tiny', tools: ['qemu-i
       assert.notEqual(run.code, 0);
       assert.match(run.stderr, complaint);
     }
-    assert.ok(existsSync(other));
+    assert.ok(existsSync(other), `${other} is missing`);
     await resume(qmp);
     const refused = await cli('remove', file);
     assert.equal(refused.code, 1);
     assert.match(refused.stderr, /runs from it; "mapram quit/);
-    assert.ok(existsSync(file));
+    assert.ok(existsSync(file), `${file} is missing`);
     await quit(qmp);
   });
 

@@ -143,6 +143,6 @@ describe('memory that is what the file says', needs({ qemu: '10.0', guest: 'tiny
     await using restored = await startVm({ incoming: true, extraArgs: ['-S'] });
     const result = await restore({ file, vm: restored.qmpPath });
     assert.equal(result.runState, 'paused');
-    assert.ok((result.checkedPages ?? 0) > 0);
+    assert.ok((result.checkedPages ?? 0) > 0, `checked pages: ${result.checkedPages}`);
   });
 });

@@ -111,7 +111,10 @@ for (const qemu of ['10.0', '7.2'] satisfies QemuName[]) {
       const byName = new Map(schema.map((entry) => [entry.name, entry]));
       assert.equal(byName.size, schema.length, 'no name twice');
       const setParameters = byName.get(byName.get('migrate-set-parameters')?.['arg-type'] ?? '');
-      assert.ok(setParameters?.members.some(({ name }) => name === 'direct-io'));
+      assert.ok(
+        setParameters?.members.some(({ name }) => name === 'direct-io'),
+        'the schema lacks direct-io',
+      );
       for (const { name, 'meta-type': kind } of await vm.qmp.execute<Entry[]>('query-qmp-schema')) {
         if (kind === 'command' || kind === 'event') assert.ok(byName.has(name), name);
       }
@@ -206,7 +209,7 @@ for (const qemu of ['10.0', '7.2'] satisfies QemuName[]) {
       assert.deepEqual(statuses.slice(1, 2), ['active']);
       await using image = await MappedRamImage.open(file);
       assert.deepEqual(await checkImage(image), []);
-      assert.ok((await assertImageHoldsMemory(image, vm)) > 0);
+      assert.ok((await assertImageHoldsMemory(image, vm)) > 0, 'the image holds no page');
       const stopped = (await client.ask('query-status')) as { return: JsonObject };
       assert.equal(stopped.return.running, false);
       await client.ask('cont');
@@ -260,8 +263,11 @@ for (const multifd of [false, true]) {
       'downtime-bytes': after,
       transferred,
     } = info.ram as Record<string, number>;
-    if (!multifd) assert.ok(Number(before) > 0);
-    assert.ok(Number(after) > 0 && Number(transferred) > Number(before) + Number(after));
+    if (!multifd) assert.ok(Number(before) > 0, `before: ${before}`);
+    assert.ok(
+      Number(after) > 0 && Number(transferred) > Number(before) + Number(after),
+      `${transferred} bytes, ${before} before and ${after} after`,
+    );
     const { counter } = vm.console;
 
     await using loaded = await startVm({ ...options, qemu: '10.0', incoming: true });

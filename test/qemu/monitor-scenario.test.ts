@@ -173,7 +173,7 @@ class Recorded {
   }
 
   private receive(message: JsonObject | undefined): void {
-    assert.ok(message);
+    assert.ok(message, 'there is no message');
     this.lines.push({ kind: 'receive', vm: this.name, message });
   }
 }

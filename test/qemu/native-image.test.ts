@@ -72,11 +72,14 @@ describe("MappedRamImage on QEMU's files", needs({ qemu: '10.0', guest: 'tiny' }
     await saveMappedRam(vm, file);
     await using image = await MappedRamImage.open(file);
     const block = image.block('pc.bios');
-    assert.ok(block);
+    assert.ok(block, 'there is no block');
     const firmware = await image.readPages(block, 0, block.pageCount);
-    assert.ok(firmware.some((byte) => byte !== 0));
+    assert.ok(
+      firmware.some((byte) => byte !== 0),
+      'the firmware is all zero',
+    );
     const seen = await dumpPhysicalMemory(vm, 2 ** 32 - block.usedLength, block.usedLength);
-    assert.ok(seen.equals(firmware));
+    assert.ok(seen.equals(firmware), 'the guest sees other firmware');
   });
 });
 
@@ -88,6 +91,6 @@ describe("MappedRamImage on QEMU's file of a Linux guest", needs({ qemu: '10.0',
     await saveMappedRam(vm, file, { channels: 2, directIo: true });
     await using image = await MappedRamImage.open(file);
     const normalPages = await assertImageHoldsMemory(image, vm);
-    assert.ok(normalPages * 4096 > vm.options.fillMiB * 2 ** 20);
+    assert.ok(normalPages * 4096 > vm.options.fillMiB * 2 ** 20, `${normalPages} pages`);
   });
 });

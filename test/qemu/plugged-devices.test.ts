@@ -67,7 +67,10 @@ describe('devices plugged in after the start', needs({ qemu: '10.0' }), () => {
     assert.equal((await vm.client.execute('query-cpus-fast')).length, 2);
     assert.equal((await vm.ramBlocks()).find(({ idstr }) => idstr === 'more')?.usedLength, 128 << 20);
     const present = await vm.client.execute('qom-list', { path: '/machine/peripheral' });
-    assert.ok(present.some(({ name }) => name === 'random'));
+    assert.ok(
+      present.some(({ name }) => name === 'random'),
+      'the plugged device is missing',
+    );
   });
 
   test('are named where a waiting QEMU lacks them (guests 3.2)', async () => {

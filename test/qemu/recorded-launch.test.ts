@@ -59,7 +59,7 @@ describe('a file that mapram has saved', needs({ qemu: '10.0', guest: 'tiny', to
     {
       await using clones = await fork({ file, count: 1, dir: directory, secrets, ...quiet });
       const [vm] = clones.vms;
-      assert.ok(vm);
+      assert.ok(vm, 'there is no vm');
       const { runState } = await save({ vm: vm.facts.qmp, file: second, ...quiet });
       assert.equal(runState, 'running');
       // Its disk belongs to the first clone as long as that runs.

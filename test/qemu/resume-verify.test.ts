@@ -63,9 +63,9 @@ describe('a file that may be damaged', needs({ qemu: '10.0', guest: 'tiny' }), (
   async function flipInPage(file: string): Promise<void> {
     await using image = await MappedRamImage.open(file);
     const block = image.block('pc.ram');
-    assert.ok(block);
+    assert.ok(block, 'there is no block');
     const last = [...image.runs(block)].at(-1);
-    assert.ok(last);
+    assert.ok(last, 'there is no last');
     flip(file, block.pagesOffset + (last.first + last.count - 1) * block.pageSize + 77);
   }
 
@@ -108,7 +108,7 @@ describe('a file that may be damaged', needs({ qemu: '10.0', guest: 'tiny' }), (
     });
     assert.equal(resumed.facts.runState, 'running');
     const found = await resumed.verified;
-    assert.ok(found?.ok);
+    assert.ok(found?.ok, JSON.stringify(found?.problems));
     assert.deepEqual(found.problems, []);
     assert.ok(found.checkedBytes > 32 << 20, `${found.checkedBytes} bytes`);
     assert.deepEqual(warnings, []);
@@ -159,7 +159,7 @@ describe('a file that may be damaged', needs({ qemu: '10.0', guest: 'tiny' }), (
     await using resumed = await resume(
       request(files.foreign, { verify: true, onWarning: (text) => warnings.push(text) }),
     );
-    assert.ok((await resumed.verified)?.ok);
+    assert.ok((await resumed.verified)?.ok, 'the memory was found damaged');
     assert.match(warnings.join('\n'), /no manifest .*no checksums to check its memory by/);
   });
 
@@ -168,7 +168,7 @@ describe('a file that may be damaged', needs({ qemu: '10.0', guest: 'tiny' }), (
       await using resumed = await resume(request(files.signed, { requireSignature: publicKey }));
       const found = await resumed.verified;
       assert.equal(found?.signature, 'trusted');
-      assert.ok(found.checkedBytes > 32 << 20);
+      assert.ok(found.checkedBytes > 32 << 20, `checked bytes: ${found.checkedBytes}`);
     }
     const required = { requireSignature: publicKey };
     await assert.rejects(
@@ -213,7 +213,10 @@ describe('a file that may be damaged', needs({ qemu: '10.0', guest: 'tiny' }), (
       const { ok, problems } = run.result.verification as { ok: boolean; problems: unknown[] };
       assert.equal(ok, false);
       assert.equal(problems.length, 1);
-      assert.ok(run.lines.some(({ warning }) => warning === 'resume'));
+      assert.ok(
+        run.lines.some(({ warning }) => warning === 'resume'),
+        'no warning was written',
+      );
       assert.equal(await statusAt(qmp), 'paused', 'it is detached, and stopped');
     } finally {
       process.kill(pid, 'SIGKILL');

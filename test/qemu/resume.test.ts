@@ -184,7 +184,7 @@ describe('resume of a small guest', needs({ qemu: '10.0', guest: 'tiny' }), () =
 
   test('shows zeros where a slot is stale', async () => {
     const { file, vm } = await saved({}, (source, target) => saveMappedRam(source, target));
-    assert.ok((await plantStaleSlots(file, 7)) > 500);
+    assert.ok((await plantStaleSlots(file, 7)) > 500, 'too few stale slots were planted');
     const before = await sha256(file);
     const sockets = newFolder();
     await using resumed = await resume({ file, command: commandIn(vm, sockets), paused: true });
@@ -214,7 +214,10 @@ describe('resume', needs({ qemu: '10.0', guest: 'tiny' }), () => {
 
   test('plans what it would run without running it', async () => {
     const plan = await planResume({ file: guest.file, command: commandIn(guest.vm, newFolder()) });
-    assert.ok(plan.command.some((word) => word.includes(`mem-path=${guest.file}`)));
+    assert.ok(
+      plan.command.some((word) => word.includes(`mem-path=${guest.file}`)),
+      plan.command.join(' '),
+    );
     assert.deepEqual(processesWith(guest.file), []);
   });
 
@@ -247,7 +250,7 @@ describe('resume', needs({ qemu: '10.0', guest: 'tiny' }), () => {
       const console = await consoleIn(sockets);
       await console.waitForCounterAbove(guest.counter);
       console.close();
-      assert.ok(resumed.recordPrefetch() > 0);
+      assert.ok(resumed.recordPrefetch() > 0, 'nothing was recorded');
     }
     const recorded = await prefetched({});
     const all = await prefetched({ prefetch: 'all' });
@@ -463,7 +466,8 @@ describe('resume of a Linux guest', needs({ qemu: '10.0', guest: 'linux' }), () 
     ];
     const guests = await savedIn(ways, { ...small, memory: 'shared-file' });
     for (const [name, guest] of guests) {
-      if (name === 'native, live') assert.ok((await plantStaleSlots(guest.file, 1009)) > 0);
+      if (name === 'native, live')
+        assert.ok((await plantStaleSlots(guest.file, 1009)) > 0, 'no stale slot was planted');
       await t.test(name, async () => await assertGoesOn(guest));
     }
   });

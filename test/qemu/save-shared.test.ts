@@ -76,7 +76,7 @@ describe('a shared save of the tiny guest', needs({ qemu: '10.0', guest: 'tiny' 
     await vm.console.waitForCounterAbove(30);
     const memory = vm.memoryFiles[0] ?? '';
     const before = statSync(memory).blocks;
-    assert.ok(before * 512 < 128 * 2 ** 20);
+    assert.ok(before * 512 < 128 * 2 ** 20, `${before} sectors were allocated before`);
     const file = path.join(vm.folder, 'image');
     for (const directIo of ['on', 'off'] as const)
       await save({ vm: vm.qmpPath, file, method: 'shared', directIo, force: true });

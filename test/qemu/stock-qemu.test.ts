@@ -81,7 +81,10 @@ describe('the Linux guest', needs({ qemu: '10.0', guest: 'linux' }), () => {
     await using destination = await startVm({ guest: 'linux', incoming: true });
     await loadMappedRam(destination, file, { channels: 2, directIo: true });
     await destination.cont();
-    assert.ok((await destination.console.waitForCounterAbove(-1)) > count);
+    assert.ok(
+      (await destination.console.waitForCounterAbove(-1)) > count,
+      'the guest does not count on from where it was',
+    );
     assert.equal(await destination.console.checksum(), source.console.bootChecksum);
   });
 

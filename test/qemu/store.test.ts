@@ -67,7 +67,7 @@ describe('a Linux guest in a store', needs({ qemu: '10.0', guest: 'linux' }), ()
 
     const other = emptyHost();
     await using resumed = await resume({ file: to, command: commandIn(vm, other), cont: true, ...quietly });
-    assert.ok(existsSync(files.path(`cache-${caches}`)));
+    assert.ok(existsSync(files.path(`cache-${caches}`)), `${files.path(`cache-${caches}`)} is missing`);
     const console = await consoleIn(other);
     await console.waitForCounterAbove(counter);
     assert.equal(await console.checksum(), bootChecksum);
@@ -88,7 +88,7 @@ describe('a small guest in a store', needs({ qemu: '10.0', guest: 'tiny' }), () 
     const { counter } = vm.console;
     emptyHost();
     const { complete, blocks } = await inspect({ file: from });
-    assert.ok(complete && blocks.length > 0);
+    assert.ok(complete && blocks.length > 0, `complete ${complete}, ${blocks.length} blocks`);
     assert.ok(!existsSync(files.path(`cache-${caches}/mapram`)), 'nothing was pulled');
 
     const directory = files.subfolder('clones');

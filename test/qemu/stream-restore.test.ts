@@ -36,7 +36,10 @@ for (const [qemu, machine, ways] of cases) {
           assert.equal(result.runState, 'running');
           assert.equal(result.directIo, true);
           assert.equal(result.channels, way.channels ?? 1);
-          assert.ok((await destination.console.waitForCounterAbove(-1)) > count);
+          assert.ok(
+            (await destination.console.waitForCounterAbove(-1)) > count,
+            'the guest does not count on from where it was',
+          );
           assert.equal(await destination.console.checksum(), source.console.bootChecksum);
           await destination.console.waitForCounterAbove(count + 20);
           assert.deepEqual(destination.console.torn, []);
@@ -63,7 +66,10 @@ describe(
       }
       await using destination = await startVm({ qemu: '7.2', machine: 'pc', incoming: true });
       await loadStream(destination, stream);
-      assert.ok((await destination.console.waitForCounterAbove(-1)) > count);
+      assert.ok(
+        (await destination.console.waitForCounterAbove(-1)) > count,
+        'the guest does not count on from where it was',
+      );
       assert.equal(await destination.console.checksum(), source.console.bootChecksum);
       assert.deepEqual(destination.console.torn, []);
     });

@@ -99,7 +99,10 @@ describe('a file made from a stream', needs({ qemu: '10.0', guest: 'tiny' }), ()
       await using destination = await startVm({ machine, incoming: true });
       await loadMappedRam(destination, file, { channels: 2, directIo: true });
       assert.equal(await destination.status(), 'running');
-      assert.ok((await destination.console.waitForCounterAbove(-1)) > count);
+      assert.ok(
+        (await destination.console.waitForCounterAbove(-1)) > count,
+        'the guest does not count on from where it was',
+      );
       assert.equal(await destination.console.checksum(), source.console.bootChecksum);
       await destination.console.waitForCounterAbove(count + 20);
       assert.deepEqual(destination.console.torn, []);

@@ -84,7 +84,7 @@ describe('a save that is killed', needs({ qemu: '10.0', guest: 'tiny' }), () => 
     mkdirSync(own);
     const file = path.join(own, 'vm');
     await killWithGuard(vm, file, ['--method', 'shared']);
-    assert.ok(existsSync(partPathOf(file)));
+    assert.ok(existsSync(partPathOf(file)), `${partPathOf(file)} is missing`);
     const doctor = (...options: string[]) =>
       runCli(['doctor', own, '--json', ...options], { env: { XDG_RUNTIME_DIR: own } });
     const seen = await doctor();
@@ -132,7 +132,10 @@ describe('a save that is killed', needs({ qemu: '10.0', guest: 'tiny' }), () => 
     const seen = await checkLeftBehind(folder, { clean: false, rescue: false });
     assert.deepEqual(seen.vms, [{ address: vm.qmpPath, file, rescued: false }]);
     assert.equal(await vm.status(), 'paused');
-    assert.ok(seen.findings.some(({ level }) => level === 'bad'));
+    assert.ok(
+      seen.findings.some(({ level }) => level === 'bad'),
+      'nothing bad was found',
+    );
     const rescued = await checkLeftBehind(folder, { clean: false, rescue: true });
     assert.deepEqual(rescued.vms, [{ address: vm.qmpPath, file, rescued: true }]);
     assert.equal(await vm.status(), 'running');

@@ -171,7 +171,7 @@ test(
     try {
       assert.equal(clones.length, 2);
       for (const clone of clones) {
-        assert.ok(clone.startsWith(ui.file('clones')));
+        assert.ok(clone.startsWith(ui.file('clones')), clone);
         assert.equal((await vmState(ui, clone)).runState, 'running');
       }
     } finally {

@@ -49,7 +49,7 @@ describe('memory that QEMU writes at reset', needs({ qemu: '10.0' }), () => {
   test('is what the file says after a resume (guests 1)', async () => {
     await using image = await MappedRamImage.open(file);
     const block = image.block('pc.ram');
-    assert.ok(block);
+    assert.ok(block, 'there is no block');
     assert.deepEqual(
       [block.bitmap.test(KEPT_AT / PAGE), block.bitmap.test(CLEARED_AT / PAGE)],
       [true, false],

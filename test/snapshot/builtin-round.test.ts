@@ -75,7 +75,7 @@ test('whatever the guest and the way, what is loaded is what was saved, and live
       if (copy.runState === 'running') await copy.stop();
       // The copy may have run since it was loaded: the original catches up.
       const ahead = copy.ticks - original.ticks;
-      assert.ok(ahead >= 0);
+      assert.ok(ahead >= 0, `ahead: ${ahead}`);
       await original.step(ahead + 3);
       await copy.step(3);
       assert.deepEqual(copy.saveDevices(), original.saveDevices());

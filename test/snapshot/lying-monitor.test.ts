@@ -34,7 +34,7 @@ test('an answer of any type to any question is an error that names the monitor, 
       if (/what it answers is not what a QEMU does/.test(failure.message)) {
         refused++;
         assert.equal(failure.code, 'MONITOR');
-        assert.ok(failure.message.includes(qemu.qmpPath));
+        assert.ok(failure.message.includes(qemu.qmpPath), failure.message);
       }
     }
   }

@@ -112,7 +112,7 @@ test('a native save that is cancelled while the disk hangs lets the guest run, a
   await assert.rejects(saving, failsWith('CANCELLED', /given up/));
   const afterwards = qemu.commands.slice(qemu.commands.indexOf('migrate'));
   const first = (command: string) => afterwards.indexOf(command);
-  assert.ok(first('cont') > 0);
+  assert.ok(first('cont') > 0, 'the guest was not continued');
   assert.ok(first('cont') < first('migrate-set-parameters'), afterwards.join(' '));
   assert.ok(!afterwards.includes('migrate_cancel'), 'of which QEMU may die');
 });

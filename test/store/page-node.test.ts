@@ -32,7 +32,7 @@ describe('a node of a page table', () => {
       fc.property(nodes, (node) => {
         const bytes = node.encode();
         const back = PageNode.decode(bytes, 2);
-        assert.ok(back instanceof PageNode);
+        assert.ok(back instanceof PageNode, String(back));
         assert.deepEqual([...back.entries()], [...node.entries()]);
         assert.deepEqual(back.encode(), bytes);
       }),
@@ -61,6 +61,6 @@ describe('a node of a page table', () => {
     }
     const bytes = node.encode();
     assert.equal(bytes.length, MAXIMUM_NODE_BYTES);
-    assert.ok(PageNode.decode(bytes, 1) instanceof PageNode);
+    assert.ok(PageNode.decode(bytes, 1) instanceof PageNode, 'a sound node was refused');
   });
 });

@@ -72,7 +72,7 @@ export function placeContract(newAddress: () => string): void {
     const first = await pushSnapshot({ file, disks: [disk], to: `${address}/vm`, unlock });
     writePieces(file, 200 << 20, [[101 << 20, 10 * CHUNK]]);
     const second = await pushSnapshot({ file, disks: [disk], to: `${address}/vm`, unlock });
-    assert.ok(first.storedBytes > 340 * CHUNK);
+    assert.ok(first.storedBytes > 340 * CHUNK, `stored bytes: ${first.storedBytes}`);
     assert.ok(second.storedBytes < 20 * CHUNK, `${second.storedBytes}`);
     const disks = files.path('disks');
     await pullSnapshot({ from: `${address}/vm`, file: files.path('out'), disks, unlock });

@@ -57,9 +57,12 @@ for (const [kind, settings] of [
             const pushed = await pushSnapshot({ file, to, unlock });
             const out = files.path('out');
             await pullSnapshot({ from: pushed.address, file: out, force: true, unlock });
-            assert.ok(readFileSync(out).equals(readFileSync(file)));
+            assert.ok(readFileSync(out).equals(readFileSync(file)), 'the pulled file has other contents');
             const partly = (first.length + changes.length) * 2 * CHUNK;
-            assert.ok(pushed.dataBytes <= statSync(file).blocks * 512 + partly);
+            assert.ok(
+              pushed.dataBytes <= statSync(file).blocks * 512 + partly,
+              `data bytes: ${pushed.dataBytes}`,
+            );
           }
         },
       ),
@@ -85,11 +88,12 @@ test('reading at any place of a stored file gives what the file has there', asyn
     fc.asyncProperty(fc.nat(length + CHUNK), fc.nat(20 * CHUNK), async (position, count) => {
       assert.ok(
         Buffer.from(await source.read(position, count)).equals(bytes.subarray(position, position + count)),
+        `${count} bytes at ${position} differ`,
       );
     }),
     { numRuns: 40 },
   );
-  assert.ok(Buffer.from(await source.read(0, length)).equals(bytes));
+  assert.ok(Buffer.from(await source.read(0, length)).equals(bytes), 'the stored file has other contents');
 });
 
 test('what is equal in a snapshot, in its parent at the same place, or in the parent elsewhere is stored once', async () => {
@@ -137,7 +141,7 @@ describe('a sparse file of 1 TiB', () => {
     await pullSnapshot({ from: `${files.place}/vm`, file: out });
     const { size, blocks } = statSync(out);
     assert.equal(size, tebibyte);
-    assert.ok(blocks * 512 < 10 * CHUNK);
+    assert.ok(blocks * 512 < 10 * CHUNK, `${blocks} sectors are allocated`);
     await using before = await open(file);
     await using after = await open(out);
     for (const place of [...places, 2 ** 38]) {

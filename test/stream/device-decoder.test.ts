@@ -8,7 +8,7 @@ import { type DeviceDescription, parseVmDescription } from '../../src/stream/vmd
 function described(fields: string, more = ''): DeviceDescription {
   const text = `{"devices": [{"name": "d", "instance_id": 0, "vmsd_name": "d", "version": 1, "fields": [${fields}]${more}}]}`;
   const [device] = parseVmDescription(text).devices;
-  assert.ok(device);
+  assert.ok(device, 'there is no device');
   return device;
 }
 
@@ -86,7 +86,7 @@ test('an array of pointers has nulls where QEMU had them', () => {
   const fields = [field('nullptr', 1, '"array_len": 2, '), pointer].join(', ');
   const decoded = only(fields, [0x30, 0x30, 8]);
   assert.equal(decoded.type, 'struct');
-  assert.ok(Array.isArray(decoded.value));
+  assert.ok(Array.isArray(decoded.value), 'the value is not an array');
   assert.deepEqual(decoded.value.slice(0, 2), [null, null]);
   assert.equal(decoded.value.length, 3);
 });
@@ -108,7 +108,7 @@ test('names with a bracketed suffix are fields of their own', () => {
 test('tmp and vstruct have their description written into the field', () => {
   for (const type of ['tmp', 'vstruct']) {
     const { value } = only(`{"name": "f", "type": "${type}", ${INLINED}, "size": 1}`, [4]);
-    assert.ok(value !== null && typeof value === 'object' && 'fields' in value);
+    assert.ok(value !== null && typeof value === 'object' && 'fields' in value, 'the value is not a struct');
     assert.deepEqual(
       value.fields.map((inner) => inner.value),
       [4],
@@ -121,7 +121,7 @@ test('lists repeat their keys, one description an element', () => {
     `{"name": "f", "type": "qtailq", ${INLINED}, ${INLINED}, "size": 5}`,
     [1, 8, 1, 9, 0],
   );
-  assert.ok(Array.isArray(value));
+  assert.ok(Array.isArray(value), 'value is not an array');
   assert.deepEqual(
     value.map((element) => (element as DecodedDevice).fields[0]?.value),
     [8, 9],
@@ -134,13 +134,13 @@ test('trees have a key before each value, a number or a struct', () => {
     `{"name": "f", "type": "gtree", ${INLINED}, "size": 15}`,
     [0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 5, 9, 0],
   ).value;
-  assert.ok(Array.isArray(direct) && Array.isArray(direct[0]));
+  assert.ok(Array.isArray(direct) && Array.isArray(direct[0]), 'direct is not an array');
   assert.equal(direct[0][0], 5n);
   const keyed = only(
     `{"name": "f", "type": "gtree", ${INLINED}, ${INLINED}, "size": 8}`,
     [0, 0, 0, 1, 1, 3, 9, 0],
   ).value;
-  assert.ok(Array.isArray(keyed) && Array.isArray(keyed[0]));
+  assert.ok(Array.isArray(keyed) && Array.isArray(keyed[0]), 'keyed is not an array');
   assert.deepEqual(
     keyed[0].map((part) => (part as DecodedDevice).fields[0]?.value),
     [3, 9],
@@ -153,7 +153,7 @@ test('subsections are found behind the fields', () => {
     ', "subsections": [{"vmsd_name": "d/s", "version": 2, "fields": [{"name": "x", "type": "uint8", "size": 1}]}]';
   const device = decode(field('uint8', 1), [1, 5, 3, 0x64, 0x2f, 0x73, 0, 0, 0, 2, 7], more);
   const [subsection] = device.subsections;
-  assert.ok(subsection?.kind === 'struct');
+  assert.ok(subsection?.kind === 'struct', `the subsection is ${subsection?.kind}`);
   assert.deepEqual(
     [subsection.vmsdName, subsection.offset, subsection.length, subsection.fields[0]?.value],
     ['d/s', 1, 10, 7],
@@ -163,7 +163,7 @@ test('subsections are found behind the fields', () => {
 test('devices with a save function of their own are one field of bytes', () => {
   const text = '{"devices": [{"name": "old", "instance_id": 0, "size": 2}]}';
   const [device] = parseVmDescription(text).devices;
-  assert.ok(device);
+  assert.ok(device, 'there is no device');
   const decoded = decodeDevice(device, Uint8Array.of(1, 2));
   assert.deepEqual(
     decoded.fields.map(({ name, value }) => [name, value]),
@@ -236,7 +236,7 @@ test('a description that asks for endless work is cut off', () => {
   const fields = `{"name": "f", "array_len": 100000, "type": "struct", "struct": ${inner}, "size": 1}`;
   const device = decodeDevice(described(fields), new Uint8Array(100_000));
   const elements = device.fields[0]?.value;
-  assert.ok(Array.isArray(elements) && elements.length < 5000);
+  assert.ok(Array.isArray(elements) && elements.length < 5000, 'all elements were decoded');
   assert.match(JSON.stringify(elements.at(-1), ['reason']), /more than 1000000 values/);
 });
 
@@ -256,7 +256,7 @@ test('decoding never throws', () => {
           : `{"name": "f", "array_len": ${array}, "type": "${type}", "size": ${size}${inner}}`,
       );
       const device = decodeDevice(described(text.join(', ')), data);
-      assert.ok(device.length <= data.byteLength);
+      assert.ok(device.length <= data.byteLength, `length: ${device.length}`);
       assert.equal(device.length + (device.rest?.length ?? 0), data.byteLength);
     }),
   );

@@ -51,7 +51,7 @@ class LoadedStream {
 
   get mainBlock(): Uint8Array {
     const ram = this.ram.get('pc.ram') ?? this.ram.get('ram');
-    assert.ok(ram);
+    assert.ok(ram, 'there is no ram');
     return ram;
   }
 
@@ -110,7 +110,7 @@ for (const name of NAMES) {
       assert.deepEqual([stream.tail.complete, stream.tail.problems], [true, []]);
       const { sections, description } = stream.tail;
       const foreign = (section: DeviceSection) => section.idstr === 'dirty-bitmap';
-      if (description === undefined) assert.ok(sections.length > 20);
+      if (description === undefined) assert.ok(sections.length > 20, `length: ${sections.length}`);
       else checkEveryDeviceDecodes(sections.filter((section) => !foreign(section)));
     });
 
@@ -124,7 +124,10 @@ for (const name of NAMES) {
         const lengths = (list: readonly DeviceSection[]) =>
           list.map(({ idstr, data }) => [idstr, data.byteLength]);
         assert.deepEqual(lengths(withoutDescription.sections), lengths(sections));
-        assert.ok(withoutDescription.sections.every(({ delimitedBy }) => delimitedBy === 'footer'));
+        assert.ok(
+          withoutDescription.sections.every(({ delimitedBy }) => delimitedBy === 'footer'),
+          'a section is not delimited by its footer',
+        );
       });
     }
 
@@ -217,7 +220,7 @@ function writeAgain({ events, tail, parser }: LoadedStream): Uint8Array {
         writer.ramEos();
         break;
       case 'command':
-        assert.ok(event.name);
+        assert.ok(event.name, 'there is no name');
         writer.command(event.name, event.data);
         break;
       case 'opaque-section':

@@ -41,7 +41,7 @@ test('an unknown format is said so, an unknown version is none', () => {
   const bytes = encodeLibvirtHeader(HEADER);
   bytes[28] = 99;
   const decoded = decodeLibvirtHeader(bytes);
-  assert.ok(decoded);
+  assert.ok(decoded, 'there is no decoded');
   assert.equal(decoded.format, undefined);
   bytes.fill(9, 16, 20);
   assert.equal(decodeLibvirtHeader(bytes), undefined);

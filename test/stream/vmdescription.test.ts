@@ -95,7 +95,7 @@ test('a key appended to a description can be read, and the rest is as it was', (
   const value = { chunks: ['a', 'b'], size: 5 };
   const original = '{"devices": [], "a": 1, "a": 2}';
   const appended = appendDescriptionKey(original, 'mapram', value);
-  assert.ok(appended.startsWith(original.slice(0, -1)));
+  assert.ok(appended.startsWith(original.slice(0, -1)), 'what was there before has changed');
   assert.deepEqual(descriptionKey(parseVmDescription(appended), 'mapram'), value);
   assert.equal(descriptionKey(parseVmDescription(original), 'mapram'), undefined);
   for (const empty of [undefined, '', '{}', ' { } ']) {

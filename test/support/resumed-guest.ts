@@ -25,7 +25,7 @@ export async function assertMemoryIsThatOf(
 ): Promise<void> {
   await using image = await MappedRamImage.open(file, options);
   const block = image.block('pc.ram');
-  assert.ok(block);
+  assert.ok(block, 'there is no block');
   const memory = await dumpMemory(qmp, `${file}.memory`, block.usedLength);
   // From 0xa0000 to 1 MiB the guest sees video memory and firmware instead.
   for (let first = 256; first < block.pageCount; first += 256) {

@@ -21,8 +21,8 @@ test('words and counters lie apart, and are the same over the same memory', () =
 
 test('a word is exchanged only while it is what was expected', () => {
   const words = new SharedWords(WORDS);
-  assert.ok(words.exchange('one', 0, 5));
-  assert.ok(!words.exchange('one', 0, 6));
+  assert.ok(words.exchange('one', 0, 5), 'the word was not exchanged');
+  assert.ok(!words.exchange('one', 0, 6), 'the word was exchanged although it had another value');
   assert.equal(words.get('one'), 5);
 });
 

@@ -197,7 +197,7 @@ test('threads that end give their descriptors back', async () => {
   const before = readdirSync('/proc/self/fd').length;
   const examples = Array.from({ length: 3 }, open);
   await Promise.all(examples.map(threadOf));
-  assert.ok(readdirSync('/proc/self/fd').length > before);
+  assert.ok(readdirSync('/proc/self/fd').length > before, 'no thread is running');
   await Promise.all(examples.map((example) => example.release()));
   await endIdleThreads();
   assert.equal(readdirSync('/proc/self/fd').length, before);

@@ -51,7 +51,7 @@ test('wrong options are refused by the compiler', () => {
 
 test('errors tell programs what went wrong', () => {
   const error: unknown = new mapram.MapramError('NO_DIRECT_IO', 'refused', { path: '/tmp' });
-  assert.ok(error instanceof mapram.MapramError);
+  assert.ok(error instanceof mapram.MapramError, String(error));
   holds<Equal<typeof error.code, mapram.MapramErrorCode>>();
   holds<Equal<typeof error.path, string | undefined>>();
   const code: mapram.MapramErrorCode = error.code;

@@ -34,7 +34,7 @@ function steered() {
     finish: resolve,
     fail: reject,
     get context() {
-      assert.ok(context);
+      assert.ok(context, 'there is no context');
       return context;
     },
   };

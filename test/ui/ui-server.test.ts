@@ -83,7 +83,7 @@ test('Prometheus is told what operations have done', async () => {
   const { result } = await ui.run({ ...save, directIo: 'off' });
   await ui.run(save);
   const { normalBytes, normalPages } = result as { normalBytes: number; normalPages: number };
-  assert.ok(normalPages > 0);
+  assert.ok(normalPages > 0, `normal pages: ${normalPages}`);
   const { text, headers } = await ui.ask('metrics');
   assert.match(headers['content-type'] ?? '', /^text\/plain; version=0\.0\.4/);
   const value = (sample: string) => {
@@ -96,7 +96,7 @@ test('Prometheus is told what operations have done', async () => {
   assert.equal(value('mapram_operation_bytes_total{kind="save",io="direct"}'), 0);
   assert.equal(value('mapram_operation_pages_total{kind="save"}'), normalPages);
   assert.equal(value('mapram_operations_running{kind="save"}'), 0);
-  assert.ok(value('mapram_operation_seconds_total{kind="save"}') > 0);
+  assert.ok(value('mapram_operation_seconds_total{kind="save"}') > 0, 'the seconds of saves are not counted');
 });
 
 test('damage is the verdict of a verification, not its failure', async () => {
@@ -105,7 +105,7 @@ test('damage is the verdict of a verification, not its failure', async () => {
   await ui.run({ kind: 'save', vm: 'builtin:1', directory: ui.directory, name: 'vm.mapram' });
   await using image = await MappedRamImage.open(file);
   const [ram] = image.blocks;
-  assert.ok(ram);
+  assert.ok(ram, 'there is no ram');
   const bytes = readFileSync(file);
   const at = ram.pagesOffset + ram.bitmap.nextSet(0) * ram.pageSize + 5;
   bytes[at] = (bytes[at] ?? 0) ^ 1;
@@ -183,7 +183,10 @@ test('a page that is loaded anew gets all there is, one that comes back what it 
   await ui.run({ kind: 'save', vm: 'builtin:1', directory: ui.directory, name: 'vm.mapram' });
 
   const missed = await present(ui, last);
-  assert.ok(missed.every(({ name }) => !['hello', 'operations'].includes(name)));
+  assert.ok(
+    missed.every(({ name }) => !['hello', 'operations'].includes(name)),
+    JSON.stringify(missed),
+  );
   const operations = missed.filter(({ name }) => name === 'operation');
   assert.equal(operations[0]?.data.state, 'running');
   assert.equal(operations.at(-1)?.data.state, 'done');
@@ -353,8 +356,11 @@ test('the map and the devices of a file', async () => {
   assert.equal(ram.unused[255], 100);
   assert.equal(ram.present.length, 256);
   const devices = (await ui.ask(`api/devices?file=${file}`)).json;
-  assert.ok(devices.length > 0);
-  assert.ok(devices.every(({ values }: { values?: object }) => values !== undefined));
+  assert.ok(devices.length > 0, `length: ${devices.length}`);
+  assert.ok(
+    devices.every(({ values }: { values?: object }) => values !== undefined),
+    'a device has no values',
+  );
 });
 
 test('a disk is measured when asked', async () => {
@@ -363,7 +369,7 @@ test('a disk is measured when asked', async () => {
   const { status } = await ui.ask('api/speed', { body: { directory: ui.directory } });
   assert.equal(status, 200);
   const [{ speed, message }] = (await ui.ask('api/state')).json.directories;
-  assert.ok(speed?.writeRate > 0 || typeof message === 'string');
+  assert.ok(speed?.writeRate > 0 || typeof message === 'string', 'there is neither a speed nor a reason');
 });
 
 test('a directory that is not there and a port in use are said so', async () => {

@@ -87,11 +87,17 @@ for (const direct of [true, false]) {
             progress.reduce((sum, { bytes }) => sum + bytes, 0),
             counts.bytes,
           );
-          assert.ok(progress.every(({ busy }) => !busy));
+          assert.ok(
+            progress.every(({ busy }) => !busy),
+            'a channel is still busy',
+          );
         }
         assert.equal(allocated(fd), before, 'saving must not allocate holes of the memory');
         assert.equal(countBits(saved.bitmap), expected.data);
-        assert.ok(naiveLoad(image, saved).equals(bytesOf(fd, 0, LENGTH)));
+        assert.ok(
+          naiveLoad(image, saved).equals(bytesOf(fd, 0, LENGTH)),
+          'an independent loader reads other memory than was saved',
+        );
 
         const target = scratch.memory(LENGTH);
         pokePage(target, PAGES - 1, pageOf(1)); // lies in a hole of the source: must become zero
@@ -107,7 +113,10 @@ for (const direct of [true, false]) {
         const counts = await loading.transfer();
         assert.equal(counts.normalPages, expected.data);
         assert.equal(counts.duplicatePages, expected.zero);
-        assert.ok(bytesOf(target, 0, LENGTH).equals(bytesOf(fd, 0, LENGTH)));
+        assert.ok(
+          bytesOf(target, 0, LENGTH).equals(bytesOf(fd, 0, LENGTH)),
+          'the loaded memory is not what was saved',
+        );
         assert.ok(allocated(target) <= before, 'zero pages of the target must be holes');
       });
     }
@@ -138,7 +147,10 @@ describe('zero page detection', () => {
       assert.equal(counts.duplicatePages, PAGES - normal);
       assert.equal(countBits(saved.bitmap), normal);
       assert.equal(allocated(fd), before);
-      assert.ok(naiveLoad(image, saved).equals(bytesOf(fd, 0, LENGTH)));
+      assert.ok(
+        naiveLoad(image, saved).equals(bytesOf(fd, 0, LENGTH)),
+        'an independent loader reads other memory than was saved',
+      );
     });
   }
 });
@@ -160,7 +172,7 @@ test('later passes send what is selected; a page that became zero loses its bit 
   await channels.transfer();
   const imageFd = scratch.own(openSync(image, 'r'));
   const full = allocated(imageFd);
-  assert.ok(full >= LENGTH);
+  assert.ok(full >= LENGTH, `full: ${full}`);
 
   pokePage(fd, 7, pageOf(1007));
   pokePage(fd, 9, Buffer.alloc(PAGE));
@@ -180,14 +192,20 @@ test('later passes send what is selected; a page that became zero loses its bit 
   assert.equal(countBits(saved.bitmap), PAGES - 2);
   const memory = bytesOf(fd, 0, LENGTH);
   pageOf(8).copy(memory, 8 * PAGE);
-  assert.ok(naiveLoad(image, saved).equals(memory));
+  assert.ok(
+    naiveLoad(image, saved).equals(memory),
+    'an independent loader reads other memory than was saved',
+  );
 
   const dirty = new Uint8Array(saved.bitmap.byteLength);
   dirty[1] = 0b0000_0011; // pages 8 and 9
   pokePage(fd, 9, pageOf(2009));
   const third = await channels.transfer({ ranges: [dirty] });
   assert.deepEqual(third, { bytes: 2 * PAGE, normalPages: 2, duplicatePages: 0, punchedPages: 0 });
-  assert.ok(naiveLoad(image, saved).equals(bytesOf(fd, 0, LENGTH)));
+  assert.ok(
+    naiveLoad(image, saved).equals(bytesOf(fd, 0, LENGTH)),
+    'an independent loader reads other memory than was saved',
+  );
 
   const nothing = await channels.transfer({ ranges: [[]] });
   assert.deepEqual(nothing, { bytes: 0, normalPages: 0, duplicatePages: 0, punchedPages: 0 });
@@ -217,7 +235,10 @@ test('several blocks, one at an offset of its memory file, with tails and other 
     await channels.transfer();
   }
   for (const one of blocks) {
-    assert.ok(naiveLoad(image, one).equals(bytesOf(one.memory.fd, one.memory.offset, one.usedLength)));
+    assert.ok(
+      naiveLoad(image, one).equals(bytesOf(one.memory.fd, one.memory.offset, one.usedLength)),
+      'an independent loader reads other memory than was saved',
+    );
   }
 });
 
@@ -254,7 +275,7 @@ test('the descriptors of the channels have O_DIRECT, are closed at the end, and 
   assert.deepEqual(flagsOfImageFds(), []);
   assert.doesNotMatch(readFileSync('/proc/self/maps', 'latin1'), /mapram-test/);
   const imageFd = scratch.own(openSync(image, 'r'));
-  assert.ok(cachedBytes(imageFd) <= LENGTH / 100);
+  assert.ok(cachedBytes(imageFd) <= LENGTH / 100, `${cachedBytes(imageFd)} bytes are in the page cache`);
 });
 
 test('given descriptors are used, and stay open', async () => {
@@ -269,7 +290,10 @@ test('given descriptors are used, and stay open', async () => {
     await using channels = await FileChannels.open({ ...options, direct: true });
     await channels.transfer();
   }
-  assert.ok(naiveLoad(image, saved).equals(bytesOf(fd, 0, LENGTH)));
+  assert.ok(
+    naiveLoad(image, saved).equals(bytesOf(fd, 0, LENGTH)),
+    'an independent loader reads other memory than was saved',
+  );
   await assert.rejects(FileChannels.open({ ...options, direct: false }), /has O_DIRECT/);
   await assert.rejects(
     FileChannels.open({ ...options, access: 'read', direct: true }),
@@ -297,7 +321,7 @@ describe('failures', () => {
     using _ = installFaults([{ call: 'write', nth: 5, errno: 'ENOSPC' }]);
     await using channels = await saveWith(scratch);
     const check = (error: unknown) => {
-      assert.ok(error instanceof MapramError);
+      assert.ok(error instanceof MapramError, String(error));
       assert.equal(error.code, 'NO_SPACE');
       assert.equal(error.path, scratch.file('image'));
       assert.equal((error.offset ?? 1) % PAGE, 0);
@@ -326,8 +350,11 @@ describe('failures', () => {
       blocks: [saved],
     });
     await channels.transfer();
-    assert.ok(faults.counts().write > 20);
-    assert.ok(naiveLoad(image, saved).equals(bytesOf(fd, 0, LENGTH)));
+    assert.ok(faults.counts().write > 20, `${faults.counts().write} writes failed`);
+    assert.ok(
+      naiveLoad(image, saved).equals(bytesOf(fd, 0, LENGTH)),
+      'an independent loader reads other memory than was saved',
+    );
   });
 
   test('a thread that dies while starting', async () => {
@@ -359,7 +386,7 @@ describe('failures', () => {
     controller.abort();
     await assert.rejects(running, (error: MapramError) => error.code === 'CANCELLED');
     const moved = channels.progress().reduce((sum, { normalPages }) => sum + normalPages, 0);
-    assert.ok(moved < PAGES / 4);
+    assert.ok(moved < PAGES / 4, `moved: ${moved}`);
     await assert.rejects(saveWith(scratch, { signal: controller.signal }), { code: 'CANCELLED' });
 
     const others = await saveWith(scratch);
@@ -463,7 +490,7 @@ test('sparse memory of many chunks stays sparse, and so does the image', async (
   assert.equal(counts.normalPages, 1);
   assert.equal(allocated(fd), PAGE);
   const imageFd = openSync(image, 'r');
-  assert.ok(allocated(imageFd) <= 64 * KIB);
+  assert.ok(allocated(imageFd) <= 64 * KIB, `${allocated(imageFd)} bytes are allocated`);
   closeSync(imageFd);
 });
 
@@ -487,7 +514,10 @@ describe('short stretches of zero pages between data', () => {
       bridgeBytes,
     });
     const counts = await channels.transfer();
-    assert.ok(naiveLoad(image, saved).equals(bytesOf(fd, 0, length)));
+    assert.ok(
+      naiveLoad(image, saved).equals(bytesOf(fd, 0, length)),
+      'an independent loader reads other memory than was saved',
+    );
     assert.equal(countBits(saved.bitmap), counts.normalPages);
     return { writes: faults.counts().write, counts, pages: length / PAGE };
   };
@@ -522,5 +552,5 @@ test('memory that was looked at does not stay resident in this process', async (
     blocks: [block(fd, length)],
   });
   await channels.transfer();
-  assert.ok(sharedKib() - before < 16 * KIB);
+  assert.ok(sharedKib() - before < 16 * KIB, 'the memory was allocated by reading it');
 });

@@ -56,7 +56,10 @@ for (const direct of [true, false]) {
       await using channels = await FileChannels.open({ ...options, access: 'write', blocks: [saved] });
       await channels.transfer();
     }
-    assert.ok(naiveLoad(options.path, saved).equals(bytesOf(fd, 0, LENGTH)));
+    assert.ok(
+      naiveLoad(options.path, saved).equals(bytesOf(fd, 0, LENGTH)),
+      'an independent loader reads other memory than was saved',
+    );
     const target = sealedMemory(scratch);
     const { bitmap } = saved;
     await using channels = await FileChannels.open({
@@ -65,6 +68,9 @@ for (const direct of [true, false]) {
       blocks: [block(target, LENGTH, { bitmap })],
     });
     await channels.transfer();
-    assert.ok(bytesOf(target, 0, LENGTH).equals(bytesOf(fd, 0, LENGTH)));
+    assert.ok(
+      bytesOf(target, 0, LENGTH).equals(bytesOf(fd, 0, LENGTH)),
+      'the loaded memory is not what was saved',
+    );
   });
 }

@@ -70,10 +70,13 @@ test('the same options give the same memory; pattern, fill and seed decide what 
     return { memory, allocated };
   };
   const base = await start({});
-  assert.ok(base.memory.equals((await start({})).memory));
-  assert.ok(!base.memory.equals((await start({ seed: 4 })).memory));
+  assert.ok(base.memory.equals((await start({})).memory), 'the same seed gives other memory');
+  assert.ok(!base.memory.equals((await start({ seed: 4 })).memory), 'another seed gives the same memory');
   // 75 % of 8 stripes; untouched stripes are holes, but for page 0, which holds the counter.
-  assert.ok(base.allocated >= 6 * MIB && base.allocated <= 6 * MIB + 4096);
+  assert.ok(
+    base.allocated >= 6 * MIB && base.allocated <= 6 * MIB + 4096,
+    `${base.allocated} bytes are allocated`,
+  );
   const random = await start({ pattern: 'random', fill: 100 });
   assert.equal(random.allocated, 8 * MIB);
   const empty = await start({ pattern: 'zero' });

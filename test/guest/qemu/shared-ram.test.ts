@@ -31,7 +31,7 @@ async function lyingQemu(
   await using opened = await MappedRamImage.open(image);
   const { blocks, configuration } = opened;
   const [memory] = blocks;
-  assert.ok(memory);
+  assert.ok(memory, 'there is no memory');
   const target = folder.file(`target-${writable}-${hva}`);
   writeFileSync(target, Buffer.alloc(memory.usedLength, 'R'));
   const fd = openSync(target, writable ? 'r+' : 'r');
@@ -104,8 +104,11 @@ for (const hva of [true, false]) {
       restore({ file: image, vm: lying.qemu.qmpPath }),
       failsWith('MIGRATION', hva ? /connecting to the VM at/ : /with add-fd: what it answers/),
     );
-    assert.ok(asked.callCount() > 0);
+    assert.ok(asked.callCount() > 0, 'QEMU was not asked');
     asked.restore();
-    assert.ok(readFileSync(lying.target).every((byte) => byte === 0x52));
+    assert.ok(
+      readFileSync(lying.target).every((byte) => byte === 0x52),
+      'the file of another user was written to',
+    );
   });
 }

@@ -28,7 +28,7 @@ function writeAll({ direct = true, faults = [] }: { direct?: boolean; faults?: F
     constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC | (direct ? O_DIRECT : 0),
   );
   const queue = IoQueue.open(3);
-  assert.ok(queue);
+  assert.ok(queue, 'there is no queue');
   const problems: unknown[] = [];
   const attempt = (work: () => void) => {
     try {
@@ -74,7 +74,7 @@ describe('a queue of writes', { skip: process.platform === 'linux' ? skip : 'onl
     const { problems, bytes } = writeAll({ faults: [{ call: 'write', nth: 6, errno: 'ENOSPC' }] });
     assert.equal(problems.length, 1);
     const [problem] = problems;
-    assert.ok(problem instanceof FileIoError);
+    assert.ok(problem instanceof FileIoError, String(problem));
     assert.equal(problem.offset, 5 * PIECE);
     assert.equal((problem.cause as NodeJS.ErrnoException).code, 'ENOSPC');
     assert.deepEqual(bytes.subarray(0, 5 * PIECE), memory.subarray(0, 5 * PIECE));
@@ -85,7 +85,7 @@ describe('a queue of writes', { skip: process.platform === 'linux' ? skip : 'onl
     const file = path.join(folder, 'refused');
     const fd = openSync(file, constants.O_RDWR | constants.O_CREAT | O_DIRECT);
     const queue = IoQueue.open(2);
-    assert.ok(queue);
+    assert.ok(queue, 'there is no queue');
     try {
       for (const bad of [
         { fd: 1 << 20, at: 4096, code: 'EBADF' },
@@ -118,7 +118,7 @@ describe('a queue of writes', { skip: process.platform === 'linux' ? skip : 'onl
     const fd = openSync(file, constants.O_RDONLY | O_DIRECT);
     const into = alignedBuffer(PIECE * 6);
     const queue = IoQueue.open(3);
-    assert.ok(queue);
+    assert.ok(queue, 'there is no queue');
     try {
       using _ = installFaults([
         { call: 'read', nth: 1, maximumBytes: 4096 },

@@ -12,7 +12,10 @@ test('a buffer begins at a multiple of 64 KiB, has its length, and is zeroed (F2
     const buffer = alignedBuffer(length);
     assert.equal(native().address(buffer) % 65_536n, 0n);
     assert.equal(buffer.length, length);
-    assert.ok(buffer.every((byte) => byte === 0));
+    assert.ok(
+      buffer.every((byte) => byte === 0),
+      'the buffer is not zero',
+    );
   }
 });
 

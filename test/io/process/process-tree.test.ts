@@ -11,8 +11,8 @@ test('the tree of a process has its children, and theirs', async () => {
     const grandchild = Number(String(line));
     const tree = processTree(process.pid);
     assert.equal(tree[0], process.pid);
-    assert.ok(tree.includes(child.pid as number));
-    assert.ok(tree.includes(grandchild));
+    assert.ok(tree.includes(child.pid as number), `the child is not among ${tree}`);
+    assert.ok(tree.includes(grandchild), `the grandchild is not among ${tree}`);
     process.kill(grandchild, 'SIGKILL');
   } finally {
     child.kill('SIGKILL');

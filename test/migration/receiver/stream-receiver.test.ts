@@ -121,7 +121,7 @@ describe('a plain stream', () => {
     receiving.end(0);
     await receiving.place();
     const { tail } = await receiving.receiver.tail();
-    assert.ok(Buffer.from(tail).includes('globalstate'));
+    assert.ok(Buffer.from(tail).includes('globalstate'), 'the tail lacks the device state');
     assert.deepEqual(receiving.slot(0), pageOf(0, 2));
     assert.equal(receiving.slot(1), undefined);
     const counters = receiving.receiver.counters();

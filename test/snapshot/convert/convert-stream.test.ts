@@ -30,7 +30,7 @@ async function assertSameVm(one: SavedVm, other: SavedVm): Promise<void> {
   assert.equal(other.blocks.length, one.blocks.length);
   for (const [index, block] of one.blocks.entries()) {
     const copy = other.blocks[index];
-    assert.ok(copy);
+    assert.ok(copy, 'there is no copy');
     assert.equal(copy.idstr, block.idstr);
     assert.equal(copy.usedLength, block.usedLength);
     const same = Buffer.from(await one.readPages(block, 0, block.pageCount)).equals(

@@ -20,12 +20,15 @@ test('part files that nobody writes are found and removed, all others stay', asy
     seen.parts.map(({ removed }) => removed),
     [false],
   );
-  assert.ok(existsSync(dead));
+  assert.ok(existsSync(dead), `${dead} is missing`);
   const cleaned = await checkLeftBehind(folder.path, { clean: true, rescue: false });
   assert.deepEqual(
     cleaned.parts.map(({ path, removed }) => [path, removed]),
     [[dead, true]],
   );
-  assert.ok(!existsSync(dead));
-  assert.ok(existsSync(writing.partPath) && existsSync(folder.file('.link.mapram-part')));
+  assert.ok(!existsSync(dead), `${dead} is still there`);
+  assert.ok(
+    existsSync(writing.partPath) && existsSync(folder.file('.link.mapram-part')),
+    'a file that is in use was removed',
+  );
 });

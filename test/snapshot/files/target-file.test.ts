@@ -170,7 +170,7 @@ test('a part file of another user, locked by that user, is replaced (F6)', {
     writeFileSync(partPathOf(file), '', { mode: 0o600 });
     chownSync(partPathOf(file), 65_534, 65_534);
     const held = openSync(partPathOf(file), 'r');
-    assert.ok(tryLock(held, 'exclusive'));
+    assert.ok(tryLock(held, 'exclusive'), 'the lock is not free');
     const target = TargetFile.create(file);
     writeSync(target.fd, 'whole');
     await target.publish();

@@ -52,7 +52,7 @@ for (const direct of [true, false]) {
     const { writesAtOnce, ioSize, rate, reason } = await tryDisk(target.fd, direct, never);
     assert.ok([1, 2, 4].includes(writesAtOnce), `${writesAtOnce} writes`);
     assert.ok([2 ** 20, 2 ** 22].includes(ioSize), `${ioSize} bytes`);
-    assert.ok(rate > 0);
+    assert.ok(rate > 0, `rate: ${rate}`);
     assert.match(reason, /^the disk took [\d.]+ [MG]iB\/s with \d writes? of [14] MiB at once$/);
     assert.equal(fstatSync(target.fd).size, 0);
   });

@@ -96,7 +96,10 @@ describe('writeStateStream', () => {
       if (event.type !== 'pages') continue;
       const block = image.block(event.block.idstr) as ImageBlock;
       const expected = await image.readPages(block, event.offset / PAGE, event.data.length);
-      assert.ok(concatenate(event.data).every((byte, index) => byte === expected[index]));
+      assert.ok(
+        concatenate(event.data).every((byte, index) => byte === expected[index]),
+        'the pages have other contents',
+      );
     }
     assert.equal(result.zeroedPages, 0);
   });
@@ -133,7 +136,7 @@ describe('writeStateStream', () => {
     const tail = splitTail(
       concatenate(events.flatMap((event) => (event.type === 'tail' ? [event.data] : []))),
     );
-    assert.ok(tail.complete);
+    assert.ok(tail.complete, tail.problems.join('; '));
     assert.deepEqual(Buffer.from(tail.sectionBytes), Buffer.from(image.tail.sectionBytes));
   });
 });

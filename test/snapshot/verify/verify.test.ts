@@ -58,12 +58,12 @@ for (const live of [false, true]) {
     const result = await verify({ file });
     assert.deepEqual(result.problems, []);
     assert.deepEqual(result.notes, []);
-    assert.ok(result.ok);
+    assert.ok(result.ok, JSON.stringify(result.problems));
     assert.equal(result.id, saved.id);
     assert.equal(result.signature, 'none');
     await using image = await MappedRamImage.open(file);
     const pages = image.blocks.reduce((sum, { bitmap }) => sum + bitmap.count(), 0);
-    assert.ok(result.checkedBytes > pages * 4096);
+    assert.ok(result.checkedBytes > pages * 4096, `checked bytes: ${result.checkedBytes}`);
   });
 }
 
@@ -73,7 +73,7 @@ test('a manifest in which a number begins with a zero is damaged, as any other t
   await writeSealedImage(file);
   const key = '"bitmapOffset":';
   const digit = readFileSync(file).lastIndexOf(`${key}1`) + key.length;
-  assert.ok(digit > key.length);
+  assert.ok(digit > key.length, `digit: ${digit}`);
   flip(file, digit);
   const { problems } = await verify({ file });
   assert.deepEqual(problems, [{ kind: 'manifest', where: 'manifest', message: 'it is not JSON' }]);
@@ -87,7 +87,7 @@ test('every damaged chunk is named by block and guest address', async () => {
   {
     await using image = await MappedRamImage.open(file);
     const ram = image.block('builtin.ram');
-    assert.ok(ram);
+    assert.ok(ram, 'there is no ram');
     for (const chunk of [1, 2]) {
       const page = ram.bitmap.nextSet(chunk * 256);
       assert.ok(page < (chunk + 1) * 256, 'the chunk holds pages');
@@ -123,9 +123,9 @@ test('flips in slots that nobody reads, and in gaps, are no damage', async () =>
   const placeOf = placesOf(image);
   const { pagesOffset = 0 } = image.blocks[0] ?? {};
   for (const offset of [pagesOffset - 1, pagesOffset + 200 * 4096]) {
-    assert.ok(['gap', 'stale slot'].includes(placeOf(offset)));
+    assert.ok(['gap', 'stale slot'].includes(placeOf(offset)), placeOf(offset));
     flip(file, offset);
-    assert.ok((await verify({ file })).ok);
+    assert.ok((await verify({ file })).ok, 'the file was found damaged');
   }
 });
 
@@ -183,7 +183,7 @@ test('--no-checksums leaves the pages out, the rest is covered', async () => {
   const saved = await saveBuiltin(file, { checksums: false });
   assert.equal(saved.checksums, 'none');
   const result = await verify({ file });
-  assert.ok(result.ok);
+  assert.ok(result.ok, JSON.stringify(result.problems));
   assert.match(result.notes.join(), /without checksums/);
   await using image = await MappedRamImage.open(file);
   flip(file, (image.blocks[0]?.bitmapOffset ?? 0) + 3);
@@ -320,7 +320,7 @@ describe('signed files', () => {
     assert.equal(vm.runState, 'inmigrate');
     flip(file, offset);
     await restore({ file, vm, requireSignature: open });
-    assert.ok((await vm.checkMemory()).ok);
+    assert.ok((await vm.checkMemory()).ok, 'the memory is damaged');
   });
 
   test('need checksums', async () => {
