@@ -10,6 +10,7 @@ import { convertToElf } from '../../src/snapshot/convert/convert-elf.js';
 import { convertToMappedRam } from '../../src/snapshot/convert/convert-mapped-ram.js';
 import { convertToRaw } from '../../src/snapshot/convert/convert-raw.js';
 import { expectedOf, goldenBytes, register } from '../golden/golden-file.js';
+import { failsWith } from '../support/fails-with.js';
 import { temporaryFolder } from '../support/temporary-folder.js';
 import { pageOf, writeSyntheticImage } from './synthetic-image.js';
 import { openGolden, unpack } from './unpack.js';
@@ -42,13 +43,14 @@ describe('raw', () => {
     const saved = await openGolden('pc-10.0-stream');
     const { files } = await convertToRaw.convert(saved, { output: output('bios'), block: 'pc.bios' });
     assert.deepEqual([files.length, files[0]?.fileBytes], [1, 65536]);
-    await assert.rejects(convertToRaw.convert(saved, { output: output('none'), block: 'ram' }), {
-      code: 'USAGE',
-      message: /no RAM block ram; it has pc.ram, /,
-    });
-    await assert.rejects(convertToRaw.convert(saved, { output: output('bios'), block: 'pc.bios' }), {
-      code: 'EXISTS',
-    });
+    await assert.rejects(
+      convertToRaw.convert(saved, { output: output('none'), block: 'ram' }),
+      failsWith('USAGE', /no RAM block ram; it has pc.ram, /),
+    );
+    await assert.rejects(
+      convertToRaw.convert(saved, { output: output('bios'), block: 'pc.bios' }),
+      failsWith('EXISTS'),
+    );
   });
 });
 
@@ -210,10 +212,10 @@ describe('mapped-ram', () => {
     await using handle = await open(file, 'w');
     await handle.write(bytes.subarray(0, 150_000));
     await using saved = await openSavedVm(file);
-    await assert.rejects(convertToMappedRam.convert(saved, { output: output('never') }), {
-      code: 'FORMAT',
-      message: /its save did not finish/,
-    });
+    await assert.rejects(
+      convertToMappedRam.convert(saved, { output: output('never') }),
+      failsWith('FORMAT', /its save did not finish/),
+    );
     assert.throws(() => statSync(output('never')), { code: 'ENOENT' });
   });
 });

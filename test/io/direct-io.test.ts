@@ -22,6 +22,7 @@ import { openDirect } from '../../src/io/file/open-direct.js';
 import { alignedBuffer } from '../../src/io/memory/aligned-buffer.js';
 import { platformHasDirectIo } from '../../src/platform.js';
 import { openFlags } from '../channels/fixtures.js';
+import { failsWith } from '../support/fails-with.js';
 import { temporaryFolder } from '../support/temporary-folder.js';
 
 let directory = '';
@@ -154,9 +155,10 @@ describe('openDirect', () => {
     closeSync(fd);
     assert.equal(direct, false);
     assert.equal(reason, 'this platform has no O_DIRECT');
-    assert.throws(() => openDirect(file, { access: 'read', mode: 'on', platform: {} }), {
-      code: 'NO_DIRECT_IO',
-    });
+    assert.throws(
+      () => openDirect(file, { access: 'read', mode: 'on', platform: {} }),
+      failsWith('NO_DIRECT_IO'),
+    );
   });
 
   test('auto falls back when open says EINVAL', () => {
@@ -176,9 +178,10 @@ describe('openDirect', () => {
     writeFileSync(file, '');
     const link = path.join(directory, 'link');
     symlinkSync(file, link);
-    assert.throws(() => openDirect(file, { access: 'write', mode: 'on', create: 'exclusive' }), {
-      code: 'EXISTS',
-    });
+    assert.throws(
+      () => openDirect(file, { access: 'write', mode: 'on', create: 'exclusive' }),
+      failsWith('EXISTS'),
+    );
     assert.throws(
       () => openDirect(link, { access: 'write', mode: 'on', create: 'if-missing' }),
       /symbolic link/,

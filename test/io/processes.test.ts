@@ -30,6 +30,7 @@ import {
   sendDescriptors,
   socketPair,
 } from '../../src/io/socket/unix-socket.js';
+import { failsWith } from '../support/fails-with.js';
 import { temporaryFolder } from '../support/temporary-folder.js';
 
 describe('process maps', () => {
@@ -96,7 +97,7 @@ describe('process maps', () => {
       closeSync(memory);
       assert.throws(
         () => openProcessMapping(process.pid, { ...mapping, start: 4096n, inode: 1 }, constants.O_RDONLY),
-        { code: 'IO' },
+        failsWith('IO'),
       );
     } finally {
       closeSync(fd);
@@ -150,7 +151,7 @@ describe('process maps', () => {
   });
 
   test('a process that is not there', () => {
-    assert.throws(() => readProcessMaps(2 ** 22 + 1), { code: 'IO' });
+    assert.throws(() => readProcessMaps(2 ** 22 + 1), failsWith('IO'));
   });
 });
 
@@ -166,7 +167,7 @@ test('a process handle knows when its process has ended', async () => {
   assert.equal(await ended, 'SIGTERM');
   assert.equal(handle.alive, false);
   assert.equal(handle.signal('SIGTERM'), false);
-  assert.throws(() => ProcessHandle.open(2 ** 22 + 1), { code: 'IO' });
+  assert.throws(() => ProcessHandle.open(2 ** 22 + 1), failsWith('IO'));
 });
 
 describe('unix sockets', () => {
@@ -241,7 +242,7 @@ describe('unix sockets', () => {
         ['-c', 'ulimit -n 64; exec "$0" "$@"', process.execPath, script, when],
         { encoding: 'utf8' },
       );
-      assert.match(stdout, /^taking a connection on \/.*: EMFILE/, stdout + stderr);
+      assert.match(stdout, /^taking a connection on \/.*: too many open files/, stdout + stderr);
     });
   }
 
@@ -271,10 +272,10 @@ describe('unix sockets', () => {
     client.destroy();
 
     const controller = new AbortController();
-    const cancelled = assert.rejects(listener.accept(controller.signal), { code: 'CANCELLED' });
+    const cancelled = assert.rejects(listener.accept(controller.signal), failsWith('CANCELLED'));
     controller.abort();
     await cancelled;
-    const waiting = assert.rejects(listener.accept(), { code: 'CANCELLED' });
+    const waiting = assert.rejects(listener.accept(), failsWith('CANCELLED'));
     await listener.close();
     await waiting;
     assert.throws(() => statSync(path.dirname(listener.path)), { code: 'ENOENT' });

@@ -4,10 +4,10 @@ import { once } from 'node:events';
 import { realpathSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { MapramError } from '../../src/errors.js';
 import { userName } from '../../src/io/process/process-user.js';
 import { recordLaunch } from '../../src/launch/launch-record.js';
 import { ownMonitor } from '../../src/launch/own-monitor.js';
+import { failsWith } from '../support/fails-with.js';
 import { temporaryFolder } from '../support/temporary-folder.js';
 
 const asRoot = { skip: process.geteuid?.() === 0 ? false : 'needs root, to start processes of other users' };
@@ -90,9 +90,6 @@ describe('recordLaunch', () => {
   });
 
   test('is an error of its own for a process that is gone', () => {
-    assert.throws(
-      () => recordLaunch(2 ** 22 + 1),
-      (error) => error instanceof MapramError && error.code === 'IO',
-    );
+    assert.throws(() => recordLaunch(2 ** 22 + 1), failsWith('IO'));
   });
 });

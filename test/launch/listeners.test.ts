@@ -31,10 +31,7 @@ test('a socket is refused while somebody listens there, not for being left behin
   const server = createServer().listen(socket);
   await once(server, 'listening');
   const words = ['-serial', `unix:${socket},server=on,wait=off`];
-  await assert.rejects(
-    check(...words),
-    (error) => error instanceof MapramError && error.code === 'BUSY' && /serial socket/.test(error.message),
-  );
+  await assert.rejects(check(...words), failsWith('BUSY', /serial socket/));
   server.close();
   await once(server, 'close');
   await check(...words);

@@ -22,6 +22,7 @@ import { ImageWriter } from '../../src/mapped-ram/image-writer.js';
 import { appendDescriptionKey } from '../../src/stream/vmdescription-text.js';
 import { expectedOf, goldenBytes, goldenNames } from '../golden/golden-file.js';
 import { writeBuiltinImage } from '../snapshot/builtin-image.js';
+import { failsWith } from '../support/fails-with.js';
 import { Folder, seal, writeSealedImage } from './sample.js';
 
 const openBytes = (bytes: Uint8Array, offset?: number) =>
@@ -120,7 +121,7 @@ test('a file that is not complete is not sealed', async () => {
   const bytes = readFileSync(file);
   const { tailOffset = 0 } = await openBytes(bytes);
   writeFileSync(file, bytes.subarray(0, tailOffset + 40));
-  await assert.rejects(seal(file), (error) => error instanceof MapramError && error.code === 'FORMAT');
+  await assert.rejects(seal(file), failsWith('FORMAT'));
 });
 
 for (const name of goldenNames('mapped-ram')) {

@@ -17,6 +17,7 @@ import { encodeLibvirtHeader } from '../../src/stream/libvirt-header.js';
 import { encodeSections } from '../../src/stream/stream-writer.js';
 import { appendDescriptionKey } from '../../src/stream/vmdescription-text.js';
 import { expectedOf, goldenBytes } from '../golden/golden-file.js';
+import { failsWith } from '../support/fails-with.js';
 import { temporaryFolder } from '../support/temporary-folder.js';
 
 const PAGE = 4096;
@@ -373,13 +374,7 @@ describe('the image writer', () => {
     const fd = openSync(file('full'), 'r+');
     using _ = installFaults([{ call: 'write', nth: 2, errno: 'ENOSPC' }]);
     const writer = await ImageWriter.create({ ...options, fd });
-    await assert.rejects(
-      writer.writeStart(),
-      (error) =>
-        error instanceof MapramError &&
-        error.code === 'NO_SPACE' &&
-        /writing target:.*offset/.test(error.message),
-    );
+    await assert.rejects(writer.writeStart(), failsWith('NO_SPACE', /writing target:.*offset/));
     closeSync(fd);
   });
 

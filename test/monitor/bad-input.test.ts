@@ -24,6 +24,7 @@ import { BuiltinBackend } from '../../src/monitor/builtin-backend.js';
 import type { ClientChannel } from '../../src/monitor/client-channel.js';
 import { Monitor } from '../../src/monitor/monitor.js';
 import { qemuProfile } from '../../src/options/qemu-profile.js';
+import { failsWith } from '../support/fails-with.js';
 import { temporaryFolder } from '../support/temporary-folder.js';
 import { RawClient } from './raw-client.js';
 
@@ -290,7 +291,7 @@ test('sockets are for this user alone', () => {
 });
 
 test('a socket that is listened on is left alone', async () => {
-  await assert.rejects(monitor.listenQmp(socketPath), { code: 'BUSY', message: /another process listens/ });
+  await assert.rejects(monitor.listenQmp(socketPath), failsWith('BUSY', /another process listens/));
   await assertServes();
 });
 
@@ -309,7 +310,7 @@ test('a stale socket is replaced, a file is not', async () => {
 
   const file = join(directory, 'file');
   writeFileSync(file, 'mine');
-  await assert.rejects(monitor.listenQmp(file), { code: 'EXISTS' });
+  await assert.rejects(monitor.listenQmp(file), failsWith('EXISTS'));
 });
 
 test('TCP is on loopback unless told otherwise', async () => {

@@ -10,6 +10,7 @@ import { MapramError } from '../../src/errors.js';
 import { poolMetrics } from '../../src/metrics/pool-metrics.js';
 import { ClonePool } from '../../src/snapshot/resume/clone-pool.js';
 import { needs } from '../support/environment.js';
+import { failsWith } from '../support/fails-with.js';
 import { saveMappedRam } from '../support/native-migration.js';
 import { startVm } from '../support/qemu.js';
 import { consoleIn, killProcessesWith, processesWith } from '../support/resumed-guest.js';
@@ -99,10 +100,7 @@ describe('ClonePool', needs({ qemu: '10.0', guest: 'tiny' }), () => {
       );
       await Promise.all(taken.map((vm) => vm.end()));
       assert.equal(existsSync(pool.directory), false, 'the folder of all goes with the last one (B2)');
-      await assert.rejects(
-        pool.take(),
-        (error) => error instanceof MapramError && error.code === 'CANCELLED',
-      );
+      await assert.rejects(pool.take(), failsWith('CANCELLED'));
     } finally {
       await pool.close();
     }

@@ -5,7 +5,6 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, rmSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { MapramError } from '../../src/errors.js';
 import { checkManifest } from '../../src/manifest/check-manifest.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
 import { resume } from '../../src/snapshot/resume/resume.js';
@@ -13,6 +12,7 @@ import type { ResumedVm } from '../../src/snapshot/resume/resumed-vm.js';
 import { type SaveOptions, type SaveResult, save } from '../../src/snapshot/save/save.js';
 import { verify } from '../../src/snapshot/verify/verify.js';
 import { needs } from '../support/environment.js';
+import { failsWith } from '../support/fails-with.js';
 import { saveMappedRam } from '../support/native-migration.js';
 import { sha256 } from '../support/probes.js';
 import { startVm } from '../support/qemu.js';
@@ -171,10 +171,7 @@ describe('an incremental save', needs({ qemu: '10.0', guest: 'tiny' }), () => {
     const file = path.join(folder, 'refused.mapram');
     await assert.rejects(
       saveAgain(vm.qmpPath, file, { method: 'incremental' }),
-      (error) =>
-        error instanceof MapramError &&
-        error.code === 'UNSUPPORTED' &&
-        /not that of a mapped-ram file/.test(error.message),
+      failsWith('UNSUPPORTED', /not that of a mapped-ram file/),
     );
   });
 

@@ -1,12 +1,13 @@
 /** Restores by `shared`: mapram reads the pages into the RAM of a real QEMU, which gets its device state alone. */
+
 import assert from 'node:assert/strict';
 import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { describe, test } from 'node:test';
-import { MapramError } from '../../src/errors.js';
 import { restore } from '../../src/snapshot/restore/restore.js';
 import { save } from '../../src/snapshot/save/save.js';
 import { needs } from '../support/environment.js';
+import { failsWith } from '../support/fails-with.js';
 import { startVm, type TestVm, type VmOptions } from '../support/qemu.js';
 import { assertGoesOn, type SavedGuest, savedGuest } from '../support/save-expectations.js';
 
@@ -63,10 +64,7 @@ describe('restore of the tiny guest into shared memory', needs({ qemu: '10.0', g
     await using restored = await startVm({ ...guest.options, memory: 'anonymous', incoming: true });
     await assert.rejects(
       restore({ file, vm: restored.qmpPath, method: 'shared' }),
-      (error) =>
-        error instanceof MapramError &&
-        error.code === 'UNSUPPORTED' &&
-        /none of its memory/.test(error.message),
+      failsWith('UNSUPPORTED', /none of its memory/),
     );
     assert.equal((await restore({ file, vm: restored.qmpPath, cont: true })).method, 'native');
     await assertGoesOn(restored, guest);
@@ -137,10 +135,7 @@ describe('restore into memory that is not fresh', needs({ qemu: '10.0' }), () =>
     soil(restored);
     await assert.rejects(
       restore({ file, vm: restored.qmpPath, method: 'native' }),
-      (error) =>
-        error instanceof MapramError &&
-        error.code === 'UNSUPPORTED' &&
-        /pc\.ram is not zero where the file has zero pages.*use --method stream/.test(error.message),
+      failsWith('UNSUPPORTED', /pc\.ram is not zero where the file has zero pages.*use --method stream/),
     );
     assert.equal(await restored.status(), 'inmigrate');
   });

@@ -7,12 +7,12 @@ import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { checkLeftBehind } from '../../src/doctor/left-behind.js';
-import { MapramError } from '../../src/errors.js';
 import { partPathOf } from '../../src/snapshot/files/target-file.js';
 import { HeldRecord } from '../../src/snapshot/guard/save-record.js';
 import { save } from '../../src/snapshot/save/save.js';
 import { runCli } from '../cli/run-cli.js';
 import { needs } from '../support/environment.js';
+import { failsWith } from '../support/fails-with.js';
 import { startVm, type TestVm } from '../support/qemu.js';
 import { temporaryFolder } from '../support/temporary-folder.js';
 import {
@@ -125,10 +125,7 @@ describe('a save that is killed', needs({ qemu: '10.0', guest: 'tiny' }), () => 
         parameters: { 'max-bandwidth': 1 << 20 },
       },
     })[Symbol.dispose]();
-    await assert.rejects(
-      save({ vm: vm.qmpPath, file }),
-      (error) => error instanceof MapramError && error.code === 'VM' && /doctor --rescue/.test(error.message),
-    );
+    await assert.rejects(save({ vm: vm.qmpPath, file }), failsWith('VM', /doctor --rescue/));
     const seen = await checkLeftBehind(folder, { clean: false, rescue: false });
     assert.deepEqual(seen.vms, [{ address: vm.qmpPath, file, rescued: false }]);
     assert.equal(await vm.status(), 'paused');

@@ -5,6 +5,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { QmpClient } from '../../src/qmp/qmp-client.js';
+import { failsWith } from '../support/fails-with.js';
 import { temporaryFolder } from '../support/temporary-folder.js';
 
 const GREETING =
@@ -88,11 +89,11 @@ test('a connection closed in the middle names the command that was pending', asy
   const events = client.events();
   const next = events.next();
   next.catch(() => {});
-  await assert.rejects(client.execute('query-migrate'), {
-    code: 'MONITOR',
-    message: /^query-migrate got no answer: .*closed the connection/,
-  });
-  await assert.rejects(next, { code: 'MONITOR' });
+  await assert.rejects(
+    client.execute('query-migrate'),
+    failsWith('MONITOR', /^query-migrate got no answer: .*closed the connection/),
+  );
+  await assert.rejects(next, failsWith('MONITOR'));
   await assert.rejects(client.execute('stop'), { message: /^stop got no answer/ });
   assert.equal(client.closed, true);
 });
@@ -131,10 +132,10 @@ test('a signal or a time-out stops waiting, and a late reply disturbs nobody', a
     }
   });
   await using client = await QmpClient.connect(path);
-  await assert.rejects(client.execute('slow', undefined, { timeoutMs: 1 }), {
-    code: 'MONITOR',
-    message: /^slow got no answer .* within 1 ms$/,
-  });
+  await assert.rejects(
+    client.execute('slow', undefined, { timeoutMs: 1 }),
+    failsWith('MONITOR', /^slow got no answer .* within 1 ms$/),
+  );
   const controller = new AbortController();
   const aborted = client.execute('slow', undefined, { signal: controller.signal });
   controller.abort(new Error('enough'));
@@ -144,32 +145,26 @@ test('a signal or a time-out stops waiting, and a late reply disturbs nobody', a
 
 test('a human monitor is told from a QMP server', async (t) => {
   const path = await serve(t, () => {}, "QEMU 10.0.2 monitor - type 'help' for more information\r\n(qemu) ");
-  await assert.rejects(QmpClient.connect(path), { code: 'MONITOR', message: /human monitor/ });
+  await assert.rejects(QmpClient.connect(path), failsWith('MONITOR', /human monitor/));
 });
 
 test('anything else that greets otherwise is refused', async (t) => {
   const path = await serve(t, () => {}, 'SSH-2.0-OpenSSH_9.2\r\n');
-  await assert.rejects(QmpClient.connect(path), { code: 'MONITOR', message: /is not a QMP server/ });
+  await assert.rejects(QmpClient.connect(path), failsWith('MONITOR', /is not a QMP server/));
 });
 
 test('a server that says nothing is given up in time', async (t) => {
   const path = await serve(t, () => {}, '');
-  await assert.rejects(QmpClient.connect(path, { timeoutMs: 20 }), {
-    code: 'BUSY',
-    message: /one client at a time/,
-  });
+  await assert.rejects(QmpClient.connect(path, { timeoutMs: 20 }), failsWith('BUSY', /one client at a time/));
 });
 
 test('no socket, and nobody behind it', async (t) => {
   const path = await serve(t, () => {});
-  await assert.rejects(QmpClient.connect(`${path}.missing`), {
-    code: 'MONITOR',
-    message: /there is no such socket/,
-  });
-  await assert.rejects(QmpClient.connect('tcp:127.0.0.1:1'), {
-    code: 'MONITOR',
-    message: /tcp:127.0.0.1:1: nobody listens/,
-  });
+  await assert.rejects(QmpClient.connect(`${path}.missing`), failsWith('MONITOR', /there is no such socket/));
+  await assert.rejects(
+    QmpClient.connect('tcp:127.0.0.1:1'),
+    failsWith('MONITOR', /tcp:127.0.0.1:1: nobody listens/),
+  );
 });
 
 test('many commands at once wait for one signal with one listener, which goes with the client', async (t) => {

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { BuiltinGuest } from '../../src/guest/builtin/builtin-guest.js';
 import { save } from '../../src/snapshot/save/save.js';
+import { failsWith } from '../support/fails-with.js';
 import { temporaryFolder } from '../support/temporary-folder.js';
 
 const folder = temporaryFolder('test');
@@ -24,7 +25,7 @@ for (const moment of ['before it begins', 'RAM pass 1', 'syncing'] as const) {
         if (phase === moment) abort.abort();
       },
     });
-    await assert.rejects(saving, { code: 'CANCELLED', message: `saving to ${file}: cancelled` });
+    await assert.rejects(saving, failsWith('CANCELLED', `saving to ${file}: cancelled`));
     assert.equal(guest.runState, 'running');
     assert.deepEqual(readdirSync(folder), []);
     if (moment !== 'before it begins') assert.ok(phases.has(moment), `only ${[...phases]}`);
@@ -37,8 +38,9 @@ test('a save that is cancelled keeps the file that was there', async () => {
   writeFileSync(file, 'older');
   const abort = new AbortController();
   const onProgress = () => abort.abort();
-  await assert.rejects(save({ vm: guest, file, force: true, signal: abort.signal, onProgress }), {
-    code: 'CANCELLED',
-  });
+  await assert.rejects(
+    save({ vm: guest, file, force: true, signal: abort.signal, onProgress }),
+    failsWith('CANCELLED'),
+  );
   assert.deepEqual(readdirSync(folder), ['older']);
 });

@@ -12,10 +12,10 @@ import {
 } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { test } from 'node:test';
-import { MapramError } from '../../src/errors.js';
 import { MappedRamImage } from '../../src/mapped-ram/image.js';
 import { UiServer } from '../../src/ui/ui-server.js';
 import { writeBuiltinImage } from '../snapshot/builtin-image.js';
+import { failsWith } from '../support/fails-with.js';
 import { type ServerEvent, TestUi } from './ui-client.js';
 
 const MIB = 2 ** 20;
@@ -375,14 +375,13 @@ test('a disk is measured when asked', async () => {
 test('a directory that is not there and a port in use are said so', async () => {
   await assert.rejects(
     UiServer.start({ directories: ['/nonexistent/mapram'] }),
-    (error) => error instanceof MapramError && error.code === 'IO' && /nonexistent/.test(error.message),
+    failsWith('IO', /nonexistent/),
   );
   await using ui = await TestUi.start();
   const port = Number(new URL(ui.server.url).port);
   await assert.rejects(
     UiServer.start({ directories: [ui.directory], port, measureDisks: false }),
-    (error) =>
-      error instanceof MapramError && error.code === 'IO' && /choose another --port/.test(error.message),
+    failsWith('IO', /choose another --port/),
   );
 });
 

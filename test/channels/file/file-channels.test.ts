@@ -14,6 +14,7 @@ import { FileChannels, type ZeroPageDetection } from '../../../src/channels/file
 import { MapramError } from '../../../src/errors.js';
 import { installFaults } from '../../../src/io/faults.js';
 import { cachedBytes } from '../../../src/io/file/page-cache.js';
+import { failsWith } from '../../support/fails-with.js';
 import {
   allocated,
   block,
@@ -360,7 +361,7 @@ describe('failures', () => {
   test('a thread that dies while starting', async () => {
     using scratch = new Scratch();
     using _ = installFaults([{ call: 'worker', nth: 2, errno: 'EIO' }]);
-    await assert.rejects(saveWith(scratch), (error: MapramError) => error.code === 'IO');
+    await assert.rejects(saveWith(scratch), failsWith('IO'));
     assert.doesNotMatch(readFileSync('/proc/self/maps', 'latin1'), /mapram-test/);
   });
 
@@ -384,16 +385,16 @@ describe('failures', () => {
     await using channels = await saveWith(scratch, { signal: controller.signal });
     const running = channels.transfer();
     controller.abort();
-    await assert.rejects(running, (error: MapramError) => error.code === 'CANCELLED');
+    await assert.rejects(running, failsWith('CANCELLED'));
     const moved = channels.progress().reduce((sum, { normalPages }) => sum + normalPages, 0);
     assert.ok(moved < PAGES / 4, `moved: ${moved}`);
-    await assert.rejects(saveWith(scratch, { signal: controller.signal }), { code: 'CANCELLED' });
+    await assert.rejects(saveWith(scratch, { signal: controller.signal }), failsWith('CANCELLED'));
 
     const others = await saveWith(scratch);
-    const closed = assert.rejects(others.transfer(), { code: 'CANCELLED' });
+    const closed = assert.rejects(others.transfer(), failsWith('CANCELLED'));
     await others.close();
     await closed;
-    await assert.rejects(others.transfer(), { code: 'USAGE' });
+    await assert.rejects(others.transfer(), failsWith('USAGE'));
   });
 
   test('an image that ends inside a page area', async () => {
@@ -444,14 +445,15 @@ describe('failures', () => {
         blocks: [good],
         ...more,
       });
-    await assert.rejects(open({ count: 0 }), { code: 'USAGE' });
-    await assert.rejects(open({ count: 17 }), { code: 'USAGE' });
-    await assert.rejects(open({ blocks: [{ ...good, usedLength: 5000 }] }), { code: 'FORMAT' });
-    await assert.rejects(open({ blocks: [{ ...good, pagesOffset: 512 }] }), { code: 'FORMAT' });
-    await assert.rejects(open({ blocks: [{ ...good, pageSize: 3000 }] }), { code: 'FORMAT' });
-    await assert.rejects(open({ blocks: [{ ...good, bitmap: new SharedArrayBuffer(8) }] }), {
-      code: 'FORMAT',
-    });
+    await assert.rejects(open({ count: 0 }), failsWith('USAGE'));
+    await assert.rejects(open({ count: 17 }), failsWith('USAGE'));
+    await assert.rejects(open({ blocks: [{ ...good, usedLength: 5000 }] }), failsWith('FORMAT'));
+    await assert.rejects(open({ blocks: [{ ...good, pagesOffset: 512 }] }), failsWith('FORMAT'));
+    await assert.rejects(open({ blocks: [{ ...good, pageSize: 3000 }] }), failsWith('FORMAT'));
+    await assert.rejects(
+      open({ blocks: [{ ...good, bitmap: new SharedArrayBuffer(8) }] }),
+      failsWith('FORMAT'),
+    );
     await assert.rejects(open({ blocks: [block(fd, 2 * LENGTH)] }), /has only 25165824 bytes/);
     await assert.rejects(open({ path: scratch.file('missing') }), /no such file/);
   });
@@ -465,7 +467,7 @@ describe('failures', () => {
     if (mount.status !== 0) return;
     try {
       await using channels = await saveWith(scratch);
-      await assert.rejects(channels.transfer(), { code: 'NO_SPACE' });
+      await assert.rejects(channels.transfer(), failsWith('NO_SPACE'));
     } finally {
       spawnSync('umount', [scratch.directory]);
     }

@@ -5,6 +5,7 @@ import {
   parseBuiltinOptions,
   resolveBuiltinOptions,
 } from '../../../src/guest/builtin/options.js';
+import { failsWith } from '../../support/fails-with.js';
 
 test('options of builtin:… have their types and defaults', () => {
   assert.deepEqual(parseBuiltinOptions(''), {});
@@ -48,7 +49,7 @@ test('a wrong option is refused by name, with what it takes', () => {
     [',', /unknown option ''/],
   ];
   for (const [text, message] of cases) {
-    assert.throws(() => parseBuiltinOptions(text), { code: 'USAGE', message }, text);
+    assert.throws(() => parseBuiltinOptions(text), failsWith('USAGE', message), text);
   }
 });
 
@@ -61,14 +62,14 @@ test('what memory holds at first is not for a guest that waits for a file to say
   for (const text of ['pattern=zero', 'fill=1', 'seed=1']) {
     assert.throws(
       () => parseBuiltinOptions(text, true),
-      { code: 'USAGE', message: /memory comes from a file/ },
+      failsWith('USAGE', /memory comes from a file/),
       text,
     );
   }
 });
 
 test('options given as values are checked too', () => {
-  assert.throws(() => resolveBuiltinOptions({ fill: -1 }), { code: 'USAGE', message: /'fill' expects/ });
-  assert.throws(() => resolveBuiltinOptions({ size: Number.NaN }), { code: 'USAGE' });
+  assert.throws(() => resolveBuiltinOptions({ fill: -1 }), failsWith('USAGE', /'fill' expects/));
+  assert.throws(() => resolveBuiltinOptions({ size: Number.NaN }), failsWith('USAGE'));
   assert.equal(BUILTIN_OPTION_KEYS.length, 6);
 });

@@ -3,11 +3,11 @@ import { spawnSync } from 'node:child_process';
 import { closeSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
-import type { MapramError } from '../../../src/errors.js';
 import { dataExtents } from '../../../src/io/file/data-extents.js';
 import { allocatedBytes, punchHole } from '../../../src/io/file/file-space.js';
 import { createMemfd } from '../../../src/io/memory/memfd.js';
 import { MemoryMap, WINDOW_BYTES } from '../../../src/io/memory/memory-map.js';
+import { failsWith } from '../../support/fails-with.js';
 
 const MIB = 1024 ** 2;
 
@@ -143,9 +143,7 @@ test('a range past the end of the file is refused, with both numbers', () => {
   withMemfd(MIB, (fd) => {
     assert.throws(
       () => MemoryMap.open({ fd, offset: 4096, length: MIB, path: 'guest.ram' }),
-      (error: MapramError) =>
-        error.code === 'IO' &&
-        /1048576 bytes at 4096 of guest.ram: the file has only 1048576/.test(error.message),
+      failsWith('IO', /1048576 bytes at 4096 of guest.ram: the file has only 1048576/),
     );
   });
 });

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { closeSync, openSync, renameSync } from 'node:fs';
 import path from 'node:path';
 import { before, describe, test } from 'node:test';
-import { MapramError } from '../../../src/errors.js';
 import { MemoryMap } from '../../../src/io/memory/memory-map.js';
 import { MappedRamImage } from '../../../src/mapped-ram/image.js';
 import { writtenBeforeLoad } from '../../../src/snapshot/checks/written-before-load.js';
@@ -25,10 +24,7 @@ describe('writtenBeforeLoad', () => {
     const names = image.blocks.map(({ idstr }) => idstr);
     await assert.rejects(
       writtenBeforeLoad(image, CheckedFile.of(image), process.pid, names),
-      (error) =>
-        error instanceof MapramError &&
-        error.code === 'UNSUPPORTED' &&
-        /has the file mapped.*use "mapram restore"/.test(error.message),
+      failsWith('UNSUPPORTED', /has the file mapped.*use "mapram restore"/),
     );
   });
 
