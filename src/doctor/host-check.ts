@@ -1,8 +1,9 @@
-import { closeSync, openSync, readFileSync, statfsSync } from 'node:fs';
+import { closeSync, openSync, statfsSync } from 'node:fs';
 import os from 'node:os';
 import { defined } from '../defined.js';
 import { errorReason } from '../errors.js';
 import { native } from '../io/native.js';
+import { availableMemory } from '../io/process/host-memory.js';
 import { hasErrno } from '../io/system-error.js';
 import { formatSize } from '../size.js';
 import type { Bytes, Count } from '../units.js';
@@ -103,16 +104,6 @@ export function checkKvm(): HostCheck['kvm'] {
   } catch (error) {
     return hasErrno(error, 'EACCES', 'EPERM') ? 'denied' : 'absent';
   }
-}
-
-function availableMemory(): number {
-  try {
-    const match = /^MemAvailable:\s+(\d+) kB$/m.exec(readFileSync('/proc/meminfo', 'utf8'));
-    if (match !== null) return Number(match[1]) * 1024;
-  } catch {
-    // Not Linux.
-  }
-  return os.freemem();
 }
 
 function freeSharedMemory(): number | undefined {

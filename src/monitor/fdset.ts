@@ -4,8 +4,10 @@
  *
  * Every descriptor in here is owned: it is closed when it is removed, and all are with `close()`.
  */
+
 import { closeSync, constants } from 'node:fs';
 import { descriptorFlags, descriptorLimit, duplicateDescriptor } from '../io/descriptor.js';
+import { O_DIRECT } from '../io/file/direct-io-support.js';
 import type { FdsetInfo } from '../qmp/qmp-commands.js';
 import { CommandError } from './command-error.js';
 
@@ -18,7 +20,7 @@ interface SetMember {
 
 const FDSET_PATH = '/dev/fdset/';
 /** The flags of an open that must match those of the descriptor exactly. */
-const MATCHED_FLAGS = constants.O_RDONLY | constants.O_WRONLY | constants.O_RDWR | (constants.O_DIRECT ?? 0);
+const MATCHED_FLAGS = constants.O_RDONLY | constants.O_WRONLY | constants.O_RDWR | O_DIRECT;
 /** Most descriptors that clients may leave here, and which part of those that this process may have: the others serve it. */
 const MAX_DESCRIPTORS = 4096;
 const PART_FOR_CLIENTS = 4;

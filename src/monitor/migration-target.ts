@@ -1,4 +1,5 @@
 import { constants } from 'node:fs';
+import { O_DIRECT } from '../io/file/direct-io-support.js';
 import { closeFile, releaseFiles, reopenFile } from '../io/file/open-file.js';
 import { systemErrorText } from '../io/system-error-text.js';
 import { MigrationFile } from '../migration/migration-file.js';
@@ -7,8 +8,6 @@ import { effectiveDirectIo } from '../options/direct-io.js';
 import type { FileAddress } from '../options/migration-address.js';
 import type { FileMigrationRequest, MigrationRequest } from './backend.js';
 import { CommandError } from './command-error.js';
-
-const O_DIRECT = constants.O_DIRECT ?? 0;
 
 /** The open file of a migration, together with what was duplicated for it. */
 export interface OpenTarget extends Disposable {

@@ -71,14 +71,14 @@ export const COMMANDS = {
   'switchover-start': { value: 11, length: 0 },
 } as const satisfies Record<string, { value: number; length: number | undefined }>;
 
-export type CommandName = keyof typeof COMMANDS;
+export type StreamCommandName = keyof typeof COMMANDS;
 
-const COMMAND_NAMES = new Map<number, CommandName>(
-  (Object.keys(COMMANDS) as CommandName[]).map((name) => [COMMANDS[name].value, name]),
+const COMMAND_NAMES = new Map<number, StreamCommandName>(
+  (Object.keys(COMMANDS) as StreamCommandName[]).map((name) => [COMMANDS[name].value, name]),
 );
 
 /** The name of command number `value`, or `undefined` for one that is not known. */
-export function commandName(value: number): CommandName | undefined {
+export function commandName(value: number): StreamCommandName | undefined {
   return COMMAND_NAMES.get(value);
 }
 

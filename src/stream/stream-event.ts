@@ -1,5 +1,5 @@
 import type { StreamConfiguration } from './configuration.js';
-import type { CommandName, SectionKind } from './format.js';
+import type { SectionKind, StreamCommandName } from './format.js';
 import type { RamBlock } from './ram-block.js';
 
 /**
@@ -88,7 +88,7 @@ export interface CommandEvent {
   type: 'command';
   value: number;
   /** `undefined` for a command that is not known. */
-  name: CommandName | undefined;
+  name: StreamCommandName | undefined;
   data: Uint8Array;
   /** Of `packaged`: the stream that it wraps. */
   packaged?: Uint8Array;

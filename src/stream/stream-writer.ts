@@ -2,7 +2,6 @@ import { ByteBuilder } from './byte-builder.js';
 import { encodeConfiguration, type StreamConfiguration } from './configuration.js';
 import {
   COMMANDS,
-  type CommandName,
   RAM_SECTION_IDSTR,
   RAM_SECTION_VERSION,
   RamFlag,
@@ -11,6 +10,7 @@ import {
   SectionType,
   STREAM_MAGIC,
   STREAM_VERSION,
+  type StreamCommandName,
 } from './format.js';
 import { encodeMappedRamHeader } from './mapped-ram-header.js';
 import { BLOCK_NAME_BYTES, PAGE_WORD_BYTES, RecordEncoder } from './page-records.js';
@@ -131,7 +131,7 @@ export class StreamWriter {
     return this.append((to) => to.uint64(RamFlag.EOS));
   }
 
-  command(name: CommandName, data: Uint8Array = new Uint8Array(0)): this {
+  command(name: StreamCommandName, data: Uint8Array = new Uint8Array(0)): this {
     const { value, length } = COMMANDS[name];
     if (length !== undefined && length !== data.byteLength) {
       throw new RangeError(`command ${name} takes ${length} bytes of data, not ${data.byteLength}`);

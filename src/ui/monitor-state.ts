@@ -12,7 +12,7 @@ export interface MonitorState {
   readonly address: string;
   readonly version: string;
   readonly parameters: readonly ParameterState[];
-  readonly capabilities: readonly CapabilityState[];
+  readonly capabilities: readonly MonitorCapability[];
   /** Whether a migration to a file would use direct I/O with these settings. */
   readonly directIo: boolean;
 }
@@ -30,7 +30,7 @@ export interface ParameterState {
   readonly summary?: string;
 }
 
-export interface CapabilityState {
+export interface MonitorCapability {
   readonly name: string;
   readonly state: boolean;
   readonly summary?: string;
@@ -134,7 +134,7 @@ function toQmp(parameter: ParameterState, value: string | boolean): PlainJson {
   }
 }
 
-function capabilityStates(answer: PlainJson): CapabilityState[] {
+function capabilityStates(answer: PlainJson): MonitorCapability[] {
   if (!Array.isArray(answer)) return [];
   return answer.flatMap((item) => {
     if (!isObject(item) || typeof item.capability !== 'string') return [];

@@ -72,6 +72,6 @@ test('only metrics are served, and only to be read', async () => {
   assert.equal((await fetch(server.url, { method: 'POST' })).status, 405);
   await assert.rejects(
     MetricsServer.open('127.0.0.1', Number(new URL(server.url).port), async () => []),
-    /serving metrics on .*EADDRINUSE/,
+    /serving metrics on .*address already in use/,
   );
 });

@@ -6,7 +6,7 @@
  * back: a worker's end would release neither descriptors nor mappings.
  */
 
-import { constants, readFileSync } from 'node:fs';
+import { constants } from 'node:fs';
 import type { DigestAlgorithm } from '../../checksums/chunk-hash.js';
 import { defined } from '../../defined.js';
 import { errorReason, MapramError } from '../../errors.js';
@@ -14,6 +14,7 @@ import { O_DIRECT } from '../../io/file/direct-io-support.js';
 import { openDirect } from '../../io/file/open-direct.js';
 import { descriptorPath, releaseFiles } from '../../io/file/open-file.js';
 import { MemoryMap } from '../../io/memory/memory-map.js';
+import { descriptorFlags } from '../../io/process/process-descriptor.js';
 import { workerScript } from '../../io/worker-script.js';
 import { openThread, prepareThreads, type WorkerThread } from '../../threads/thread-pool.js';
 import type { ThreadFailedError, ThreadFailure } from '../../threads/thread-protocol.js';
@@ -405,10 +406,7 @@ class ChannelResources {
 
 /** A descriptor from outside must be what the channels take it for, as QEMU demands of its fdsets. */
 function checkDescriptor(fd: number, path: string, access: ChannelAccess, direct: boolean): number {
-  const flags = Number.parseInt(
-    /^flags:\s*([0-7]+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'))?.[1] ?? '',
-    8,
-  );
+  const flags = descriptorFlags(fd);
   const mode = flags & (constants.O_RDONLY | constants.O_WRONLY | constants.O_RDWR);
   const wanted = access === 'write' ? constants.O_WRONLY : constants.O_RDONLY;
   const problem =

@@ -1,15 +1,25 @@
 import { readFileSync } from 'node:fs';
+import { freemem } from 'node:os';
+import { readKibFields } from './proc-fields.js';
 
 /** Memory and swap of this host in bytes; undefined where the kernel does not tell. */
 export function hostMemory(): number | undefined {
   try {
-    const text = readFileSync('/proc/meminfo', 'latin1');
-    const kib = (name: string) =>
-      Number(new RegExp(`^${name}: +(\\d+) kB`, 'm').exec(text)?.[1] ?? Number.NaN);
-    const bytes = (kib('MemTotal') + kib('SwapTotal')) * 1024;
-    return Number.isFinite(bytes) ? bytes : undefined;
+    const bytes = readKibFields('/proc/meminfo');
+    const [memory, swap] = [bytes('MemTotal'), bytes('SwapTotal')];
+    return memory === undefined || swap === undefined ? undefined : memory + swap;
   } catch {
     return undefined;
+  }
+}
+
+/** Bytes that can be had without swapping. */
+export function availableMemory(): number {
+  try {
+    return readKibFields('/proc/meminfo')('MemAvailable') ?? freemem();
+  } catch {
+    // Not Linux.
+    return freemem();
   }
 }
 

@@ -1,8 +1,9 @@
 import { constants, fstatSync, readFileSync } from 'node:fs';
 import { defined } from '../../defined.js';
+import { O_DIRECT } from '../file/direct-io-support.js';
 import { openAfterLook } from '../file/open-file.js';
 
-const KEPT_FLAGS = constants.O_RDONLY | constants.O_WRONLY | constants.O_RDWR | (constants.O_DIRECT ?? 0);
+const KEPT_FLAGS = constants.O_RDONLY | constants.O_WRONLY | constants.O_RDWR | O_DIRECT;
 
 /**
  * Opens anew what another process has open, with the same access mode and O_DIRECT bit. Linux only. The process may put another file
@@ -20,6 +21,11 @@ export function reopenDescriptorOf(pid: number, fd: number): number {
       (theirs.inode === undefined || fstatSync(opened, { bigint: true }).ino === theirs.inode);
     if (!same) throw new Error(`descriptor ${fd} of process ${pid} was exchanged meanwhile`);
   });
+}
+
+/** The flags that `fd` of this process was opened with (open(2)). */
+export function descriptorFlags(fd: number): number {
+  return readDescriptorInfo(`/proc/self/fdinfo/${fd}`).flags;
 }
 
 interface DescriptorInfo {

@@ -1,8 +1,10 @@
 /** How many bytes of pages saving a VM may write at most. */
-import { constants, readFileSync } from 'node:fs';
+
+import { constants } from 'node:fs';
 import type { QemuVm } from '../../guest/qemu/qemu-vm.js';
 import { dataExtents } from '../../io/file/data-extents.js';
 import { releaseFiles } from '../../io/file/open-file.js';
+import { readKibFields } from '../../io/process/proc-fields.js';
 import { openProcessMapping, type ProcessMapping, readProcessMaps } from '../../io/process/process-maps.js';
 
 /**
@@ -23,9 +25,8 @@ export async function memoryInUse(vm: QemuVm): Promise<number> {
 
 /** From /proc/PID/status; huge pages are in none of its other figures. */
 function anonymousBytes(pid: number): number {
-  const status = readFileSync(`/proc/${pid}/status`, 'latin1');
-  const kib = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)?.[1] ?? 0);
-  return (kib('RssAnon') + kib('VmSwap') + kib('HugetlbPages')) * 1024;
+  const bytes = readKibFields(`/proc/${pid}/status`);
+  return ['RssAnon', 'VmSwap', 'HugetlbPages'].reduce((sum, name) => sum + (bytes(name) ?? 0), 0);
 }
 
 /** Smaller mappings are of libraries and the like. */

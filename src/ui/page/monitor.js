@@ -3,7 +3,7 @@ import { get, post } from './address.js';
 import { openView } from './dialog.js';
 import { button, element, setAttribute } from './elements.js';
 
-/** @import { CapabilityState, MonitorState, ParameterState } from '../monitor-state.js' */
+/** @import { MonitorCapability, MonitorState, ParameterState } from '../monitor-state.js' */
 
 /** Shown first: what saving to files is about. */
 const FIRST = [
@@ -109,7 +109,7 @@ function list(settings, control) {
 /** @typedef {(name: string, changes: object) => Promise<void>} Change */
 
 /**
- * @param {CapabilityState} capability
+ * @param {MonitorCapability} capability
  * @param {Change} change
  */
 function capabilityControl({ name, state }, change) {
