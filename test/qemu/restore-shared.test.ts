@@ -195,8 +195,12 @@ describe('restore of QEMU 7.2 into shared memory', needs({ qemu: '7.2', guest: '
     const { vm, file, guest } = await saved({ qemu: '7.2', machine: 'pc', memory: 'shared-file' });
     await using _ = vm;
     await using restored = await startVm({ ...guest.options, qemu: '7.2', incoming: true });
-    const result = await restore({ file, vm: restored.qmpPath, cont: true });
+    const result = await restore({ file, vm: restored.qmpPath, cont: true, checkMemory: 'all' });
     assert.equal(result.method, 'shared');
+    assert.ok(
+      (result.checkedPages ?? 0) >= 32 * 256,
+      'the memory was compared, although QEMU does not say where it is',
+    );
     await assertGoesOn(restored, guest);
   });
 });

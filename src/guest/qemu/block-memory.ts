@@ -12,6 +12,7 @@ import { openProcessMapping, type ProcessMapping } from '../../io/process/proces
 import type { ProcessMemory } from '../../io/process/process-memory.js';
 import { writtenPages } from './copied-memory.js';
 import type { QemuRamBlock } from './ram-block-table.js';
+import type { SharedRamBlock } from './shared-ram.js';
 
 /** Fills `into` with a block's memory from byte `start` of the block on. */
 export type ReadMemory = (start: number, into: Buffer) => void;
@@ -24,6 +25,14 @@ export class BlockMemory implements Disposable {
     /** What is mapped there, if that is a file, and where in the file the block begins. */
     private readonly file: { fd: number; offset: number; shared: boolean } | undefined,
   ) {}
+
+  /** A block that is shared, with the descriptor of its file, which is then this one's to close. */
+  static ofFile(
+    process: ProcessMemory,
+    { fd, offset, usedLength }: Pick<SharedRamBlock, 'fd' | 'offset' | 'usedLength'>,
+  ): BlockMemory {
+    return new BlockMemory(process, 0n, usedLength, { fd, offset, shared: true });
+  }
 
   /**
    * @param maps of the process

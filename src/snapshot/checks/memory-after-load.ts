@@ -15,6 +15,7 @@ import { defined } from '../../defined.js';
 import { errorReason, MapramError } from '../../errors.js';
 import { BlockMemory, type ReadMemory } from '../../guest/qemu/block-memory.js';
 import type { QemuVm } from '../../guest/qemu/qemu-vm.js';
+import { openSharedRam } from '../../guest/qemu/shared-ram.js';
 import { readProcessMaps } from '../../io/process/process-maps.js';
 import { ProcessMemory } from '../../io/process/process-memory.js';
 import { PageBitmap, type PageRun } from '../../mapped-ram/bitmap.js';
@@ -77,17 +78,14 @@ export class LoadedMemory {
   /** @throws MapramError `VM` where the memory is not what the file says */
   async assertAsSaved(signal?: AbortSignal): Promise<CheckedMemory> {
     const { vm, image, pid, how } = this;
-    const present = await vm.ramBlocks();
-    const names = await memoryNames(vm);
-    const saved = image.blocks.filter(({ idstr }) => names.has(idstr));
-    const total = saved.reduce((sum, { pageCount }) => sum + pageCount, 0);
-    const maps = readProcessMaps(pid);
     using process = ProcessMemory.open(pid);
+    using memories = await openMemories(vm, process);
+    const saved = image.blocks.filter((block) => memories.of(block) !== undefined);
+    const total = saved.reduce((sum, { pageCount }) => sum + pageCount, 0);
     const check = new Comparison(image, how, signal);
     for (const block of saved) {
-      const found = present.find(({ idstr }) => idstr === block.idstr);
-      if (found === undefined) continue;
-      using memory = BlockMemory.open(process, { ...found, usedLength: block.usedLength }, maps);
+      const memory = memories.of(block);
+      if (memory === undefined) continue;
       const zero = heldZeroPages(block, memory);
       if (how === 'all') {
         await check.compare(block, block.bitmap.runs(), memory.read);
@@ -158,12 +156,46 @@ async function whyNotReadable(vm: QemuVm): Promise<string | undefined> {
   const pid = vm.peerPid();
   if (pid === undefined) return 'its process is not on this host';
   try {
-    ProcessMemory.open(pid)[Symbol.dispose]();
+    using process = ProcessMemory.open(pid);
+    using memories = await openMemories(vm, process);
+    return memories.some ? undefined : `QEMU ${vm.versionText} does not tell where its memory is`;
   } catch (error) {
     return errorReason(error);
   }
-  const told = (await vm.ramBlocks()).some(({ hostAddress }) => hostAddress !== undefined);
-  return told ? undefined : `QEMU ${vm.versionText} does not tell where its memory is`;
+}
+
+interface Memories extends Disposable {
+  /** Whether there is any. */
+  some: boolean;
+  of: (block: ImageBlock) => BlockMemory | undefined;
+}
+
+/** Of the machine's memory: by the address that QEMU tells; where it does not (before 8.1), those blocks that are shared, by their files. */
+async function openMemories(vm: QemuVm, process: ProcessMemory): Promise<Memories> {
+  const names = await memoryNames(vm);
+  const blocks = (await vm.ramBlocks()).filter(({ idstr }) => names.has(idstr));
+  const opened = new Map<string, BlockMemory>();
+  const memories: Memories = {
+    some: true,
+    of: ({ idstr }) => opened.get(idstr),
+    [Symbol.dispose]: () => {
+      for (const memory of opened.values()) memory[Symbol.dispose]();
+    },
+  };
+  try {
+    if (blocks.some(({ hostAddress }) => hostAddress !== undefined)) {
+      const maps = readProcessMaps(process.pid);
+      for (const block of blocks)
+        if (block.hostAddress !== undefined) opened.set(block.idstr, BlockMemory.open(process, block, maps));
+    } else {
+      const shared = await openSharedRam(vm, process.pid);
+      for (const block of shared.opened) opened.set(block.idstr, BlockMemory.ofFile(process, block));
+    }
+    return { ...memories, some: opened.size > 0 };
+  } catch (error) {
+    memories[Symbol.dispose]();
+    throw error;
+  }
 }
 
 /** Names of the blocks that are the machine's memory, to which no device writes while the guest does not run. */
