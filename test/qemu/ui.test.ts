@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { findSockets } from '../../src/ui/socket-finder.js';
 import { needs } from '../support/environment.js';
 import { startVm, type TestVm } from '../support/qemu.js';
 import { QmpSession } from '../support/qmp-session.js';
-import { launchBrowser, OpenPage } from '../ui/open-page.js';
+import { choose, launchBrowser, OpenPage } from '../ui/open-page.js';
 import { TestUi } from '../ui/ui-client.js';
 
 const tools = ['setpriv'];
@@ -200,7 +201,7 @@ test(
     await page.getByRole('button', { name: 'Resume vm.mapram' }).click();
     await page
       .locator('pre.command')
-      .getByText(/-name <b>guest<\/b>/)
+      .getByText(/-name '<b>guest<\/b>'/)
       .waitFor();
     await opened.assertAccessible();
     await page.getByRole('button', { name: 'Resume', exact: true }).click();
@@ -212,7 +213,7 @@ test(
       await quit(vm.qmpPath);
     }
 
-    await page.getByRole('button', { name: 'Fork vm.mapram' }).click();
+    await choose(page, 'vm.mapram', 'Fork');
     await page.getByLabel('Folders').selectOption(ui.directory);
     await opened.assertAccessible();
     await page.getByRole('button', { name: 'Fork', exact: true }).click();
@@ -221,6 +222,12 @@ test(
       for (const clone of ['clone-1', 'clone-2']) {
         await page.getByRole('row').filter({ hasText: clone }).getByText('running').waitFor();
       }
+      // A clone that is ended takes its folder with it.
+      const clone = path.join(ui.directory, 'vm-clones', 'clone-1');
+      await choose(page, path.join(clone, 'qmp.sock'), 'End');
+      await page.getByRole('dialog').getByRole('button', { name: 'End VM' }).click();
+      await page.getByRole('row').filter({ hasText: clone }).waitFor({ state: 'detached' });
+      assert.equal(existsSync(clone), false);
     } finally {
       const { vms } = await state(ui);
       for (const { address } of vms) if (address.startsWith(ui.directory)) await quit(address);

@@ -10,6 +10,12 @@ export function launchBrowser(): Promise<Browser> {
   return chromium.launch({ executablePath: programPath('chromium'), args: ['--no-sandbox'] });
 }
 
+/** Opens the menu of a VM or a file and chooses from it. */
+export async function choose(page: Page, about: string, action: string): Promise<void> {
+  await page.getByRole('button', { name: `More actions for ${about}`, exact: true }).click();
+  await page.getByRole('button', { name: `${action} ${about}`, exact: true }).click();
+}
+
 /** A page that keeps note of everything that should not happen. */
 export class OpenPage implements AsyncDisposable {
   readonly troubles: string[] = [];

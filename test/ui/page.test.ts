@@ -2,21 +2,15 @@
 import assert from 'node:assert/strict';
 import { copyFileSync, linkSync, readFileSync, writeFileSync } from 'node:fs';
 import { after, before, suite, test } from 'node:test';
-import type { Browser, Page } from 'playwright-core';
+import type { Browser } from 'playwright-core';
 import { writeBuiltinImage } from '../snapshot/builtin-image.js';
 import { needs } from '../support/environment.js';
-import { launchBrowser, OpenPage } from './open-page.js';
+import { choose, launchBrowser, OpenPage } from './open-page.js';
 import { TestUi } from './ui-client.js';
 
 const MIB = 2 ** 20;
 /** A name that is markup, and would tell if it were ever taken for it. */
 const HOSTILE = `<img src=x onerror="document.title='hit'"><b>&amp;.mapram`.replaceAll('/', '');
-
-/** Opens the menu of a VM or a file and chooses from it. */
-async function choose(page: Page, about: string, action: string): Promise<void> {
-  await page.getByRole('button', { name: `More actions for ${about}`, exact: true }).click();
-  await page.getByRole('button', { name: `${action} ${about}`, exact: true }).click();
-}
 
 suite('the page in a browser', needs({ tools: ['chromium'] }), () => {
   let browser: Browser;

@@ -281,7 +281,7 @@ function figures(progress, elapsedMs, disk, measured) {
   if (progress !== undefined) {
     const { bytes, totalBytes, rate: now, remainingMs } = progress;
     if (totalBytes > 0) {
-      pairs.push(['done', percent(Math.min(1, bytes / totalBytes))]);
+      pairs.push(['complete', percent(Math.min(1, bytes / totalBytes))]);
       pairs.push([`of ${size(totalBytes)}`, size(bytes)]);
     } else if (bytes > 0) pairs.push(['so far', size(bytes)]);
     if (now > 0) {

@@ -60,10 +60,15 @@ export function nameOfVm(vms, address) {
   return /^clone-\d+$/.test(folder) ? `${name} · ${folder}` : name;
 }
 
-/** @param {string} address */
+/**
+ * A socket that is called after what it is says less than its folder.
+ *
+ * @param {string} address
+ */
 export function shortName(address) {
-  const last = address.split('/').at(-1) ?? '';
-  return last.replace(/\.(qmp|sock|socket|monitor)$/, '') || address;
+  const [folder = '', last = ''] = address.split('/').slice(-2);
+  const name = last.replace(/\.(qmp|sock|socket|monitor)$/, '') || address;
+  return /^(qmp|monitor)$/.test(name) && folder !== '' ? folder : name;
 }
 
 /**
