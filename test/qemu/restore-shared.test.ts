@@ -190,6 +190,24 @@ describe('restore into memory that is not fresh', needs({ qemu: '10.0' }), () =>
   });
 });
 
+describe(
+  'restore of a guest of aarch64, whose flash is not shared',
+  needs({ qemu: '10.0', architecture: 'aarch64', guest: 'tiny' }),
+  () => {
+    test('leaves nothing stale in memory that was used before (guests 3)', async () => {
+      const { vm, file, guest } = await saved({ architecture: 'aarch64', memory: 'shared-file' });
+      await using _ = vm;
+      for (const method of ['auto', 'stream'] as const) {
+        await using restored = await startVm({ ...guest.options, incoming: true });
+        soil(restored);
+        const result = await restore({ file, vm: restored.qmpPath, method, cont: true, checkMemory: 'all' });
+        assert.equal(result.method, method === 'auto' ? 'shared' : 'stream');
+        await assertGoesOn(restored, guest);
+      }
+    });
+  },
+);
+
 describe('restore of QEMU 7.2 into shared memory', needs({ qemu: '7.2', guest: 'tiny' }), () => {
   test('goes on, although that QEMU cannot read the file', async () => {
     const { vm, file, guest } = await saved({ qemu: '7.2', machine: 'pc', memory: 'shared-file' });

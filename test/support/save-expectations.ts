@@ -11,9 +11,9 @@ export interface SavedGuest {
 }
 
 export function savedGuest(vm: TestVm): SavedGuest {
-  const { machine, memory, memoryMiB, guest, fillMiB, churn } = vm.options;
+  const { architecture, machine, memory, memoryMiB, guest, fillMiB, churn } = vm.options;
   return {
-    options: { machine, memory, memoryMiB, guest, fillMiB, ...(churn && { churn }) },
+    options: { architecture, machine, memory, memoryMiB, guest, fillMiB, ...(churn && { churn }) },
     counter: vm.console.counter,
     checksum: vm.console.bootChecksum,
   };
