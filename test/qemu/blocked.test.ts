@@ -53,10 +53,13 @@ describe('a VM of a machine type older than 2.4', needs({ qemu: '7.2' }), () => 
       failsWith('UNSUPPORTED', /QEMU sends no configuration for a machine as old as pc-i440fx-2\.3/),
     );
     assert.equal(await vm.status(), 'running');
-    assert.ok(!vm.qmp.events.some(({ event }) => event === 'STOP'));
+    assert.ok(!vm.qmp.events.some(({ event }) => event === 'STOP'), 'the VM was stopped');
     await saveStream(vm, file);
     await using saved = await openSavedVm(file);
     assert.deepEqual([saved.complete, saved.problems], [true, []]);
-    assert.ok(saved.devices.some(({ idstr, description }) => idstr === 'cpu' && description !== undefined));
+    assert.ok(
+      saved.devices.some(({ idstr, description }) => idstr === 'cpu' && description !== undefined),
+      'there is no CPU that is described',
+    );
   });
 });

@@ -110,7 +110,10 @@ test('a later process takes what an earlier one has fetched, but for what is not
   writeSync(fd, Buffer.from('left behind'), 0, 11, 700 * CHUNK);
   closeSync(fd);
   await using second = await open(files, which);
-  assert.ok((await second.file.read(0, 3 * CHUNK)).equals(contents.subarray(0, 3 * CHUNK)));
+  assert.ok(
+    (await second.file.read(0, 3 * CHUNK)).equals(contents.subarray(0, 3 * CHUNK)),
+    'the second reader gets other contents',
+  );
   assert.equal(second.fetcher.checkedBytes, CHUNK, 'only the changed chunk is fetched again');
   assert.ok((await second.file.read(700 * CHUNK, 20)).equals(Buffer.alloc(20)), 'zeros are zero again');
 });
