@@ -27,6 +27,7 @@ const oldQemu = path.join(cache, 'qemu-7.2');
 const kernel = path.join(cache, 'kernel');
 const busybox = path.join(cache, 'busybox');
 const guestAgent = path.join(cache, 'guest-agent');
+const libvirtDaemon = path.join(cache, 'libvirt-daemon');
 
 /** What a guest needs for a virtio network card, in the order in which it is loaded. */
 const virtioNet = [
@@ -164,10 +165,15 @@ function look() {
 
   const found = Object.keys(tools).filter((name) => findProgram(name));
   missing.push(...Object.keys(tools).filter((name) => !found.includes(name)));
-  const libvirt = findProgram('virsh') && output('virsh', ['--version']);
+  const libvirt = findProgram('virsh') && output('virsh', ['--version'])?.trim();
   // Without its helper for saves in other forms than `sparse` libvirt is as good as none.
   if (libvirt && isLibvirt(libvirt) && existsSync(LIBVIRT_HELPER)) found.push('virsh');
   else missing.push(`libvirt ${LIBVIRT_SINCE.join('.')} or later`);
+  const libvirtd = [findProgram('libvirtd'), path.join(libvirtDaemon, 'usr/sbin/libvirtd')].find(
+    (file) => file && existsSync(file) && output(file, ['--version'])?.trim().endsWith(` ${libvirt}`),
+  );
+  if (libvirtd) found.push('libvirtd');
+  else missing.push(`the daemon of libvirt ${libvirt ?? ''}`.trimEnd());
   return {
     environment: {
       qemu,
@@ -175,6 +181,7 @@ function look() {
       ...(hasModules && { modules }),
       ...(hasConsole && existsSync(agent) && { agent: { program: agent, module: inModules(virtioConsole) } }),
       ...(existsSync(shell) && { busybox: shell }),
+      ...(libvirtd && { libvirtd }),
       tools: found,
     },
     missing,
@@ -313,6 +320,12 @@ async function fetchMissing({ environment }) {
     // These alone, and not what they need from elsewhere, which would bring half the system along.
     const fromBackports = libvirtPackages.map((name) => `${name}/bookworm-backports`);
     await apt(['install', '-y', '--no-install-recommends', ...fromBackports]);
+  }
+  // Not installed: it would be a service of this machine.
+  if (!environment.libvirtd) {
+    const version = versions('libvirt-daemon').find(isLibvirt);
+    if (!version) throw new Error(`apt knows no daemon of libvirt ${LIBVIRT_SINCE.join('.')} or later`);
+    await unpack([`libvirt-daemon=${version}`], libvirtDaemon);
   }
   if (!environment.qemu['7.2'] || lackingFor('7.2', oldForeign).length > 0) {
     const oldOf = (name, major) => versions(name).find((version) => upstreamMajor(version) === major);

@@ -1,4 +1,5 @@
 import { InvalidArgumentError, Option } from 'commander';
+import { parseLibvirtAddress } from '../qmp/libvirt/libvirt-address.js';
 import { parseSize } from '../size.js';
 
 /** Which I/O the channels use: `auto` tries O_DIRECT and falls back with one warning, `on` insists on it. */
@@ -11,6 +12,8 @@ const MAX_CHANNELS = 255;
 export type VmAddress =
   | { readonly kind: 'unix'; readonly path: string }
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
+  /** As `parseLibvirtAddress` reads it. */
+  | { readonly kind: 'libvirt'; readonly address: string }
   /** `options` is the text after `builtin:`. */
   | { readonly kind: 'builtin'; readonly options: string };
 
@@ -78,7 +81,7 @@ export function parseDuration(text: string): number {
   return duration;
 }
 
-/** The path of a Unix socket (`unix:PATH` too), `tcp:HOST:PORT` (an IPv6 address in brackets) or `builtin[:…]`. */
+/** The path of a Unix socket (`unix:PATH` too), `tcp:HOST:PORT` (an IPv6 address in brackets), `libvirt:DOMAIN` or `builtin[:…]`. */
 export function parseVmAddress(text: string): VmAddress {
   if (text === 'builtin') return { kind: 'builtin', options: '' };
   if (text.startsWith('builtin:')) return { kind: 'builtin', options: text.slice('builtin:'.length) };
@@ -90,11 +93,23 @@ export function parseVmAddress(text: string): VmAddress {
     }
     return { kind: 'tcp', host: match[1] ?? (match[2] || 'localhost'), port };
   }
+  if (text.startsWith('libvirt:')) return { kind: 'libvirt', address: libvirtAddress(text) };
   const path = text.startsWith('unix:') ? text.slice('unix:'.length) : text;
   if (path === '')
-    throw new InvalidArgumentError('Expected the path of a QMP socket, tcp:HOST:PORT or builtin.');
+    throw new InvalidArgumentError(
+      'Expected the path of a QMP socket, tcp:HOST:PORT, libvirt:DOMAIN or builtin.',
+    );
   return { kind: 'unix', path };
 }
 
+function libvirtAddress(text: string): string {
+  try {
+    parseLibvirtAddress(text);
+    return text;
+  } catch {
+    throw new InvalidArgumentError('Expected libvirt:DOMAIN or libvirt:URI#DOMAIN.');
+  }
+}
+
 /** What a `VM` argument takes, for help texts. */
-export const VM_HELP = 'path of a QMP unix socket, tcp:HOST:PORT, or builtin[:size=256M,…]';
+export const VM_HELP = 'path of a QMP unix socket, tcp:HOST:PORT, libvirt:DOMAIN, or builtin[:size=256M,…]';

@@ -8,8 +8,9 @@
 
 import { once } from 'node:events';
 import { statSync } from 'node:fs';
-import { createConnection, Socket } from 'node:net';
-import type { Duplex } from 'node:stream';
+import { createConnection, type Socket } from 'node:net';
+import path from 'node:path';
+import type { Duplex, Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import * as v from 'valibot';
 import {
@@ -22,14 +23,16 @@ import {
 } from '../checked-options.js';
 import { defined } from '../defined.js';
 import { errorReason, MapramError } from '../errors.js';
-import { type PeerCredentials, peerCredentials, sendDescriptors } from '../io/socket/unix-socket.js';
+import type { PeerCredentials } from '../io/socket/unix-socket.js';
 import { hasErrno } from '../io/system-error.js';
 import { JsonReader } from '../json/json-reader.js';
 import type { JsonObject, JsonValue } from '../json/json-value.js';
-import { writeJson } from '../json/json-writer.js';
 import { type PlainJson, toPlainJson } from '../json/plain-json.js';
 import { isJsonObject } from '../options/qapi.js';
 import { EventQueue } from './event-queue.js';
+import { DomainChannel } from './libvirt/domain-channel.js';
+import { formatLibvirtAddress, parseLibvirtAddress } from './libvirt/libvirt-address.js';
+import { type QmpChannel, type QmpRequest, QmpStreamChannel } from './qmp-channel.js';
 import type { QmpCommandName, QmpCommands, QmpEvent, QmpVersion } from './qmp-commands.js';
 import { QmpError, type QmpErrorClass } from './qmp-error.js';
 import { whyNotReply } from './reply-schemas.js';
@@ -49,7 +52,7 @@ export interface QmpExecuteOptions {
   readonly signal?: AbortSignal | undefined;
   /** Stops waiting after this many ms; forever by default. */
   readonly timeoutMs?: number | undefined;
-  /** Descriptors to pass along (Unix sockets only), for `add-fd` and `getfd`. They stay the caller's. */
+  /** Descriptors to pass along (see `canPassDescriptors`), for `add-fd` and `getfd`. They stay the caller's. */
   readonly descriptors?: readonly number[] | undefined;
 }
 
@@ -99,7 +102,7 @@ const EventsOptionsSchema = optionsOf<QmpEventsOptions>({
 
 const TargetSchema = v.custom<string | Duplex>(
   (value) => (typeof value === 'string' && value !== '') || isStream(value),
-  'a socket path, unix:PATH, tcp:HOST:PORT or a stream that is connected',
+  'a socket path, unix:PATH, tcp:HOST:PORT, libvirt:DOMAIN or a stream that is connected',
 );
 
 function isStream(value: unknown): boolean {
@@ -132,9 +135,7 @@ export class QmpClient implements AsyncDisposable {
   readonly capabilities: readonly string[];
   /** The other side, for people. */
   readonly name: string;
-  /** Where others could connect, too; undefined for a stream that was connected already. */
-  readonly address: string | undefined;
-  readonly #stream: Duplex;
+  readonly #channel: QmpChannel;
   readonly #pending = new Map<number, PendingCommand>();
   readonly #listeners = new Set<{ names: ReadonlySet<string> | undefined; queue: EventQueue<QmpEvent> }>();
   #nextId = 1;
@@ -148,41 +149,41 @@ export class QmpClient implements AsyncDisposable {
   };
   #silent = false;
 
-  private constructor(stream: Duplex, greeting: Greeting, name: string, address: string | undefined) {
-    this.#stream = stream;
+  private constructor(channel: QmpChannel, greeting: Greeting, name: string) {
+    this.#channel = channel;
     this.version = greeting.version;
     this.capabilities = greeting.capabilities;
     this.name = name;
-    this.address = address;
   }
 
   /**
    * Connects, reads the greeting and negotiates.
    *
-   * @param target a socket path, `unix:PATH`, `tcp:HOST:PORT`, or a stream that is already connected
+   * @param target a socket path, `unix:PATH`, `tcp:HOST:PORT`, `libvirt:DOMAIN`, or a stream that is already connected
    * @throws MapramError `MONITOR`: nobody listens, not a QMP server, a human monitor instead; `BUSY`: no greeting in time
    */
   static async connect(target: string | Duplex, options: QmpConnectOptions = {}): Promise<QmpClient> {
     assertArguments('QmpClient.connect', { target: TargetSchema }, { target });
     assertOptions('QmpClient.connect', ConnectOptionsSchema, options);
-    const name =
-      options.name ??
-      (typeof target === 'string' ? formatSocketAddress(parseSocketAddress(target)) : 'the monitor');
+    const name = options.name ?? (typeof target === 'string' ? formatAddress(target) : 'the monitor');
     const { timeoutMs = GREETING_TIMEOUT_MS } = options;
     const timeout =
       timeoutMs === Number.POSITIVE_INFINITY ? new AbortController().signal : AbortSignal.timeout(timeoutMs);
     const signal = options.signal ? AbortSignal.any([options.signal, timeout]) : timeout;
-    let stream: Duplex | undefined;
+    let channel: QmpChannel | undefined;
     try {
-      stream = typeof target === 'string' ? await connectSocket(target, name, signal) : target;
+      channel =
+        typeof target === 'string'
+          ? await openChannel(target, name, signal)
+          : new QmpStreamChannel(target, undefined);
       const reader = new JsonReader();
-      const { greeting, rest } = await readGreeting(stream, reader, name, signal);
-      const client = new QmpClient(stream, greeting, name, typeof target === 'string' ? target : undefined);
+      const { greeting, rest } = await readGreeting(channel.input, reader, name, signal);
+      const client = new QmpClient(channel, greeting, name);
       client.#listen(reader, rest);
       await client.execute('qmp_capabilities', undefined, { signal });
       return client;
     } catch (error) {
-      stream?.destroy();
+      channel?.input.destroy();
       if (timeout.aborted && error === timeout.reason) throw noGreeting(name);
       throw error;
     }
@@ -212,12 +213,14 @@ export class QmpClient implements AsyncDisposable {
     return before;
   }
 
-  /** The process at the other end of a Unix socket; undefined over TCP and for other streams. */
+  /** The process at the other end of a Unix socket, or behind a domain of this host; undefined otherwise. */
   get peer(): PeerCredentials | undefined {
-    const stream = this.#stream;
-    if (!(stream instanceof Socket) || stream.destroyed || stream.remoteFamily !== undefined)
-      return undefined;
-    return peerCredentials(stream);
+    return this.#channel.peer;
+  }
+
+  /** Where others could connect, too, from any directory and in any environment; undefined for a stream that was connected already. */
+  get address(): string | undefined {
+    return this.#channel.address;
   }
 
   /**
@@ -304,9 +307,10 @@ export class QmpClient implements AsyncDisposable {
   /** Ends the connection. Commands in flight fail, event iterators end. */
   async close(): Promise<void> {
     this.#end(undefined);
-    if (this.#stream.closed) return;
-    const closed = once(this.#stream, 'close').catch(() => {});
-    this.#stream.destroy();
+    const { input } = this.#channel;
+    if (input.closed) return;
+    const closed = once(input, 'close').catch(() => {});
+    input.destroy();
     await closed;
   }
 
@@ -315,7 +319,7 @@ export class QmpClient implements AsyncDisposable {
   }
 
   #listen(reader: JsonReader, rest: Buffer): void {
-    const stream = this.#stream;
+    const { input: stream } = this.#channel;
     stream.on('data', (chunk: Buffer) => this.#take(reader, chunk));
     stream.on('error', (error) => this.#end(this.#broken(errorReason(error))));
     stream.on('close', () => this.#end(this.#broken('the other side closed the connection')));
@@ -328,7 +332,7 @@ export class QmpClient implements AsyncDisposable {
     for (const { value, error } of reader.push(chunk)) {
       if (error !== undefined || !isJsonObject(value)) {
         this.#end(this.#broken(`it sent something that is not QMP${error ? ` (${error})` : ''}`));
-        this.#stream.destroy();
+        this.#channel.input.destroy();
         return;
       }
       if (typeof value.event === 'string') this.#dispatch(toPlainJson(value) as unknown as QmpEvent);
@@ -359,8 +363,7 @@ export class QmpClient implements AsyncDisposable {
   ): number {
     const id = this.#nextId++;
     this.#pending.set(id, { command, settle, reject });
-    const line = writeJson({ execute: command, arguments: args, id });
-    this.#write(`${line}\r\n`, descriptors).catch((error: unknown) => {
+    this.#write({ execute: command, arguments: args, id }, descriptors).catch((error: unknown) => {
       this.#pending.delete(id);
       reject(error);
     });
@@ -408,22 +411,18 @@ export class QmpClient implements AsyncDisposable {
     }
   }
 
-  #write(line: string, descriptors: readonly number[] = []): Promise<void> {
-    const stream = this.#stream;
+  #write(request: QmpRequest, descriptors: readonly number[] = []): Promise<void> {
     if (descriptors.length > 0 && !this.canPassDescriptors) {
-      return Promise.reject(new Error('descriptors can be passed over Unix sockets only'));
+      return Promise.reject(new Error(`descriptors cannot be passed to ${this.name}`));
     }
-    const write = this.#lastWrite.then(async () => {
-      if (descriptors.length > 0) await sendDescriptors(stream as Socket, Buffer.from(line), descriptors);
-      else stream.write(line);
-    });
+    const write = this.#lastWrite.then(() => this.#channel.send(request, descriptors));
     this.#lastWrite = write.catch(() => {});
     return write;
   }
 
-  /** Whether `descriptors` may be given to `execute`: over a Unix socket. */
+  /** Whether `descriptors` may be given to `execute`: over a Unix socket, and through a libvirt of this host. */
   get canPassDescriptors(): boolean {
-    return this.#stream instanceof Socket && this.#stream.remoteFamily === undefined;
+    return this.#channel.canPassDescriptors;
   }
 
   #end(error: MapramError | undefined): void {
@@ -473,6 +472,21 @@ function asQmpError(command: string, error: JsonObject): QmpError {
 interface Greeting {
   readonly version: QmpVersion;
   readonly capabilities: readonly string[];
+}
+
+function formatAddress(target: string): string {
+  const domain = parseLibvirtAddress(target);
+  return domain === undefined
+    ? formatSocketAddress(parseSocketAddress(target))
+    : formatLibvirtAddress(domain);
+}
+
+async function openChannel(target: string, name: string, signal: AbortSignal): Promise<QmpChannel> {
+  const domain = parseLibvirtAddress(target);
+  if (domain !== undefined) return await DomainChannel.open(domain, signal);
+  const address = parseSocketAddress(target);
+  const lasting = 'path' in address ? path.resolve(address.path) : target;
+  return new QmpStreamChannel(await connectSocket(target, name, signal), lasting);
 }
 
 /** The queue of those who wait for a monitor is full: QEMU's holds one. Node reports that at once. */
@@ -535,7 +549,7 @@ function isOtherFile(name: string): boolean {
 const SAMPLE_BYTES = 256;
 
 function readGreeting(
-  stream: Duplex,
+  stream: Readable,
   reader: JsonReader,
   name: string,
   signal: AbortSignal,
@@ -571,6 +585,8 @@ function readGreeting(
     stream.on('data', onData).on('end', onEnd).on('close', onEnd).on('error', onError);
     signal.addEventListener('abort', onAbort, { once: true });
     if (signal.aborted) onAbort();
+    else if (stream.destroyed)
+      fail(stream.errored ? errorReason(stream.errored) : 'the connection has ended');
   });
 }
 
@@ -597,10 +613,21 @@ function describeForeign(sample: string): string {
     : 'it greets otherwise';
 }
 
+/** The arguments are those of the two commands that give a running QEMU of 11.1 or later another monitor. */
 function noGreeting(name: string): MapramError {
+  if (parseLibvirtAddress(name) !== undefined) {
+    return new MapramError(
+      'BUSY',
+      `${name} did not answer in time: libvirt, or the QEMU of the domain, is busy; try again`,
+      { path: name },
+    );
+  }
+  const chardev =
+    '{"id": "mapram", "backend": {"type": "socket", "data": {"addr": {"type": "unix", "data": {"path": PATH}}, "wait": false}}}';
+  const monitor = '{"qom-type": "monitor-qmp", "id": "mapram-qmp", "chardev": "mapram"}';
   return new MapramError(
     'BUSY',
-    `${name} sent no QMP greeting in time; QEMU serves one client at a time, perhaps another one is connected`,
+    `${name} sent no QMP greeting in time: QEMU serves one client at a time, and perhaps another one is connected; if that is libvirt, use libvirt:DOMAIN, otherwise end it, or have it give a QEMU of 11.1 or later another monitor with chardev-add ${chardev} and object-add ${monitor}`,
     { path: name },
   );
 }

@@ -32,6 +32,8 @@ interface Environment {
   busybox?: string;
   /** The QEMU guest agent, linked to libraries of this host, and the kernel's module for the port through which it is spoken to. */
   agent?: { program: string; module: string };
+  /** The daemon, which may lie outside of the PATH. */
+  libvirtd?: string;
   tools: string[];
 }
 
@@ -130,3 +132,4 @@ export const virtioNetModules = (): string[] =>
 export const guestAgent = (): { program: string; module: string } =>
   found(environment.agent, 'the QEMU guest agent');
 export const busyboxFile = (): string => found(environment.busybox, 'busybox');
+export const libvirtdFile = (): string => found(environment.libvirtd, 'the daemon of libvirt');

@@ -23,10 +23,20 @@ export async function assertMemoryIsThatOf(
   qmp: string,
   options: { offset?: number } = {},
 ): Promise<void> {
+  const dump = (length: number) => dumpMemory(qmp, `${file}.memory`, length);
+  await assertFileHolds(file, dump, options);
+}
+
+/** @param dump gives the memory from address 0 on */
+export async function assertFileHolds(
+  file: string,
+  dump: (length: number) => Promise<Buffer>,
+  options: { offset?: number } = {},
+): Promise<void> {
   await using image = await MappedRamImage.open(file, options);
   const block = image.block('pc.ram');
   assert.ok(block, 'there is no block');
-  const memory = await dumpMemory(qmp, `${file}.memory`, block.usedLength);
+  const memory = await dump(block.usedLength);
   // From 0xa0000 to 1 MiB the guest sees video memory and firmware instead.
   for (let first = 256; first < block.pageCount; first += 256) {
     const expected = await image.readPages(block, first, Math.min(256, block.pageCount - first));

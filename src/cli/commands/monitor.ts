@@ -9,10 +9,11 @@ import { StreamChannel } from '../../monitor/client-channel.js';
 import { Monitor } from '../../monitor/monitor.js';
 import { monitorInFrontOf } from '../../monitor/open-monitor.js';
 import { PROFILE_NAMES, type ProfileName, qemuProfile } from '../../options/qemu-profile.js';
-import { formatSocketAddress, parseSocketAddress } from '../../qmp/socket-address.js';
+import { parseSocketAddress } from '../../qmp/socket-address.js';
 import { parseVmAddress, VM_HELP, type VmAddress } from '../arguments.js';
 import type { CommandContext, CommandOf, CommandResult } from '../command.js';
 import type { Listeners } from '../results.js';
+import { monitorAddress } from '../vm-argument.js';
 
 interface MonitorOptions {
   readonly qmp?: string;
@@ -144,7 +145,7 @@ async function openMonitor(
 ): Promise<Monitor> {
   const warn = (line: string) => context.warn(line);
   if (vm.kind !== 'builtin') {
-    return monitorInFrontOf(formatSocketAddress(vm), { signal: context.signal, warn });
+    return monitorInFrontOf(monitorAddress(vm), { signal: context.signal, warn });
   }
   const profile = qemuProfile(options.speakAs);
   const { incoming } = options;

@@ -4,6 +4,7 @@ import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
 import type { LiveLimits } from '../../migration/live-limits.js';
 import { SAVE_METHODS } from '../../migration/save-method.js';
+import { formatLibvirtAddress } from '../../qmp/libvirt/libvirt-address.js';
 import { formatSize } from '../../size.js';
 import { type SaveOptions, type SaveResult, save as saveVm } from '../../snapshot/save/save.js';
 import type { SaveToStoreResult } from '../../snapshot/store/save-to-store.js';
@@ -28,9 +29,11 @@ export const save: CommandOf<'save'> = {
   summary: "save a VM's memory and device state into a file",
   declare(command) {
     command
-      .argument('<vm>', VM_HELP, parseVmAddress)
+      .argument('<vm>', `${VM_HELP}; not with --via-libvirt`, (text: string) =>
+        command.opts().viaLibvirt === undefined ? parseVmAddress(text) : text,
+      )
       .argument(
-        '<file>',
+        '[file]',
         'the file to write, which appears when it is complete and on disk; or PLACE/NAME in a store',
       )
       .addOption(directIoOption())
@@ -57,6 +60,7 @@ export const save: CommandOf<'save'> = {
           .choices(['stop', 'cancel'])
           .default('stop'),
       )
+      .option('--via-libvirt <domain>', 'the VM is this domain, asked through virsh: as libvirt:DOMAIN')
       .option('--no-multifd', 'stream: one connection instead of --channels of them')
       .addOption(
         new Option(
@@ -84,6 +88,7 @@ Examples:
   mapram save /run/vm.qmp /var/lib/vm/vm.mapram
   mapram save --direct-io on --channels 4 --then stop /run/vm.qmp vm.mapram
   mapram save --live --max-time 60s --on-timeout cancel /run/vm.qmp vm.mapram
+  mapram save --via-libvirt web web.mapram
   mapram save /run/vm.qmp dir:/srv/snapshots/web
   mapram save builtin:size=256M demo.mapram`,
       );
@@ -94,11 +99,12 @@ Examples:
     '--max-time': ['--live'],
     '--on-timeout': ['--max-time'],
   },
-  async run([address, file], options, { signal, progress, warn }) {
-    assertVmAndFile(address as VmAddress, String(file), 'save VM FILE');
+  async run(args, options, { signal, progress, warn }) {
+    const { address, file } = vmAndFile(args, options);
+    assertVmAndFile(address, file, 'save VM FILE');
     const { directIo, channels, method, background, multifd, compression, then, force, offset } = options;
     const { checksums, sign } = options;
-    await using opened = await openVm(address as VmAddress, 'running');
+    await using opened = await openVm(address, 'running');
     using _ = reportsWait(signal, warn);
     const request: Omit<SaveOptions, 'file' | 'force'> = {
       vm: opened.vm,
@@ -115,11 +121,30 @@ Examples:
       onProgress: progress,
       onWarning: warn,
     };
-    if (isStoreAddress(String(file))) return await toStore(String(file), request, force);
-    const result = await saveVm({ ...request, file: String(file), force: force === true });
+    if (isStoreAddress(file)) return await toStore(file, request, force);
+    const result = await saveVm({ ...request, file, force: force === true });
     return { fields: result, text: describe(result) };
   },
 };
+
+/** With `--via-libvirt` the file is the only argument. */
+function vmAndFile(
+  [first, second]: readonly unknown[],
+  { viaLibvirt }: Options,
+): { address: VmAddress; file: string } {
+  if (viaLibvirt === undefined) {
+    if (second === undefined) throw usage("missing required argument 'file'");
+    return { address: first as VmAddress, file: String(second) };
+  }
+  if (second !== undefined)
+    throw usage(`--via-libvirt takes the place of the VM, so ${first} is one argument too many`);
+  return {
+    address: { kind: 'libvirt', address: formatLibvirtAddress({ domain: viaLibvirt }) },
+    file: String(first),
+  };
+}
+
+const usage = (problem: string) => new MapramError('USAGE', `save: ${problem}; see mapram save --help`);
 
 /** Less than this after ^C nobody needs a word. */
 const WORTH_A_WORD_MS = 1000;

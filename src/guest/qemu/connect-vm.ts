@@ -29,7 +29,7 @@ export function nameOfQemu(vm: QemuReference): string {
  */
 export async function connectVm(vm: QemuReference, patience: QmpPatience): Promise<QemuVm> {
   if (typeof vm === 'string') return await QemuVm.connect(vm, patience);
-  if (vm instanceof QmpClient) return QemuVm.borrow(vm, vm.address, patience);
+  if (vm instanceof QmpClient) return QemuVm.borrow(vm, vm.address && vm.name, patience);
   const { pid, qmp } = vm.facts;
   return QemuVm.borrow(vm.qmp(), qmp, patience, pid);
 }

@@ -57,7 +57,7 @@ export class SaveGuard implements AsyncDisposable {
     const settings = await MigrationSettings.capture(vm);
     const pid = vm.peerPid();
     this.held.addVm({
-      address: absoluteAddress(vm.address),
+      address: lastingAddress(vm),
       ...defined({ pid }),
       runState,
       stopped: false,
@@ -108,7 +108,7 @@ export class SaveGuard implements AsyncDisposable {
  * @throws MapramError `VM`
  */
 export async function assertNotAbandoned(vm: QemuVm): Promise<void> {
-  const address = absoluteAddress(vm.address);
+  const address = lastingAddress(vm);
   for (const held of takeAbandonedRecords()) {
     using _ = held;
     const { file, vm: recorded } = held.record;
@@ -127,8 +127,9 @@ export async function assertNotAbandoned(vm: QemuVm): Promise<void> {
   }
 }
 
-/** The guard has another working directory. */
-function absoluteAddress(address: string): string {
-  const parsed = parseSocketAddress(address);
-  return 'path' in parsed ? path.resolve(parsed.path) : address;
+/** The guard has another working directory, and other environments have another libvirt. */
+function lastingAddress(vm: QemuVm): string {
+  if (vm.client.address !== undefined) return vm.client.address;
+  const parsed = parseSocketAddress(vm.address);
+  return 'path' in parsed ? path.resolve(parsed.path) : vm.address;
 }
