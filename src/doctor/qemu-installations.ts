@@ -3,7 +3,9 @@ import { accessSync, constants, readdirSync, realpathSync, statSync } from 'node
 import path from 'node:path';
 import { Duplex } from 'node:stream';
 import { errorReason } from '../errors.js';
-import { QmpClient } from '../qmp/qmp-client.js';
+import { isNewerThanKnown, NEWEST_PROFILE, type QemuRelease } from '../options/qemu-profile.js';
+import { QmpClient, type QmpExecuteOptions } from '../qmp/qmp-client.js';
+import { QmpError } from '../qmp/qmp-error.js';
 import type { Finding } from './finding.js';
 import { checkKvm } from './host-check.js';
 
@@ -120,19 +122,50 @@ async function interview(
   const client = await QmpClient.connect(stream, { ...wait, name: program.path });
   const capabilities = await client.execute('query-migrate-capabilities', undefined, wait);
   const parameters = await client.execute('query-migrate-parameters', undefined, wait);
-  const kvm = (await client.execute('query-kvm', undefined, wait)) as { present?: boolean };
+  const kvm = await hasKvm(client, wait);
   const has = (name: string) => capabilities.some(({ capability }) => capability === name);
   const { major, minor, micro } = client.version.qemu;
   return {
     ...program,
     version: `${major}.${minor}.${micro}`,
     package: client.version.package,
-    kvm: kvm.present === true && checkKvm() === 'usable',
+    kvm: kvm && checkKvm() === 'usable',
     mappedRam: has('mapped-ram'),
     directIo: 'direct-io' in parameters,
     multifd: has('multifd'),
     ignoreShared: has('x-ignore-shared'),
   };
+}
+
+/** `query-kvm` is deprecated since 11.0, for a command that older QEMUs lack. */
+async function hasKvm(client: QmpClient, wait: QmpExecuteOptions): Promise<boolean> {
+  try {
+    const { present } = (await client.execute('query-kvm', undefined, wait)) as { present?: boolean };
+    return present === true;
+  } catch (error) {
+    if (!(error instanceof QmpError && error.errorClass === 'CommandNotFound')) throw error;
+  }
+  const { present } = (await client.execute('query-accelerators', undefined, wait)) as { present?: unknown };
+  return Array.isArray(present) && present.includes('kvm');
+}
+
+/** One note about all that are newer than any that mapram knows. */
+export function newerQemuFindings(qemus: readonly (QemuInstallation | BrokenQemu)[]): Finding[] {
+  const newer = qemus.filter((qemu) => 'version' in qemu).filter((qemu) => isNewerThanKnown(releaseOf(qemu)));
+  const names = newer.map(({ path: program, version }) => `${program} (${version})`);
+  if (newer.length === 0) return [];
+  return [
+    {
+      level: 'note',
+      subject: 'newer QEMU',
+      message: `${names.join(', ')}: mapram knows QEMU up to ${NEWEST_PROFILE} and uses these as that one; what else they have is asked of them`,
+    },
+  ];
+}
+
+function releaseOf({ version }: QemuInstallation): QemuRelease {
+  const [major = 0, minor = 0] = version.split('.').map(Number);
+  return [major, minor];
 }
 
 /** What the user should know about it. */

@@ -2,6 +2,7 @@
  * The monitor through which mapram controls a QEMU that it starts: a connection that the process inherits, so there is
  * no socket to wait for, to name or to leave behind.
  */
+import { chardevMonitorOf } from './chardev-monitors.js';
 import type { CommandLineOption } from './command-line.js';
 import { OptionList } from './option-list.js';
 
@@ -19,10 +20,9 @@ export function ownMonitor(): CommandLineOption[] {
 
 /** The options without such a monitor: its descriptor means nothing to a later process. */
 export function withoutOwnMonitor(options: readonly CommandLineOption[]): CommandLineOption[] {
-  return options.filter(({ name, value }) => {
-    if (value === undefined) return true;
-    if (name === 'chardev') return OptionList.parse(value, 'backend').get('id') !== ID;
-    if (name === 'mon') return OptionList.parse(value, 'chardev').get('chardev') !== ID;
-    return true;
+  return options.filter((option) => {
+    const { name, value } = option;
+    if (name === 'chardev' && value !== undefined) return OptionList.parse(value, 'backend').get('id') !== ID;
+    return chardevMonitorOf(option)?.chardev !== ID;
   });
 }

@@ -8,7 +8,9 @@ import { defined } from '../defined.js';
 import { errorReason } from '../errors.js';
 import { closeFile, openFile } from '../io/file/open-file.js';
 import { hasErrno } from '../io/system-error.js';
+import type { QemuRelease } from '../options/qemu-profile.js';
 import { visible } from '../visible.js';
+import { withMonitorsFor } from './chardev-monitors.js';
 import { type CommandLineOption, formatCommandLine } from './command-line.js';
 import { enterCgroup } from './confinement.js';
 import { type LimitedLog, LOG_FLAGS, openLimitedLog } from './limited-log.js';
@@ -19,6 +21,8 @@ export interface QemuProcessOptions {
   program: string;
   options: readonly CommandLineOption[];
   workingDirectory?: string;
+  /** Which release it is, for options that releases write differently; where it is not known, an early one. */
+  release?: QemuRelease | undefined;
   /**
    * `inherit`: QEMU has this process' terminal and process group; `detached`: neither, so that ^C does not reach it.
    */
@@ -46,6 +50,7 @@ export interface ExitStatus {
   signal: NodeJS.Signals | null;
 }
 
+const EARLY_RELEASE: QemuRelease = [7, 2];
 /** How much of what QEMU said last is kept for messages. */
 const KEPT_STDERR = 16 * 1024;
 /** How long what is left of a log may take to be written, when QEMU has ended. */
@@ -92,7 +97,8 @@ export class QemuProcess implements AsyncDisposable {
   /** Starts QEMU. It may fail at once: that shows when its monitor is connected to. */
   static start(launch: QemuProcessOptions): QemuProcess {
     const { program, options, workingDirectory, terminal, errorLog, errorLogLimit, guarded, cgroup } = launch;
-    const args = formatCommandLine([...options, ...ownMonitor()]);
+    const { release = EARLY_RELEASE } = launch;
+    const args = formatCommandLine(withMonitorsFor(release, [...options, ...ownMonitor()]));
     const inherited = terminal === 'inherit' ? 'inherit' : 'ignore';
     const log = errorLog === undefined ? undefined : openLog(errorLog, errorLogLimit);
     try {

@@ -1,4 +1,5 @@
 /** The machine protocol monitors of a command line. */
+import { chardevMonitorOf } from './chardev-monitors.js';
 import type { CommandLineOption } from './command-line.js';
 import { OptionList } from './option-list.js';
 
@@ -22,24 +23,22 @@ export function qmpSockets(options: readonly CommandLineOption[]): string[] {
 /** The options with one QMP monitor, at `socket`, in place of all others. */
 export function withQmpSocket(options: readonly CommandLineOption[], socket: string): CommandLineOption[] {
   const chardevs = controlChardevs(options);
-  const others = options.filter(({ name, value }) => {
+  const others = options.filter((option) => {
+    const { name, value } = option;
     if (name === 'qmp' || name === 'qmp-pretty') return false;
-    if (value === undefined) return true;
-    if (name === 'mon') return !chardevs.has(OptionList.parse(value, 'chardev').get('chardev') ?? '');
-    if (name === 'chardev') return !chardevs.has(OptionList.parse(value, 'backend').get('id') ?? '');
-    return true;
+    if (name === 'chardev' && value !== undefined)
+      return !chardevs.has(OptionList.parse(value, 'backend').get('id') ?? '');
+    return !chardevs.has(chardevMonitorOf(option)?.chardev ?? '');
   });
   return [...others, { name: 'qmp', value: `unix:${socket.replaceAll(',', ',,')},server=on,wait=off` }];
 }
 
-/** Ids of the chardevs behind `-mon …,mode=control`. */
+/** Ids of the chardevs behind QMP monitors. */
 function controlChardevs(options: readonly CommandLineOption[]): Set<string> {
-  const ids = new Set<string>();
-  for (const { name, value } of options) {
-    if (name !== 'mon' || value === undefined) continue;
-    const list = OptionList.parse(value, 'chardev');
-    const id = list.get('chardev');
-    if (list.get('mode') === 'control' && id !== undefined) ids.add(id);
-  }
-  return ids;
+  return new Set(
+    options.flatMap((option) => {
+      const monitor = chardevMonitorOf(option);
+      return monitor?.protocol === 'qmp' ? [monitor.chardev] : [];
+    }),
+  );
 }

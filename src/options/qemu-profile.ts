@@ -17,6 +17,8 @@ export interface QemuProfile {
 /** Releases that differ from the one before in a migration option, a status or a command. */
 export const PROFILE_NAMES = ['7.2', '9.0', '9.1', '10.0', '10.1', '10.2', '11.0', '11.1'] as const;
 
+export const NEWEST_PROFILE: ProfileName = '11.1';
+
 /** In which releases something exists: from `since` up to, but without, `until`. */
 export interface Lifetime {
   readonly since?: QemuRelease;
@@ -36,6 +38,12 @@ export function qemuProfile(
 export function profileForVersion(major: number, minor: number): QemuProfile {
   const fitting = PROFILE_NAMES.filter((name) => isAtLeast([major, minor], qemuProfile(name).release));
   return qemuProfile(fitting.at(-1) ?? '7.2');
+}
+
+/** Whether this QEMU is newer than any that mapram knows: it is taken for the newest of these. */
+export function isNewerThanKnown([major, minor]: QemuRelease): boolean {
+  const [newestMajor, newestMinor] = qemuProfile(NEWEST_PROFILE).release;
+  return isAtLeast([major, minor], [newestMajor, newestMinor + 1]);
 }
 
 export function isAtLeast(release: QemuRelease, wanted: QemuRelease): boolean {

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import {
   askQemu,
   findQemuPrograms,
+  newerQemuFindings,
   type QemuInstallation,
   qemuFinding,
 } from '../../src/doctor/qemu-installations.js';
@@ -94,4 +95,28 @@ test('advice follows from what a QEMU can do', () => {
   );
   assert.match(qemuFinding({ ...qemu, mappedRam: false }).message, /--method shared or stream/);
   assert.match(qemuFinding({ ...qemu, mappedRam: false, ignoreShared: false }).message, /too old/);
+});
+
+test('QEMUs that are newer than any that mapram knows get one note, and nothing is refused', () => {
+  const qemu = (path: string, version: string) => ({
+    path,
+    aliases: [],
+    version,
+    package: '',
+    kvm: false,
+    mappedRam: true,
+    directIo: true,
+    multifd: true,
+    ignoreShared: true,
+  });
+  const qemus = [qemu('/a', '11.1.9'), qemu('/b', '11.2.0'), qemu('/c', '12.0.1'), qemu('/d', '9.2.0')];
+  const findings = newerQemuFindings(qemus);
+  assert.deepEqual(
+    findings.map(({ level }) => level),
+    ['note'],
+  );
+  assert.match(
+    findings[0]?.message ?? '',
+    /^\/b \(11\.2\.0\), \/c \(12\.0\.1\): mapram knows QEMU up to 11\.1 /,
+  );
 });

@@ -7,6 +7,7 @@ import {
   askQemu,
   type BrokenQemu,
   findQemuPrograms,
+  newerQemuFindings,
   type QemuInstallation,
   qemuFinding,
 } from '../../doctor/qemu-installations.js';
@@ -70,7 +71,7 @@ Examples:
               message: 'none on the PATH: only `mapram demo` and builtin VMs work',
             },
           ]
-        : qemus.map(qemuFinding)),
+        : [...qemus.map(qemuFinding), ...newerQemuFindings(qemus)]),
       ...directoryFindings(checked),
       ...leftBehind.findings,
     ];

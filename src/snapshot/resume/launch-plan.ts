@@ -14,6 +14,7 @@ import { renewGenerationId } from '../../launch/generation-id.js';
 import { knownOptions } from '../../launch/known-options.js';
 import type { LaunchDisk, LaunchRecord } from '../../launch/launch-record.js';
 import { withoutOwnMonitor } from '../../launch/own-monitor.js';
+import { qemuRelease } from '../../launch/qemu-release.js';
 import { resumeCommandLine } from '../../launch/resume-command-line.js';
 import { insertSecrets } from '../../launch/secrets.js';
 import { checkDisks } from '../checks/disk-checks.js';
@@ -62,13 +63,15 @@ export async function planLaunch(
   const { fingerprint } = source;
   if (purpose === 'run') assertMayRun(source.file, { trust, fingerprint }, options.trust);
   const { program, args, own } = commandOf(source, recorded, options);
+  const workingDirectory = own || recorded === undefined ? process.cwd() : recorded.workingDirectory;
+  // It answers while the disks are looked at.
+  if (purpose === 'run') void qemuRelease(program, workingDirectory);
   const warnings: string[] = source.warning === undefined ? [] : [source.warning];
   warnings.push(...(ofLibvirt?.warnings ?? []));
   const given = withoutOwnMonitor(parseCommandLine(args));
   const { paused = false } = options;
   const rewritten = resumeCommandLine(given, source.shape, { stayPaused: paused });
   warnings.push(...rewritten.warnings);
-  const workingDirectory = own || recorded === undefined ? process.cwd() : recorded.workingDirectory;
   const { allowChangedDisks = false } = options;
   const disks = { options: rewritten.options, workingDirectory, recorded, own, copies, allowChangedDisks };
   warnings.push(...(await checkDisks(source, disks)));

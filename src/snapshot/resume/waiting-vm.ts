@@ -7,6 +7,7 @@ import { releaseFiles } from '../../io/file/open-file.js';
 import { clientSocketsOf } from '../../launch/endpoints.js';
 import { machineSupport } from '../../launch/machine-type.js';
 import { QemuProcess, type QemuProcessOptions } from '../../launch/qemu-process.js';
+import { qemuRelease } from '../../launch/qemu-release.js';
 import { QmpClient, silenceWarning } from '../../qmp/qmp-client.js';
 import { QmpError } from '../../qmp/qmp-error.js';
 import { runsOnceLoaded } from '../../stream/global-state.js';
@@ -53,7 +54,9 @@ export class WaitingVm implements AsyncDisposable {
       signal?: AbortSignal | undefined;
     } = {},
   ): Promise<WaitingVm> {
-    const process = QemuProcess.start(launch);
+    const release = await qemuRelease(launch.program, launch.workingDirectory ?? '.');
+    signal?.throwIfAborted();
+    const process = QemuProcess.start({ ...launch, release });
     try {
       const client = await QmpClient.connect(process.monitor, {
         name: launch.program,
