@@ -10,24 +10,36 @@ export function machineFits(given: string, versioned: string): boolean {
 
 /** Of a versioned machine type, in QEMU releases. */
 export interface MachineSupport {
+  /** The newest major release with it. */
+  readonly newestMajor: number;
   /** The first release that calls it deprecated. */
   readonly deprecated: string;
   /** The first release without it. */
   readonly removed: string;
 }
 
+/** From here on the removal is enforced; the oldest that 10.0.2 was seen to have is 2.4, and 7.2 has 1.4. */
+const ENFORCED = 11;
+const OLDEST_IN_10 = 4;
+
 /**
  * How long QEMU keeps a machine type: it is deprecated three years, with one major release a year, after it came and removed after six.
- * The removal is enforced from 11.0 on (QEMU's documentation). Undefined for names without a version, such as `microvm`, and for the
- * builtin guest's.
+ * The removal is enforced from 11.0 on (QEMU's documentation). Undefined for names without a version, such as `microvm`, for those
+ * before 2.0, and for the builtin guest's.
  */
 export function machineSupport(versioned: string): MachineSupport | undefined {
-  const [, major, minor] = /-(\d+)\.(\d+)(?:\.\d+)?$/.exec(versioned) ?? [];
-  if (major === undefined || versioned.startsWith('mapram-')) return undefined;
-  const removed = Number(major) + 6;
+  const [, digits, minor] = /-(\d+)\.(\d+)(?:\.\d+)?$/.exec(versioned) ?? [];
+  const major = Number(digits);
+  if (digits === undefined || major < 2 || versioned.startsWith('mapram-')) return undefined;
+  const deprecated = `${major + 3}.${minor}`;
+  if (major === 2 && Number(minor) < OLDEST_IN_10) return { deprecated, removed: '10.0', newestMajor: 9 };
+  const removed = major + 6;
+  if (removed < ENFORCED) return { deprecated, removed: `${ENFORCED}.0`, newestMajor: ENFORCED - 1 };
+  // Of `-10.1`, which 16.1 lacks, 16.0 is the newest.
   return {
-    deprecated: `${Number(major) + 3}.${minor}`,
-    removed: removed < 11 ? '11.0' : `${removed}.${minor}`,
+    deprecated,
+    removed: `${removed}.${minor}`,
+    newestMajor: Number(minor) === 0 ? removed - 1 : removed,
   };
 }
 

@@ -137,7 +137,7 @@ export interface QmpCommands {
   'query-named-block-nodes': [{ flat: boolean }, BlockNode[]];
   'query-block': [undefined, { device: string; inserted?: BlockNode }[]];
   'x-debug-query-block-graph': [undefined, BlockGraph];
-  'query-machines': [undefined, { name: string; 'default-ram-id'?: string }[]];
+  'query-machines': [undefined, { name: string; 'default-ram-id'?: string; deprecated?: boolean }[]];
   'qom-list': [{ path: string }, { name: string; type: string }[]];
   'query-commands': [undefined, { name: string }[]];
   'query-qmp-schema': [undefined, SchemaEntry[]];

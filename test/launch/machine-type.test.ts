@@ -3,9 +3,13 @@ import { test } from 'node:test';
 import { machineSupport, sendsConfiguration } from '../../src/launch/machine-type.js';
 
 test('a machine type is deprecated after three years and gone after six, from QEMU 11.0 on', () => {
-  assert.deepEqual(machineSupport('pc-q35-7.2'), { deprecated: '10.2', removed: '13.2' });
-  assert.deepEqual(machineSupport('pc-q35-5.0'), { deprecated: '8.0', removed: '11.0' });
-  assert.deepEqual(machineSupport('virt-4.2'), { deprecated: '7.2', removed: '11.0' });
+  const support = (machine: string) => Object.values(machineSupport(machine) ?? {});
+  assert.deepEqual(machineSupport('pc-q35-7.2'), { deprecated: '10.2', removed: '13.2', newestMajor: 13 });
+  assert.deepEqual(support('pc-q35-10.0'), ['13.0', '16.0', 15]);
+  assert.deepEqual(support('pc-q35-5.0'), ['8.0', '11.0', 10]);
+  assert.deepEqual(support('virt-4.2'), ['7.2', '11.0', 10]);
+  assert.deepEqual(support('pc-i440fx-2.3'), ['5.3', '10.0', 9]);
+  assert.equal(machineSupport('pc-i440fx-1.7'), undefined);
   assert.equal(machineSupport('microvm'), undefined);
   assert.equal(machineSupport('mapram-builtin-1.0'), undefined);
 });

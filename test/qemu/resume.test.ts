@@ -525,7 +525,27 @@ test('a machine type that the QEMU here has no longer is named, with the release
     resume({ file, command: [program, '-machine', 'pc-q35-7.2', '-m', '64M'] }),
     failsWith(
       'UNSUPPORTED',
-      /has no machine type pc-q35-7\.2; start an older QEMU that has it, one before 13\.2$/,
+      /has no machine type pc-q35-7\.2; start an older QEMU that has it; the newest major with it is 13$/,
     ),
   );
+});
+
+test('a machine type that is deprecated in the QEMU here is named, with the newest major that has it', {
+  ...needs({ qemu: '10.0' }),
+  timeout: 120_000,
+}, async () => {
+  for (const [machine, deprecated] of [
+    ['pc-q35-7.0', true],
+    ['pc-q35-9.2', false],
+  ] as const) {
+    await using vm = await startVm({ machine, guest: 'none', memory: 'shared-file' });
+    const file = path.join(folder, `${machine}.mapram`);
+    await save({ vm: vm.qmpPath, file, afterwards: 'quit' });
+    const warnings: string[] = [];
+    await using _ = await resume({ file, paused: true, onWarning: (text) => warnings.push(text) });
+    const noted = warnings.filter((text) =>
+      /^machine type pc-q35-7\.0 is deprecated in QEMU 10\..*; the newest major with it is 12$/.test(text),
+    );
+    assert.equal(noted.length, deprecated ? 1 : 0, warnings.join('\n'));
+  }
 });

@@ -143,7 +143,7 @@ function describeMachine(machine: string): string {
   const support = machineSupport(machine);
   return support === undefined
     ? machine
-    : `${machine} (deprecated from QEMU ${support.deprecated} on, loaded by releases before ${support.removed})`;
+    : `${machine} (deprecated from QEMU ${support.deprecated} on, gone in ${support.removed}; the newest major with it is ${support.newestMajor})`;
 }
 
 function describeContainer({ container, form, offset, compression }: Inspection): string {

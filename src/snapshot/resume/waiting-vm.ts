@@ -75,6 +75,7 @@ export class WaitingVm implements AsyncDisposable {
         vm.client.execute('migrate-set-capabilities', {
           capabilities: [{ capability: 'events', state: true }],
         }),
+        noteDeprecation(vm, source.image.configuration.machine, fit.onWarning),
       ]);
       source.assertUnchanged();
       const stopped = launch.options.some(({ name }) => name === 'S');
@@ -162,6 +163,25 @@ export class WaitingVm implements AsyncDisposable {
 }
 
 /** What QEMU itself said is worth more than that its monitor closed. */
+/** A file of a machine type that QEMU is about to lose should be saved again by a VM that was started with a newer one. */
+async function noteDeprecation(
+  vm: QemuVm,
+  machine: string,
+  onWarning: ((message: string) => void) | undefined,
+): Promise<void> {
+  if (onWarning === undefined) return;
+  const machines = await vm.client.execute('query-machines');
+  if (machines.find(({ name }) => name === machine)?.deprecated !== true) return;
+  onWarning(
+    `machine type ${machine} is deprecated in QEMU ${vm.versionText}, and a later QEMU cannot load this file${newestWith(machine)}`,
+  );
+}
+
+function newestWith(machine: string): string {
+  const support = machineSupport(machine);
+  return support === undefined ? '' : `; the newest major with it is ${support.newestMajor}`;
+}
+
 async function explained(
   error: unknown,
   process: QemuProcess,
@@ -179,8 +199,7 @@ async function explained(
   }
   if (UNKNOWN_MACHINE.test(reason)) {
     const { machine } = source.image.configuration;
-    const newest = machineSupport(machine)?.removed;
-    const advice = `start an older QEMU that has it${newest === undefined ? '' : `, one before ${newest}`}`;
+    const advice = `start an older QEMU that has it${newestWith(machine)}`;
     return new MapramError(
       'UNSUPPORTED',
       `resuming ${source.file}: ${program} has no machine type ${machine}; ${advice}`,
