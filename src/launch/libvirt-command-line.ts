@@ -11,6 +11,7 @@
  *     -netdev '{"type":"tap","fd":"18","id":"hostnet0"}' \
  *     …                                   a descriptor that only libvirt has
  */
+import { chardevMonitorOf } from './chardev-monitors.js';
 import { type CommandLineOption, formatCommandLine, parseCommandLine } from './command-line.js';
 import { OptionList } from './option-list.js';
 
@@ -37,7 +38,9 @@ export function withoutLibvirt(text: string): LibvirtCommandLine | undefined {
   return { program, arguments: formatCommandLine(options), warnings };
 }
 
-function isLibvirts({ name, value = '' }: CommandLineOption): boolean {
+function isLibvirts(option: CommandLineOption): boolean {
+  const { name, value = '' } = option;
+  if (chardevMonitorOf(option)?.chardev === MONITOR) return true;
   switch (name) {
     case 'S':
       return true;
@@ -45,8 +48,6 @@ function isLibvirts({ name, value = '' }: CommandLineOption): boolean {
       return OptionList.parse(value, 'qom-type').get('id') === MASTER_KEY;
     case 'chardev':
       return OptionList.parse(value, 'backend').get('id') === MONITOR;
-    case 'mon':
-      return OptionList.parse(value, 'chardev').get('chardev') === MONITOR;
     default:
       return false;
   }

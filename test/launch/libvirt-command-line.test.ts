@@ -38,6 +38,13 @@ test("a command line of libvirt's loses what only libvirt can use, and nothing e
   });
 });
 
+test('it loses the monitor also where that is an object, as from QEMU 11.1 on', () => {
+  const object = `-object '{"qom-type":"monitor-qmp","id":"monitor","chardev":"charmonitor"}'`;
+  const printed = PRINTED.replace('-mon chardev=charmonitor,id=monitor,mode=control', object);
+  assert.notEqual(printed, PRINTED);
+  assert.deepEqual(withoutLibvirt(printed), withoutLibvirt(PRINTED));
+});
+
 test('what is no command line is none', () => {
   for (const text of ['', '\n', 'LC_ALL=C \\\n']) assert.equal(withoutLibvirt(text), undefined);
 });
