@@ -80,7 +80,7 @@ describe('a file that QEMU saved', needs({ qemu: '10.0', guest: 'tiny' }), () =>
       const file = path.join(source.folder, 'image');
       await saveMappedRam(source, file, save);
 
-      await using image = await MappedRamImage.open(file, save);
+      await using image = await MappedRamImage.open(file, { offset: save.offset });
       assert.deepEqual([image.complete, image.problems, checkImage(image)], [true, [], []]);
       checkEveryDeviceDecodes(image.devices);
       const memory = await dumpPhysicalMemory(source, MIB, MEMORY_BYTES - MIB);
