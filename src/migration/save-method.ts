@@ -1,7 +1,7 @@
 /** Which way of saving fits a VM: `--method auto` and its reasons. */
 
 import { errorReason, MapramError } from '../errors.js';
-import { releaseOf } from '../guest/qemu/qemu-features.js';
+import { nameOfQemuWithout, releaseOf } from '../guest/qemu/qemu-features.js';
 import type { QemuVm } from '../guest/qemu/qemu-vm.js';
 import {
   type Afterwards,
@@ -134,9 +134,14 @@ function whyNotIncremental({ live }: MethodWishes, base: { path: string } | unde
 }
 
 function whyNotNative(vm: QemuVm): string | undefined {
-  return vm.has('directIo')
-    ? undefined
-    : `QEMU ${vm.versionText} has no direct-io migration (${releaseOf('directIo')} has)`;
+  for (const [feature, what] of [
+    ['directIo', 'direct-io'],
+    ['mappedRam', 'mapped-ram'],
+  ] as const) {
+    if (!vm.has(feature))
+      return `${nameOfQemuWithout(vm, feature)} has no ${what} migration (${releaseOf(feature)} has)`;
+  }
+  return undefined;
 }
 
 /** The way that is left where memory is not shared. */

@@ -8,7 +8,6 @@
 import { MAXIMUM_FILE_CHANNELS } from '../channels/file/file-channels.js';
 import { MAXIMUM_SOCKET_CHANNELS } from '../channels/socket/socket-channel-receiver.js';
 import { errorReason } from '../errors.js';
-import { hasFeature } from '../guest/qemu/qemu-features.js';
 import { QemuVm } from '../guest/qemu/qemu-vm.js';
 import { reopenDescriptorOf } from '../io/process/process-descriptor.js';
 import type { JsonObject } from '../json/json-value.js';
@@ -79,8 +78,7 @@ export class QemuBackend implements MigrationBackend {
     const { client } = upstream;
     // A QEMU that is silent keeps nobody from closing.
     client.setPatience({ signal: backend.#closing.signal });
-    const parameters = await client.execute('query-migrate-parameters');
-    const capabilities = await client.execute('query-migrate-capabilities');
+    const { capabilities, parameters } = await backend.#vm.askFeatures();
     backend.#parameterNames = new Set([...Object.keys(parameters), 'block-bitmap-mapping']);
     backend.#capabilityNames = new Set(capabilities.map(({ capability }) => capability));
     options.adopt(
@@ -193,7 +191,9 @@ export class QemuBackend implements MigrationBackend {
   }
 
   #canDo({ parameters, capabilities }: MigrationRequest): boolean {
-    return hasFeature(this.#release, effectiveDirectIo(parameters, capabilities) ? 'directIo' : 'mappedRam');
+    return (
+      this.#vm.has('mappedRam') && (!effectiveDirectIo(parameters, capabilities) || this.#vm.has('directIo'))
+    );
   }
 
   get #release(): QemuRelease {

@@ -47,7 +47,9 @@ async function cancelWhenSilent(answers: number, method: 'native' | 'stream'): P
   if (first !== 'silent') return 'over';
   abort.abort(reason);
   const error = await saving;
-  assert.ok(error instanceof MapramError, `after ${answers} answers: ${error}`);
+  // This QEMU writes nothing: a save that comes to its end finds an empty file.
+  const isEmptyFile = error instanceof MapramError && error.code === 'FORMAT';
+  assert.ok(error === reason || isEmptyFile, `after ${answers} answers: ${error}`);
   assert.equal(existsSync(path.join(qemu.folder, 'vm')), false);
   return 'cancelled';
 }

@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
+import { isAtLeast, type QemuRelease } from '../../src/options/qemu-profile.js';
 
 interface Request {
   execute: string;
@@ -13,10 +14,15 @@ interface Request {
   id: number;
 }
 
+const DEFAULT_VERSION: QemuRelease = [7, 2];
 const NO_DESCRIPTOR = { class: 'GenericError', desc: 'No file descriptor supplied via SCM_RIGHTS' };
 
 export interface FakeQemuOptions {
-  version?: [major: number, minor: number];
+  version?: QemuRelease;
+  /** Beside `multifd` and `events`; those of its release by default. */
+  capabilities?: readonly string[];
+  /** Beside `max-bandwidth`, all false; those of its release by default. */
+  parameters?: readonly string[];
   /** Called when the migration begins, with the path that QEMU is told to connect to. */
   migrate(socketPath: string, qemu: FakeQemu): void | Promise<void>;
   /** An answer of its own to a command; undefined: the usual one. `ERROR`: an error. */
@@ -76,7 +82,7 @@ export class FakeQemu implements AsyncDisposable {
   }
 
   #serve(socket: Socket): void {
-    const [major, minor] = this.#options.version ?? [7, 2];
+    const [major, minor] = this.#options.version ?? DEFAULT_VERSION;
     this.#sockets.add(socket);
     socket.on('error', () => {});
     const say = (message: object) => socket.write(`${JSON.stringify(message)}\r\n`);
@@ -98,6 +104,13 @@ export class FakeQemu implements AsyncDisposable {
     });
   }
 
+  #shown(what: 'capabilities' | 'parameters'): readonly string[] {
+    const { version = DEFAULT_VERSION, [what]: wanted } = this.#options;
+    if (wanted !== undefined) return wanted;
+    if (what === 'capabilities') return isAtLeast(version, [9, 0]) ? ['mapped-ram'] : [];
+    return isAtLeast(version, [9, 1]) ? ['direct-io'] : [];
+  }
+
   #answer({ execute, arguments: args = {} }: Request): unknown {
     switch (execute) {
       case 'query-status':
@@ -105,9 +118,15 @@ export class FakeQemu implements AsyncDisposable {
       case 'query-migrate':
         return this.migrationStatus === 'none' ? {} : { status: this.migrationStatus };
       case 'query-migrate-capabilities':
-        return ['multifd', 'events'].map((capability) => ({ capability, state: false }));
+        return ['multifd', 'events', ...this.#shown('capabilities')].map((capability) => ({
+          capability,
+          state: false,
+        }));
       case 'query-migrate-parameters':
-        return { 'max-bandwidth': 0 };
+        return {
+          'max-bandwidth': 0,
+          ...Object.fromEntries(this.#shown('parameters').map((name) => [name, false])),
+        };
       case 'query-uuid':
         return { UUID: '00000000-0000-0000-0000-000000000000' };
       case 'query-migrationthreads':

@@ -28,6 +28,25 @@ export function nameOfQemu(vm: QemuReference): string {
  * @throws MapramError `MONITOR`
  */
 export async function connectVm(vm: QemuReference, patience: QmpPatience): Promise<QemuVm> {
+  const connected = await connectTo(vm, patience);
+  try {
+    await connected.askFeatures();
+    return connected;
+  } catch (error) {
+    await connected[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/**
+ * The error that work with a VM ends with: where it was cancelled and QEMU has not answered since, a question that was to put things right
+ * may have failed as well, and says less than the reason for the cancellation.
+ */
+export function orCancelled(error: unknown, { client }: QemuVm, signal: AbortSignal): unknown {
+  return signal.aborted && client.silent ? signal.reason : error;
+}
+
+async function connectTo(vm: QemuReference, patience: QmpPatience): Promise<QemuVm> {
   if (typeof vm === 'string') return await QemuVm.connect(vm, patience);
   if (vm instanceof QmpClient) return QemuVm.borrow(vm, vm.address && vm.name, patience);
   const { pid, qmp } = vm.facts;

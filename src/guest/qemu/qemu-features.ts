@@ -1,8 +1,8 @@
 /**
  * What depends on the QEMU version: features and the faults that mapram works around, each with where it is known from.
  *
- * Anything that QEMU reports by itself (capabilities, compression methods, commands) is asked for instead. These rows are for what no
- * schema shows.
+ * Anything that QEMU reports by itself (compression methods, commands) is asked for instead. These rows are for what no schema shows, and
+ * for capabilities and parameters: those count where a QEMU has been asked for them, and the release only where it has not.
  */
 import { isAtLeast, type QemuRelease } from '../../options/qemu-profile.js';
 
@@ -11,16 +11,28 @@ interface QemuFeature {
   /** `seen`: tried with real QEMUs before and from that release; `source`: read in QEMU's source or documentation. */
   readonly known: 'seen' | 'source';
   readonly summary: string;
+  /** The migration capability or parameter by which QEMU shows it: some builds have it earlier, or lack it. */
+  readonly shownBy?: { readonly capability: string } | { readonly parameter: string };
 }
 
 const FEATURES = {
-  mappedRam: { since: [9, 0], known: 'seen', summary: 'reads and writes mapped-ram files' },
+  mappedRam: {
+    since: [9, 0],
+    known: 'seen',
+    summary: 'reads and writes mapped-ram files',
+    shownBy: { capability: 'mapped-ram' },
+  },
   clearsZeroPages: {
     since: [10, 2],
     known: 'source',
     summary: 'clears pages that are zero in a mapped-ram file, whatever memory held',
   },
-  directIo: { since: [9, 1], known: 'seen', summary: 'has the parameter direct-io' },
+  directIo: {
+    since: [9, 1],
+    known: 'seen',
+    summary: 'has the parameter direct-io',
+    shownBy: { parameter: 'direct-io' },
+  },
   exitOnError: { since: [9, 1], known: 'seen', summary: 'survives a failed load with exit-on-error false' },
   streamFromFile: { since: [8, 2], known: 'seen', summary: 'loads a plain stream from file:' },
   backgroundSnapshotEnds: {
@@ -70,9 +82,31 @@ export function hasFeature(release: QemuRelease, feature: QemuFeatureName): bool
   return isAtLeast(release, FEATURES[feature].since);
 }
 
+/** The features that show in a QEMU's migration capabilities and parameters, by their names, and whether it has them. */
+export function shownFeatures(
+  capabilities: ReadonlySet<string>,
+  parameters: ReadonlySet<string>,
+): Map<QemuFeatureName, boolean> {
+  const rows = Object.entries(FEATURES) as [QemuFeatureName, QemuFeature][];
+  return new Map(
+    rows.flatMap(([name, { shownBy }]) => {
+      if (shownBy === undefined) return [];
+      const shown =
+        'capability' in shownBy ? capabilities.has(shownBy.capability) : parameters.has(shownBy.parameter);
+      return [[name, shown]];
+    }),
+  );
+}
+
 /** The first release with a feature, as people write it: `9.1`. */
 export function releaseOf(feature: QemuFeatureName): string {
   return FEATURES[feature].since.join('.');
+}
+
+/** Names a QEMU that lacks a feature: `QEMU 7.2.22`, or `this build of QEMU 10.0.2` where the release should have it. */
+export function nameOfQemuWithout({ versionText }: QemuWithFeatures, feature: QemuFeatureName): string {
+  const [major = 0, minor = 0] = versionText.split('.').map(Number);
+  return `${hasFeature([major, minor], feature) ? 'this build of ' : ''}QEMU ${versionText}`;
 }
 
 interface QemuFault {

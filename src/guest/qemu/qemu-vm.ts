@@ -14,7 +14,7 @@ import type { MigrationInfo, QemuVersion } from '../../qmp/qmp-commands.js';
 import { QmpError } from '../../qmp/qmp-error.js';
 import { describeBlockedReasons } from './blocked-reasons.js';
 import { parseFlatView } from './flat-view.js';
-import { hasFeature, type QemuFeatureName } from './qemu-features.js';
+import { hasFeature, type QemuFeatureName, shownFeatures } from './qemu-features.js';
 import { isQemuProcess } from './qemu-process.js';
 import { parseRamBlocks, type QemuRamBlock } from './ram-block-table.js';
 import { whyNotSaved } from './run-states.js';
@@ -50,6 +50,7 @@ export class QemuVm implements AsyncDisposable {
   #peer: { pid: number | undefined; isQemu: boolean } | undefined;
   #asleep = false;
   #held = false;
+  #shown: ReadonlyMap<QemuFeatureName, boolean> | undefined;
   #ownPid: number | undefined;
   /** Of a borrowed connection. */
   #giveBack: (() => void) | undefined;
@@ -106,7 +107,18 @@ export class QemuVm implements AsyncDisposable {
   }
 
   has(feature: QemuFeatureName): boolean {
-    return hasFeature([this.version.major, this.version.minor], feature);
+    return this.#shown?.get(feature) ?? hasFeature([this.version.major, this.version.minor], feature);
+  }
+
+  /** From now on `has` goes by what QEMU shows, and by its release only for the rest. @returns the answers */
+  async askFeatures() {
+    const [capabilities, parameters] = await Promise.all([
+      this.client.execute('query-migrate-capabilities'),
+      this.client.execute('query-migrate-parameters'),
+    ]);
+    const names = new Set<string>(capabilities.map(({ capability }) => capability));
+    this.#shown = shownFeatures(names, new Set(Object.keys(parameters)));
+    return { capabilities, parameters };
   }
 
   async runState(): Promise<string> {

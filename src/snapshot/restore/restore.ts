@@ -8,10 +8,10 @@ import { assertOptions, flag, oneOf, optionsOf, path } from '../../checked-optio
 import { defined } from '../../defined.js';
 import { errorReason, MapramError } from '../../errors.js';
 import { BuiltinGuest } from '../../guest/builtin/builtin-guest.js';
-import { connectVm, type QemuReference } from '../../guest/qemu/connect-vm.js';
+import { connectVm, orCancelled, type QemuReference } from '../../guest/qemu/connect-vm.js';
 import { type LentFdset, lendFile } from '../../guest/qemu/lent-fdset.js';
 import { MigrationSettings } from '../../guest/qemu/migration-settings.js';
-import { releaseOf } from '../../guest/qemu/qemu-features.js';
+import { nameOfQemuWithout, releaseOf } from '../../guest/qemu/qemu-features.js';
 import type { QemuVm } from '../../guest/qemu/qemu-vm.js';
 import { openSharedRam, type SharedRam } from '../../guest/qemu/shared-ram.js';
 import type { DirectIoMode } from '../../io/file/open-direct.js';
@@ -250,8 +250,17 @@ async function restoreBuiltin(
 }
 
 async function restoreQemu(run: RestoreRun, reference: QemuReference): Promise<Loaded> {
-  const { options, image, signal } = run;
+  const { options, signal } = run;
   await using vm = await connectVm(reference, { signal, onSilence: silenceWarning(options.onWarning) });
+  try {
+    return await restoreInto(vm, run);
+  } catch (error) {
+    throw orCancelled(error, vm, signal);
+  }
+}
+
+async function restoreInto(vm: QemuVm, run: RestoreRun): Promise<Loaded> {
+  const { options, image, signal } = run;
   await assertWaiting(vm);
   const recorded = recordedLaunch(image);
   const plugged = recorded && (await missingPlugged(vm, recorded));
@@ -489,7 +498,7 @@ async function chooseLoadMethod(
   }
   const problem = vm.has('mappedRam')
     ? await whyNotFresh(vm, run)
-    : `QEMU ${vm.versionText} cannot read mapped-ram files (${releaseOf('mappedRam')} can)`;
+    : `${nameOfQemuWithout(vm, 'mappedRam')} cannot read mapped-ram files (${releaseOf('mappedRam')} can)`;
   if (problem === undefined) {
     const reason = method === 'native' ? 'asked for' : `QEMU ${vm.versionText} reads mapped-ram files`;
     return { method: 'native', reason };

@@ -9,7 +9,7 @@ import type { DigestAlgorithm } from '../../checksums/chunk-hash.js';
 import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
 import { BuiltinGuest } from '../../guest/builtin/builtin-guest.js';
-import { connectVm } from '../../guest/qemu/connect-vm.js';
+import { connectVm, orCancelled } from '../../guest/qemu/connect-vm.js';
 import type { QemuVm } from '../../guest/qemu/qemu-vm.js';
 import { probeDirectIo } from '../../io/file/direct-io-probe.js';
 import { allocatedBytes, freeSpace } from '../../io/file/file-space.js';
@@ -148,6 +148,8 @@ async function saveChecked(options: SaveOptions): Promise<SaveResult> {
   });
   try {
     return await saveQemu(run, vm, guard as SaveGuard, startedAt);
+  } catch (error) {
+    throw orCancelled(error, vm, signal);
   } finally {
     await (guard as SaveGuard).look();
     if (vm.client.silent && vm.hasAddress)

@@ -1,9 +1,15 @@
 import assert from 'node:assert/strict';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
-import { hasFeature, QEMU_FAULTS, releaseOf } from '../../../src/guest/qemu/qemu-features.js';
+import { connectVm } from '../../../src/guest/qemu/connect-vm.js';
+import { hasFeature, QEMU_FAULTS, releaseOf, shownFeatures } from '../../../src/guest/qemu/qemu-features.js';
+import { chooseMethod } from '../../../src/migration/save-method.js';
+import { monitorInFrontOf } from '../../../src/monitor/open-monitor.js';
 import { repositoryRoot } from '../../support/environment.js';
+import { failsWith } from '../../support/fails-with.js';
+import { FakeQemu, type FakeQemuOptions } from '../../support/fake-qemu.js';
+import { temporaryFolder } from '../../support/temporary-folder.js';
 
 test('a release has what came with it or before', () => {
   assert.equal(hasFeature([9, 0], 'directIo'), false);
@@ -11,6 +17,66 @@ test('a release has what came with it or before', () => {
   assert.equal(hasFeature([11, 1], 'directIo'), true);
   assert.equal(releaseOf('directIo'), '9.1');
 });
+
+test('what a QEMU shows of itself counts, whatever its release', () => {
+  const shown = shownFeatures(new Set(['multifd', 'mapped-ram']), new Set(['max-bandwidth']));
+  assert.deepEqual(
+    [...shown],
+    [
+      ['mappedRam', true],
+      ['directIo', false],
+    ],
+  );
+});
+
+/** Their releases say the opposite of what they show. */
+const BACKPORTED = { version: [7, 2], capabilities: ['mapped-ram'], parameters: ['direct-io'] } as const;
+const WITHOUT = { version: [10, 0], capabilities: [], parameters: [] } as const;
+
+function startFake(shown: Partial<FakeQemuOptions>, migrate: (uri: string) => void = () => {}) {
+  return FakeQemu.start({
+    ...shown,
+    migrate,
+    answer: (execute) => (execute === 'query-qmp-schema' ? [] : undefined),
+  });
+}
+
+for (const [what, shown, method] of [
+  ['an old QEMU into which mapped-ram was brought', BACKPORTED, 'native'],
+  ['a new QEMU that was built without mapped-ram', WITHOUT, 'stream'],
+] as const) {
+  test(`${what} is saved as its capabilities and parameters allow`, async () => {
+    await using qemu = await startFake(shown);
+    await using vm = await connectVm(qemu.qmpPath, {});
+    const has = method === 'native';
+    assert.deepEqual([vm.has('mappedRam'), vm.has('directIo'), vm.has('exitOnError')], [has, has, !has]);
+    const wishes = { live: true, background: false, directIo: true, runState: 'running' };
+    assert.equal((await chooseMethod(vm, { ...wishes, method: 'auto' })).method, method);
+    const native = chooseMethod(vm, { ...wishes, method: 'native' });
+    if (has) assert.equal((await native).method, 'native');
+    else
+      await assert.rejects(
+        native,
+        failsWith('UNSUPPORTED', /this build of QEMU 10\.0\.0 has no direct-io migration \(9\.1 has\)/),
+      );
+  });
+
+  test(`a monitor in front of ${what} leaves to it what it can do`, async () => {
+    const uris: string[] = [];
+    await using qemu = await startFake(shown, (uri) => uris.push(uri));
+    const folder = temporaryFolder('features');
+    try {
+      await using monitor = await monitorInFrontOf(qemu.qmpPath);
+      const capabilities = [{ capability: 'mapped-ram', state: true }];
+      await monitor.execute('migrate-set-capabilities', { capabilities });
+      await monitor.execute('migrate', { uri: `file:${path.join(folder, 'vm')}` }).catch(() => {});
+      const own = uris.filter((uri) => uri.startsWith('file:'));
+      assert.equal(own.length, method === 'native' ? 1 : 0, uris.join(' '));
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  });
+}
 
 test('docs/compared-with-qemu.md lists the faults of the table', () => {
   const file = path.join(repositoryRoot, 'docs', 'compared-with-qemu.md');
