@@ -5,7 +5,7 @@
 import { closeSync, fstatSync } from 'node:fs';
 import type { JsonObject, JsonValue } from '../json/json-value.js';
 import {
-  checkMappedRamTarget,
+  checkMigration,
   checkTransport,
   type MigrationAddress,
   parseMigrationTarget,
@@ -190,7 +190,7 @@ export class Monitor implements MonitorServices, AsyncDisposable {
       const address = stateFirst ? this.#targetOrFailure(args) : this.#target(args);
       if (!stateFirst) await this.#checkCanMigrate(args.resume);
       const { parameters, capabilities } = this.options;
-      checkMappedRamTarget(capabilities, parameters);
+      checkMigration(this.profile, capabilities, parameters);
       await this.backend.migrate({ address, parameters, capabilities, descriptors: this.#descriptors, raw });
     });
   }

@@ -8,7 +8,7 @@ import {
 } from '../checked-options.js';
 import { defined } from '../defined.js';
 import { MigrationOptions } from '../options/migration-options.js';
-import { profileForVersion, qemuProfile } from '../options/qemu-profile.js';
+import { isNewerThanKnown, profileForVersion, qemuProfile } from '../options/qemu-profile.js';
 import { QmpClient } from '../qmp/qmp-client.js';
 import { Monitor } from './monitor.js';
 import { QemuBackend } from './qemu-backend.js';
@@ -43,8 +43,12 @@ export async function monitorInFrontOf(address: string, options: FrontOptions = 
     const profile = qemuProfile(profileForVersion(major, minor).name, ADDED, {
       'multifd-compression': await compressionMethods(client),
     });
-    // Whether the accelerator has a dirty ring is for QEMU to say.
-    const settings = new MigrationOptions({ profile, hasDirtyRing: true });
+    // Whether the accelerator has a dirty ring is for QEMU to say, and what goes together in one that is newer than any known.
+    const settings = new MigrationOptions({
+      profile,
+      hasDirtyRing: true,
+      leavesRules: isNewerThanKnown([major, minor]),
+    });
     const upstream = new Upstream(client);
     const backend = await QemuBackend.open(upstream, settings);
     return new Monitor({ backend, profile, options: settings, upstream, ...defined({ warn }) });

@@ -44,7 +44,8 @@ const RULES: readonly CapabilityRule[] = [
   },
   {
     since: [8, 1],
-    until: [10, 2],
+    // Its commit was merged in May 2025, between 10.0 and 10.1.
+    until: [10, 1],
     broken: (on) => on['postcopy-ram'] && on.multifd,
     text: 'Postcopy is not yet compatible with multifd',
   },

@@ -214,19 +214,36 @@ export function checkTransport(
 }
 
 /**
- * What was switched on after it could still be refused, and what mapped-ram cannot do.
+ * What was switched on after it could still be refused, what mapped-ram cannot do, and what the modes for a restart on this host (cpr) exclude.
  *
  * @throws OptionError with QEMU's text
  */
-export function checkMappedRamTarget(
+export function checkMigration(
+  profile: QemuProfile,
   capabilities: MigrationCapabilities,
   parameters: MigrationParameters,
 ): void {
-  if (!capabilities['mapped-ram']) return;
-  if (parameters['tls-creds'] !== '') throw new OptionError('Cannot use TLS with mapped-ram');
-  if (parameters['multifd-compression'] !== 'none') {
-    throw new OptionError('Cannot use compression with mapped-ram');
+  if (capabilities['mapped-ram']) {
+    if (parameters['tls-creds'] !== '') throw new OptionError('Cannot use TLS with mapped-ram');
+    if (parameters['multifd-compression'] !== 'none') {
+      throw new OptionError('Cannot use compression with mapped-ram');
+    }
   }
+  // 8.2 has the mode cpr-reboot without these checks. Seen with 10.0.2.
+  if (parameters.mode !== 'normal' && isAtLeast(profile.release, [9, 0])) {
+    const conflict = conflictWithCpr(capabilities);
+    if (conflict !== undefined) throw new OptionError(`Cannot use ${conflict} with CPR`);
+    // From QEMU's source: 10.2 is the first release with that mode.
+    if (parameters.mode === 'cpr-exec' && parameters['cpr-exec-command'].length === 0) {
+      throw new OptionError("Parameter 'cpr-exec-command' required for cpr-exec");
+    }
+  }
+}
+
+function conflictWithCpr(capabilities: MigrationCapabilities): string | undefined {
+  if (capabilities['postcopy-ram'] || capabilities['dirty-bitmaps']) return 'postcopy';
+  if (capabilities['background-snapshot']) return 'background snapshot';
+  return capabilities['x-colo'] ? 'COLO' : undefined;
 }
 
 function hasManyChannels(address: MigrationAddress, capabilities: MigrationCapabilities): boolean {

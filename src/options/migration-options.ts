@@ -29,6 +29,8 @@ export interface MigrationOptionsSetup {
   readonly hasDirectIo?: boolean;
   /** Whether the accelerator has a dirty ring (KVM with `dirty-ring-size`); false unless told otherwise. */
   readonly hasDirtyRing?: boolean;
+  /** Whether the rules between capabilities are left to a QEMU which is newer than the profile, and may have fewer; false by default. */
+  readonly leavesRules?: boolean;
 }
 
 /** A capability, and whether it is or will be on. */
@@ -43,14 +45,16 @@ export class MigrationOptions {
   readonly #pageSize: number;
   readonly #hasDirectIo: boolean;
   readonly #hasDirtyRing: boolean;
+  readonly #leavesRules: boolean;
   #parameters: Readonly<MigrationParameters>;
   #capabilities: Readonly<MigrationCapabilities>;
 
-  constructor({ profile, pageSize, hasDirectIo, hasDirtyRing }: MigrationOptionsSetup) {
+  constructor({ profile, pageSize, hasDirectIo, hasDirtyRing, leavesRules }: MigrationOptionsSetup) {
     this.profile = profile;
     this.#pageSize = pageSize ?? 4096;
     this.#hasDirectIo = hasDirectIo ?? platformHasDirectIo();
     this.#hasDirtyRing = hasDirtyRing ?? false;
+    this.#leavesRules = leavesRules ?? false;
     this.#parameters = Object.freeze(defaultParameters(profile));
     this.#capabilities = Object.freeze(defaultCapabilities());
   }
@@ -129,11 +133,13 @@ export class MigrationOptions {
         warn(`${name} capability is deprecated`);
       }
     }
-    checkCapabilities(candidate, {
-      profile: this.profile,
-      parameters: this.#parameters,
-      hasDirtyRing: this.#hasDirtyRing,
-    });
+    if (!this.#leavesRules) {
+      checkCapabilities(candidate, {
+        profile: this.profile,
+        parameters: this.#parameters,
+        hasDirtyRing: this.#hasDirtyRing,
+      });
+    }
     this.#capabilities = Object.freeze(candidate);
   }
 

@@ -78,6 +78,22 @@ for (const [what, shown, method] of [
   });
 }
 
+test('a monitor in front of a QEMU newer than any known leaves the rules between capabilities to it', async () => {
+  const capabilities = ['mapped-ram', 'postcopy-ram'].map((capability) => ({ capability, state: true }));
+  for (const [version, refuses] of [
+    [[11, 1], true],
+    [[11, 2], false],
+  ] as const) {
+    await using qemu = await startFake({ version, capabilities: ['mapped-ram', 'postcopy-ram'] });
+    await using monitor = await monitorInFrontOf(qemu.qmpPath);
+    const setting = monitor.execute('migrate-set-capabilities', { capabilities });
+    if (refuses)
+      await assert.rejects(setting, { message: 'Mapped-ram migration is incompatible with postcopy' });
+    else await setting;
+    assert.equal(qemu.commands.includes('migrate-set-capabilities'), !refuses);
+  }
+});
+
 test('docs/compared-with-qemu.md lists the faults of the table', () => {
   const file = path.join(repositoryRoot, 'docs', 'compared-with-qemu.md');
   const rows = Object.values(QEMU_FAULTS).map(({ upTo, known, summary, workaround }) => {
