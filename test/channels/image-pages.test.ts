@@ -83,7 +83,7 @@ test('records of more zero pages than fit into one write, in the frame of a stre
   const written: Uint8Array[] = [];
   const write = (bytes: Uint8Array) => written.push(bytes.slice());
   const frame = new StreamFrame({
-    configuration: { machine: 'made-1.0', capabilities: [] },
+    configuration: { machine: 'made-9.0', capabilities: [] },
     ...{ pageSize: PAGE, ramSectionId: 3, earlySections: new Uint8Array(0) },
     blocks: [{ idstr: 'ram', usedLength }],
   });

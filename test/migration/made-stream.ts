@@ -10,7 +10,7 @@ import { StreamWriter } from '../../src/stream/stream-writer.js';
 export const pageSize = 4096;
 export const pageCount = 64;
 export const blockName = 'made.ram';
-export const machine = 'made-1.0';
+export const machine = 'made-9.0';
 const ramSectionId = 2;
 
 /** A page that tells what it is: its number and a value, all over. */

@@ -53,7 +53,7 @@ test('a sound stream of a made-up QEMU becomes a file, and its guest goes on', a
   assert.equal(qemu.runState, 'running');
   await using image = await MappedRamImage.open(file);
   assert.ok(image.complete, 'the image is not complete');
-  assert.equal(image.configuration.machine, 'made-1.0');
+  assert.equal(image.configuration.machine, 'made-9.0');
   assert.equal(image.block(blockName)?.bitmap.count(), 1);
   rmSync(file);
 });

@@ -133,7 +133,7 @@ export class FakeQemu implements AsyncDisposable {
       case 'query-cpus-fast':
         return [];
       case 'qom-get':
-        return 'made-1.0-machine';
+        return 'made-9.0-machine';
       case 'human-monitor-command':
         return ' Block Name PSize Offset Used Total\n made.ram 4 KiB 0x0 0x40000 0x40000\n';
       case 'stop':

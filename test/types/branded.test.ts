@@ -6,7 +6,7 @@ import type { ByteSource } from '../../src/mapped-ram/byte-source.js';
 import { GuestMap } from '../../src/mapped-ram/guest-map.js';
 import { firstRecordOffset, layoutBlocks } from '../../src/mapped-ram/layout.js';
 
-const configuration = { machine: 'made-1.0', capabilities: [] };
+const configuration = { machine: 'made-9.0', capabilities: [] };
 
 test('positions of different kinds cannot be mixed', () => {
   const read: ByteSource['read'] = async () => new Uint8Array(0);

@@ -24,7 +24,7 @@ test('sections of devices that come before RAM stay where they were', async (t) 
   const earlySections = section(7, 'virtio-mem-early', 'which blocks are plugged');
   const source: OutgoingSource = {
     setup: async () => ({
-      configuration: { machine: 'made-1.0', capabilities: [] },
+      configuration: { machine: 'made-9.0', capabilities: [] },
       pageSize: 4096,
       ramSectionId: 1,
       earlySections,
