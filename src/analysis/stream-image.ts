@@ -63,6 +63,7 @@ export class StreamImage implements SavedVm<StreamBlock> {
     readonly container: Container,
     parser: StreamParser,
     pass: IndexingPass,
+    tail: StreamTail,
     problems: readonly string[],
     private readonly owner: AsyncDisposable | undefined,
   ) {
@@ -70,11 +71,11 @@ export class StreamImage implements SavedVm<StreamBlock> {
     this.configuration = parser.configuration ?? { machine: '', capabilities: [] };
     this.pageSize = parser.pageSize;
     this.blocks = pass.blocks;
-    const { rounds, ramSectionId = 0, switchoverStart, tail, tailPosition = 0, footers } = pass.collector;
+    const { rounds, ramSectionId = 0, switchoverStart } = pass.collector;
     this.rounds = rounds;
     this.ramSectionId = ramSectionId;
     this.switchoverStart = switchoverStart;
-    this.tail = splitTail(tail, { position: tailPosition, started: parser.started, footers });
+    this.tail = tail;
     const early = pass.collector.described(this.tail);
     this.earlySectionBytes = encodeSections(early);
     this.devices = [...early, ...this.tail.sections];
@@ -121,7 +122,9 @@ export class StreamImage implements SavedVm<StreamBlock> {
       pass.take(parser.recovered(), parser.pageSize);
       problems.push(error.message);
     }
-    return new StreamImage(source, container, parser, pass, problems, owner);
+    const { tail, tailPosition: position = 0, footers } = pass.collector;
+    const split = await splitTail(tail, { position, started: parser.started, footers });
+    return new StreamImage(source, container, parser, pass, split, problems, owner);
   }
 
   get path(): string {

@@ -2,6 +2,7 @@
 
 import { DIGEST_BYTES } from '../checksums/chunk-hash.js';
 import type { MappedRamImage } from '../mapped-ram/image.js';
+import { parsePlainJson } from '../stream/description-json.js';
 import { coveredByRoot, findManifest } from './description-text.js';
 import { type Manifest, type ManifestBlock, parseManifest } from './manifest.js';
 import { computeRoot, rootRanges } from './root.js';
@@ -18,7 +19,7 @@ export interface ManifestCheck {
 
 export async function checkManifest(image: MappedRamImage): Promise<ManifestCheck> {
   const { descriptionText } = image.tail;
-  const found = descriptionText === undefined ? undefined : findManifest(descriptionText);
+  const found = descriptionText === undefined ? undefined : await findManifest(descriptionText);
   if (descriptionText === undefined || found === undefined) return { problems: [], checkedBytes: 0 };
   const problem = (text: string): ManifestCheck => ({ problems: [text], checkedBytes: 0 });
   if (found.problem !== undefined) return problem(found.problem);
@@ -35,7 +36,7 @@ export async function checkManifest(image: MappedRamImage): Promise<ManifestChec
 export function readManifest(text: string): Manifest | { problem: string } {
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = parsePlainJson(text);
   } catch {
     return { problem: 'it is not JSON' };
   }

@@ -1,13 +1,10 @@
 /** A manifest's place: the last key of a vmdescription. */
+import { defined } from '../defined.js';
 import { MANIFEST_KEY } from '../mapped-ram/image.js';
-import {
-  type JsonEntry,
-  JsonObject,
-  parseDescriptionJson,
-  parsePlainJson,
-} from '../stream/description-json.js';
+import { parsePlainJson } from '../stream/description-json.js';
+import { type KeyExtent, outlineSteps } from '../stream/description-outline.js';
 import { SectionType } from '../stream/format.js';
-import { isSoleKey } from '../stream/vmdescription.js';
+import { inSlices } from '../stream/slices.js';
 import { appendDescriptionKey } from '../stream/vmdescription-text.js';
 import type { Manifest } from './manifest.js';
 
@@ -33,55 +30,53 @@ export interface FoundManifest {
   /** Where its value lies: `text.slice(start, end)`. */
   start: number;
   end: number;
+  /** Where what is before it ends: the value of the key before, or the brace. */
+  before: number;
   /** What is wrong with its place. */
   problem?: string;
 }
 
 /** Finds the manifest of a description, also one whose key was damaged. `undefined` where there is none. */
-export function findManifest(text: string): FoundManifest | undefined {
-  const plain = findPlainly(text);
-  if (plain !== undefined) return plain;
-  let entries: readonly JsonEntry[];
+export async function findManifest(text: string): Promise<FoundManifest | undefined> {
+  let keys: readonly KeyExtent[];
   try {
-    const root = parseDescriptionJson(text);
-    entries = root instanceof JsonObject ? root.entries : [];
+    ({ keys } = await inSlices(outlineSteps(text)));
   } catch {
     return undefined;
   }
-  const [found, another] = entries.filter(({ key }) => key === MANIFEST_KEY);
+  const placed = (extent: KeyExtent, problem?: string): FoundManifest => ({
+    start: extent.start,
+    end: extent.end,
+    before: keys[keys.indexOf(extent) - 1]?.end ?? text.indexOf('{') + 1,
+    ...defined({ problem }),
+  });
+  const [found, another] = keys.filter(({ key }) => key === MANIFEST_KEY);
   if (found === undefined) {
-    const renamed = entries.find(({ value }) => value instanceof JsonObject && value.entry('root'));
-    return renamed && { ...renamed, problem: `its key reads ${JSON.stringify(renamed.key)}` };
+    const renamed = keys.find((extent) => !QEMU_KEYS.has(extent.key) && isManifest(text, extent));
+    return renamed && placed(renamed, `its key reads ${JSON.stringify(renamed.key)}`);
   }
-  if (another !== undefined) return { ...found, problem: 'there are two' };
-  if (found !== entries.at(-1)) return { ...found, problem: 'something follows it in the vmdescription' };
-  return found;
+  if (another !== undefined) return placed(found, 'there are two');
+  return placed(found, found === keys.at(-1) ? undefined : 'something follows it in the vmdescription');
 }
 
-/**
- * The same in a fraction of the time where it is where mapram puts it: the one key of its name, the last one, its value written
- * as mapram writes it. `undefined` where any of that cannot be told at once.
- */
-function findPlainly(text: string): FoundManifest | undefined {
+const QEMU_KEYS: ReadonlySet<string> = new Set(['configuration', 'page_size', 'devices']);
+
+function isManifest(text: string, { start, end }: KeyExtent): boolean {
+  const json = text.slice(start, end);
+  if (!json.includes('"root"')) return false;
   try {
-    const root = parsePlainJson(text) as Record<string, unknown>;
-    const found = root[MANIFEST_KEY];
-    if (Object.keys(root).at(-1) !== MANIFEST_KEY || !isSoleKey(MANIFEST_KEY, found, text)) return undefined;
-    const value = JSON.stringify(found);
-    const end = text.lastIndexOf('}');
-    const start = end - value.length;
-    return text.slice(start, end) === value ? { start, end } : undefined;
+    const value = parsePlainJson(json);
+    return typeof value === 'object' && value !== null && Object.hasOwn(value, 'root');
   } catch {
-    return undefined;
+    return false;
   }
 }
 
 /** A description without its manifest, as the source of the migration wrote it. */
-export function withoutManifest(text: string): string {
+export async function withoutManifest(text: string): Promise<string> {
   const quoted = JSON.stringify(MANIFEST_KEY);
   if (!(text.includes('\\') || text.includes(quoted))) return text;
-  const found = findManifest(text);
+  const found = await findManifest(text);
   if (found === undefined || found.problem !== undefined) return text;
-  const before = text.slice(0, text.lastIndexOf(quoted, found.start)).trimEnd();
-  return `${before.endsWith(',') ? before.slice(0, -1) : before}${text.slice(found.end)}`;
+  return `${text.slice(0, found.before)}${text.slice(found.end)}`;
 }

@@ -57,7 +57,7 @@ export async function sealImage(options: SealOptions): Promise<Manifest> {
   }
   const ranges = rootRanges(image, tailOffset);
   const { descriptionText } = image.tail;
-  const vmdescription = descriptionText && withoutManifest(descriptionText);
+  const vmdescription = descriptionText && (await withoutManifest(descriptionText));
   const draft: Manifest = {
     ...(await compose(image, options)),
     root: ROOT_TO_COME,

@@ -77,7 +77,7 @@ export async function scanStream(source: ByteSource, container: Container): Prom
   if (configuration === undefined || ramSectionId === undefined) throw noMappedRam(source.name);
   const tailOffset = tailPosition === undefined ? undefined : fileOffset(offset + tailPosition);
   const bytes = tailOffset === undefined ? new Uint8Array(0) : await readTail(source, tailOffset, problems);
-  const tail = splitTail(bytes, { position: tailPosition ?? 0, started, footers });
+  const tail = await splitTail(bytes, { position: tailPosition ?? 0, started, footers });
   // QEMU writes the bitmaps into the END section, which background snapshots lack: no page counts as written.
   if (tailPosition !== undefined && !collector.ramEnded) {
     problems.push(

@@ -58,7 +58,7 @@ export class IncomingStream {
         'VM',
         `loading ${name}: the guest has no device ${device}, which is saved in rounds`,
       );
-    const { sectionBytes } = soundTail(tail, name);
+    const { sectionBytes } = await soundTail(tail, name);
     return guest.loadDevices(sectionBytes);
   }
 

@@ -170,7 +170,7 @@ export class QemuStream {
     this.#migrating = false;
     if (this.#options.capabilities.includes('background-snapshot')) this.#assertSavedAtOnce(received);
     const { switchoverStart, amongRam } = received;
-    const { sectionBytes, sections, descriptionText } = soundTail(received, this.#name, vm.address);
+    const { sectionBytes, sections, descriptionText } = await soundTail(received, this.#name, vm.address);
     if (this.#stoppedHere) {
       const globalState = sections.find(({ idstr }) => idstr === GLOBAL_STATE_SECTION);
       if (globalState?.data.byteLength === GLOBAL_STATE_BYTES)
@@ -315,8 +315,12 @@ export class QemuStream {
  *
  * @throws MapramError `MIGRATION`
  */
-export function soundTail({ tail, started, footers }: ReceivedTail, name: string, path?: string): StreamTail {
-  const split = splitTail(tail, { started, footers });
+export async function soundTail(
+  { tail, started, footers }: ReceivedTail,
+  name: string,
+  path?: string,
+): Promise<StreamTail> {
+  const split = await splitTail(tail, { started, footers });
   // A connection has no sectors.
   const rest = split.trailingBytes + split.paddingBytes;
   if (split.complete && rest === 0) return split;

@@ -28,10 +28,11 @@ export class JsonObject {
   }
 }
 
-const MAX_DEPTH = 200;
+/** Levels of brackets. */
+export const MAX_DEPTH = 200;
 
-/** Values in a description, each of which takes some hundred bytes of memory. The largest known has 40,000. */
-const MAX_VALUES = 2 ** 19;
+/** Values that are parsed of a description, each of which takes some hundred bytes of memory. */
+export const MAX_VALUES = 2 ** 19;
 
 /**
  * `JSON.parse` for descriptions, which keeps the last value of a key that repeats.
@@ -39,12 +40,16 @@ const MAX_VALUES = 2 ** 19;
  * @throws SyntaxError when the text is not JSON, is nested deeper than 200 levels, or has more than 2^19 values
  */
 export function parsePlainJson(text: string): unknown {
-  assertBounded(text);
+  countValues(text, MAX_VALUES);
   return JSON.parse(text);
 }
 
-/** Counts what opens or parts values before any of them takes memory. */
-function assertBounded(text: string): void {
+/**
+ * Counts what opens or parts values before any of them takes memory.
+ *
+ * @throws SyntaxError when there are more than `limit`, or more than 200 levels
+ */
+export function countValues(text: string, limit: number): number {
   let values = 0;
   let depth = 0;
   for (let at = 0; at < text.length; at++) {
@@ -52,13 +57,14 @@ function assertBounded(text: string): void {
     if (code === QUOTE) {
       at = text.indexOf('"', at + 1);
       while (at !== -1 && isEscaped(text, at)) at = text.indexOf('"', at + 1);
-      if (at === -1) return;
+      if (at === -1) return values;
     } else if (code === COMMA || code === OPENING_BRACKET || code === OPENING_BRACE) {
-      if (++values > MAX_VALUES) throw new SyntaxError(`more than ${MAX_VALUES} values in the description`);
+      if (++values > limit) throw new SyntaxError(`more than ${limit} values in the description`);
       if (code !== COMMA && ++depth > MAX_DEPTH)
         throw new SyntaxError(`more than ${MAX_DEPTH} levels at character ${at} of the description`);
     } else if (code === CLOSING_BRACKET || code === CLOSING_BRACE) depth--;
   }
+  return values;
 }
 
 function isEscaped(text: string, at: number): boolean {
@@ -73,7 +79,7 @@ function isEscaped(text: string, at: number): boolean {
  * @throws SyntaxError with the place, when the text is not JSON, is nested deeper than 200 levels, or has more than 2^19 values
  */
 export function parseDescriptionJson(text: string): JsonValue {
-  assertBounded(text);
+  countValues(text, MAX_VALUES);
   const reader = new JsonReader(text);
   const value = reader.value(0);
   reader.expectEnd();

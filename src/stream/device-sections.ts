@@ -1,13 +1,14 @@
 import { errorReason } from '../errors.js';
 import { findFooter } from './footer-search.js';
 import { COMMANDS, commandName, type SectionKind, SectionType, StreamLimit } from './format.js';
+import { inSlices, SLICE_LENGTH, type SlicedWork } from './slices.js';
 import type { CommandEvent } from './stream-event.js';
 import type { SectionOpening } from './stream-writer.js';
 import {
   type DeviceDescription,
   describedBytes,
+  descriptionSteps,
   mayBeLonger,
-  parseVmDescription,
   type VmDescription,
 } from './vmdescription.js';
 
@@ -62,12 +63,17 @@ export interface SplitOptions {
 }
 
 /**
- * Splits the tail of a stream into its parts. Never throws: what does not fit is told in `problems`, and the rest
- * is split all the same.
+ * Splits the tail of a stream into its parts. Never fails: what does not fit is told in `problems`, and the rest
+ * is split all the same. The event loop turns meanwhile.
  *
  * @param tail all bytes behind RAM's END section, as the `tail` events gave them
  */
-export function splitTail(tail: Uint8Array, options: SplitOptions = {}): StreamTail {
+export function splitTail(tail: Uint8Array, options: SplitOptions = {}): Promise<StreamTail> {
+  return inSlices(splitSteps(tail, options));
+}
+
+/** The same, for those who let the event loop turn themselves. */
+export function* splitSteps(tail: Uint8Array, options: SplitOptions = {}): SlicedWork<StreamTail> {
   const { position = 0 } = options;
   const problems: string[] = [];
   const found = findVmDescription(tail);
@@ -82,13 +88,16 @@ export function splitTail(tail: Uint8Array, options: SplitOptions = {}): StreamT
     problems,
   };
   if (result.descriptionCut) problems.push('the vmdescription is cut short');
-  else if (found !== undefined && found.end - found.start > StreamLimit.VMDESCRIPTION_BYTES)
-    problems.push(`the vmdescription has more than ${StreamLimit.VMDESCRIPTION_BYTES} bytes`);
   else if (found !== undefined) {
-    result.descriptionText = new TextDecoder().decode(copied(tail.subarray(found.start, found.end)));
+    const bytes = tail.subarray(found.start, found.end);
+    const tooLong = yield* descriptionTooLong(bytes);
+    if (tooLong !== undefined) problems.push(tooLong);
+    else result.descriptionText = new TextDecoder().decode(copied(bytes));
     noteRest(result, tail.subarray(found.end));
+  }
+  if (result.descriptionText !== undefined) {
     try {
-      result.description = parseVmDescription(result.descriptionText);
+      result.description = yield* descriptionSteps(result.descriptionText);
     } catch (error) {
       problems.push(`the vmdescription cannot be read: ${errorReason(error)}`);
     }
@@ -96,7 +105,7 @@ export function splitTail(tail: Uint8Array, options: SplitOptions = {}): StreamT
   const splitter = new Splitter(tail, options, result.description, problems);
   // With a description behind it, the place of EOF is certain: one byte before the description's type byte.
   const limit = found === undefined ? tail.byteLength : found.start - VMDESCRIPTION_HEADER_BYTES;
-  const end = splitter.run(limit, found === undefined);
+  const end = yield* splitter.run(limit, found === undefined);
   result.sections = splitter.sections;
   result.commands = splitter.commands;
   const eof = found === undefined ? end : limit - 1;
@@ -107,6 +116,24 @@ export function splitTail(tail: Uint8Array, options: SplitOptions = {}): StreamT
   else if (end !== eof) problems.push(`the sections end at ${position + end}, EOF is at ${position + eof}`);
   if (result.trailingBytes > 0) problems.push(`${result.trailingBytes} bytes follow the end of the stream`);
   return result;
+}
+
+function* descriptionTooLong(bytes: Uint8Array): SlicedWork<string | undefined> {
+  const { VMDESCRIPTION_BYTES, WIDE_VMDESCRIPTION_BYTES } = StreamLimit;
+  if (bytes.byteLength > VMDESCRIPTION_BYTES)
+    return `the vmdescription has more than ${VMDESCRIPTION_BYTES} bytes`;
+  if (bytes.byteLength > WIDE_VMDESCRIPTION_BYTES && !(yield* isAscii(bytes)))
+    return `the vmdescription has more than ${WIDE_VMDESCRIPTION_BYTES} bytes, and is not ASCII`;
+  return undefined;
+}
+
+function* isAscii(bytes: Uint8Array): SlicedWork<boolean> {
+  for (let from = 0; from < bytes.byteLength; from += SLICE_LENGTH) {
+    const slice = bytes.subarray(from, from + SLICE_LENGTH);
+    for (const byte of slice) if (byte >= 0x80) return false;
+    yield slice.byteLength;
+  }
+  return true;
 }
 
 /** The largest sector that disks have. */
@@ -173,10 +200,15 @@ class Splitter {
    * @param openEnd whether EOF has to be recognised by being followed by nothing of the format
    * @returns where it stopped: at the EOF byte, in a sound tail
    */
-  run(limit: number, openEnd: boolean): number {
+  *run(limit: number, openEnd: boolean): SlicedWork<number> {
     let at = 0;
+    let paused = 0;
     try {
       while (at < limit) {
+        if (at - paused >= SLICE_LENGTH) {
+          yield at - paused;
+          paused = at;
+        }
         const type = this.tail[at];
         if (type === SectionType.EOF) return at;
         if (this.sections.length + this.commands.length === MAX_PARTS) {

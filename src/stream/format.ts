@@ -96,7 +96,10 @@ export const StreamLimit = {
   UNDELIMITED_SECTION_BYTES: 16 * 2 ** 20,
   /** What a section or command counts as beside its data, since that is about the memory it takes: there can be 65,536. */
   SECTION_BYTES: 1024,
-  VMDESCRIPTION_BYTES: 16 * 2 ** 20,
+  /** x86 has 32 MB at 4096 processors. */
+  VMDESCRIPTION_BYTES: 40 * 2 ** 20,
+  /** One that is not ASCII, as a manifest with names of files may be: in memory it takes twice as much. */
+  WIDE_VMDESCRIPTION_BYTES: 16 * 2 ** 20,
 } as const;
 
 /** Of a page as one zlib stream; zlib's worst case is 5 bytes for each block of 16 KiB, and 6 of frame. */

@@ -1,4 +1,12 @@
-import { JsonObject, parseDescriptionJson, parsePlainJson } from './description-json.js';
+import {
+  countValues,
+  JsonObject,
+  MAX_VALUES,
+  parseDescriptionJson,
+  parsePlainJson,
+} from './description-json.js';
+import { type Extent, type KeyExtent, outlineSteps } from './description-outline.js';
+import { inSlices, SLICE_LENGTH, type SlicedWork } from './slices.js';
 
 /**
  * What a stream's vmdescription says about the device sections that were written:
@@ -18,7 +26,7 @@ export interface VmDescription {
   /** The JSON as it was, other programs' keys included. */
   text: string;
   /** All keys of the outermost object, and where in `text` their values are. */
-  keys: readonly { key: string; start: number; end: number }[];
+  keys: readonly KeyExtent[];
 }
 
 /** Fields, then subsections, back to back in the data. */
@@ -53,56 +61,107 @@ export interface FieldDescription {
 
 /**
  * Reads a vmdescription. Anything unexpected in it is read as far as it makes sense, since the
- * footers of the sections show whether a description is right.
+ * footers of the sections show whether a description is right. It may be of thousands of devices: the event loop turns meanwhile.
  *
- * @throws SyntaxError when the text is not a JSON object
+ * @throws SyntaxError when the text is not a JSON object, or describes more than is read
  */
-export function parseVmDescription(text: string): VmDescription {
-  const plain = plainDescription(text);
-  const root = plain ?? parseDescriptionJson(text);
-  if (!isObject(root)) throw new SyntaxError('the description is not an object');
-  let keys: VmDescription['keys'] | undefined;
-  const description: VmDescription = {
-    devices: objects(member(root, 'devices')).map((json) => device(json)),
-    text,
-    get keys() {
-      keys ??= keysOf(root instanceof JsonObject ? root : parseDescriptionJson(text));
-      return keys;
-    },
-  };
-  if (plain !== undefined) plainRoots.set(description, plain);
-  const pageSize = count(member(root, 'page_size'));
+export function parseVmDescription(text: string): Promise<VmDescription> {
+  return inSlices(descriptionSteps(text));
+}
+
+/** The same, for those who let the event loop turn themselves. */
+export function* descriptionSteps(text: string): SlicedWork<VmDescription> {
+  const { keys, devices } = yield* outlineSteps(text);
+  const description: VmDescription = { devices: yield* deviceSteps(text, devices), text, keys };
+  const pageSize = count(descriptionKey(description, 'page_size'));
   if (pageSize !== undefined) description.pageSize = pageSize;
-  const configuration = member(root, 'configuration');
-  if (isObject(configuration)) description.configuration = struct(configuration);
+  const configuration = keys.find(({ key }) => key === 'configuration');
+  if (configuration !== undefined) {
+    const json = text.slice(configuration.start, configuration.end);
+    countValues(json, MAX_DEVICE_VALUES);
+    const members = parseMembers(json);
+    if (members !== undefined) description.configuration = struct(members);
+  }
   return description;
+}
+
+/** Of one device. The most known is 40,000 of a whole machine. */
+const MAX_DEVICE_VALUES = 2 ** 17;
+
+/** A device in this form takes as long as so many characters, however short its text is. */
+const DEVICE_LENGTH = 64;
+
+function* deviceSteps(text: string, extents: readonly Extent[]): SlicedWork<DeviceDescription[]> {
+  const reader = new DeviceReader();
+  const devices: DeviceDescription[] = [];
+  let length = 0;
+  for (const { start, end } of extents) {
+    const described = reader.read(text.slice(start, end));
+    if (described !== undefined) devices.push(described);
+    length += end - start + DEVICE_LENGTH;
+    if (length < SLICE_LENGTH) continue;
+    yield length;
+    length = 0;
+  }
+  return devices;
+}
+
+/** How QEMU begins a device: its name, its instance id, and the rest. */
+const DEVICE_HEAD = /^\{\s*"name":\s*"([^"\\]*)",\s*"instance_id":\s*(0|[1-9]\d*),/;
+
+/** Processors differ in a few optional parts. */
+const MAX_VARIANTS = 8;
+
+/**
+ * Reads devices one by one. Those of one name that differ in nothing but the instance id are parsed once: a machine has as
+ * many of some as it has processors.
+ */
+class DeviceReader {
+  #values = 0;
+  readonly #variants = new Map<string, { rest: string; described: DeviceDescription }[]>();
+
+  read(json: string): DeviceDescription | undefined {
+    const [head = '', name = '', id = ''] = DEVICE_HEAD.exec(json) ?? [];
+    const rest = json.slice(head.length);
+    const instanceId = count(Number(id));
+    const variants = this.#variants.get(name) ?? [];
+    if (head === '' || instanceId === undefined) return this.#parse(json);
+    const known = variants.find((variant) => variant.rest === rest)?.described;
+    if (known !== undefined) {
+      const described = { ...known, instanceId };
+      knownBytes.set(described, describedBytes(known));
+      return described;
+    }
+    const described = this.#parse(json);
+    // Nothing in the rest may be another name or instance id.
+    if (described !== undefined && variants.length < MAX_VARIANTS && !/\\|"instance_id"/.test(rest)) {
+      variants.push({ rest, described });
+      this.#variants.set(name, variants);
+    }
+    return described;
+  }
+
+  #parse(json: string): DeviceDescription | undefined {
+    this.#values += countValues(json, Math.min(MAX_DEVICE_VALUES, MAX_VALUES - this.#values));
+    const members = parseMembers(json);
+    return members && device(members);
+  }
 }
 
 /** An object of a description. Where keys repeat only the reader of this folder keeps all of them. */
 type Members = JsonObject | Readonly<Record<string, unknown>>;
 
-/** Of descriptions that `JSON.parse` has read. */
-const plainRoots = new WeakMap<VmDescription, Readonly<Record<string, unknown>>>();
-
 /** One description behind another one in the same field: their keys repeat. */
 const REPEATED = /\]\s*,\s*"vmsd_name"/;
 
 /**
- * The description by `JSON.parse`, in a tenth of the time, where no keys of devices repeat: reading it comes before everything
- * else that is done with a file.
+ * The object in `json`, by `JSON.parse`, in a tenth of the time, where no keys repeat. `undefined` for what is no object.
+ *
+ * @throws SyntaxError
  */
-function plainDescription(text: string): Readonly<Record<string, unknown>> | undefined {
-  if (REPEATED.test(text)) return undefined;
-  try {
-    const root = parsePlainJson(text);
-    return isObject(root) && !(root instanceof JsonObject) ? root : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-function keysOf(root: unknown): VmDescription['keys'] {
-  return root instanceof JsonObject ? root.entries.map(({ key, start, end }) => ({ key, start, end })) : [];
+function parseMembers(json: string): Members | undefined {
+  const value: unknown = REPEATED.test(json) ? parseDescriptionJson(json) : JSON.parse(json);
+  return isObject(value) ? value : undefined;
 }
 
 /**
@@ -110,35 +169,23 @@ function keysOf(root: unknown): VmDescription['keys'] {
  * none, or one that is no JSON. The first one counts where there are several.
  */
 export function descriptionKey(description: VmDescription, key: string): unknown {
-  const { text } = description;
-  const plain = plainRoots.get(description);
-  if (plain !== undefined) {
-    if (!Object.hasOwn(plain, key)) return undefined;
-    if (isSoleKey(key, plain[key], text)) return plain[key];
-  }
   const found = description.keys.find((candidate) => candidate.key === key);
   if (found === undefined) return undefined;
+  const values = knownValues.get(description) ?? new Map<string, unknown>();
+  knownValues.set(description, values);
+  if (!values.has(key)) values.set(key, jsonOrNothing(description.text.slice(found.start, found.end)));
+  return values.get(key);
+}
+
+/** A manifest is asked for again and again. */
+const knownValues = new WeakMap<VmDescription, Map<string, unknown>>();
+
+function jsonOrNothing(text: string): unknown {
   try {
-    return JSON.parse(text.slice(found.start, found.end));
+    return parsePlainJson(text);
   } catch {
     return undefined;
   }
-}
-
-/**
- * Whether it is certain that `value`, which `JSON.parse` has found under a key of the outermost object, is not the last of several:
- * what is written as the key stands nowhere else but in the value itself.
- */
-export function isSoleKey(key: string, value: unknown, text: string): boolean {
-  if (text.includes('\\')) return false;
-  const quoted = `"${key}"`;
-  return occurrences(quoted, text) === 1 + occurrences(quoted, JSON.stringify(value));
-}
-
-function occurrences(part: string, text: string): number {
-  let count = 0;
-  for (let at = text.indexOf(part); at !== -1; at = text.indexOf(part, at + part.length)) count++;
-  return count;
 }
 
 /**

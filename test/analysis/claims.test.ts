@@ -135,14 +135,38 @@ const cases: { name: string; claims: () => Claims; inspected: RegExp }[] = [
     inspected: /the vmdescription cannot be read: more than 200 levels/,
   },
   {
-    name: 'a vmdescription of five million values',
+    name: 'a vmdescription of five million devices',
     claims: () => ({ description: text(`{"devices":[${'[],'.repeat(5 * MIB)}[]]}`) }),
-    inspected: /the vmdescription cannot be read: more than 524288 values/,
+    inspected: /the vmdescription cannot be read: more than 131072 devices/,
   },
   {
-    name: 'a vmdescription of 40 MB',
-    claims: () => ({ description: text(`{"devices":${'['.repeat(40e6)}}`) }),
-    inspected: /the vmdescription has more than 16777216 bytes/,
+    name: 'a device that is described by five million values',
+    claims: () => ({ description: text(`{"devices":[{"a":[${'[],'.repeat(5 * MIB)}[]]}]}`) }),
+    inspected: /the vmdescription cannot be read: more than 131072 values/,
+  },
+  {
+    name: 'devices that are described by five million values together',
+    claims: () => ({
+      description: text(
+        `{"devices":[${Array.from({ length: 100 }, (_, index) => `{"name":"d${index}","a":[${'[],'.repeat(52_000)}[]]}`).join()}]}`,
+      ),
+    }),
+    inspected: /the vmdescription cannot be read: more than \d+ values/,
+  },
+  {
+    name: 'as long a vmdescription as is read',
+    claims: () => ({ description: text(`{"devices":[],"a":"${'x'.repeat(40 * MIB - 30)}"}`) }),
+    inspected: nothing,
+  },
+  {
+    name: 'a long vmdescription in characters of two bytes',
+    claims: () => ({ description: text(`{"devices":[],"a":"\u20ac${'x'.repeat(16 * MIB)}"}`) }),
+    inspected: /the vmdescription has more than 16777216 bytes, and is not ASCII/,
+  },
+  {
+    name: 'a vmdescription of 45 MB',
+    claims: () => ({ description: text(`{"devices":${'['.repeat(45e6)}}`) }),
+    inspected: /the vmdescription has more than 41943040 bytes/,
   },
   {
     name: 'a hundred thousand devices in a vmdescription, and none in the stream',

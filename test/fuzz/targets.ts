@@ -97,8 +97,8 @@ export async function fuzzTargets(): Promise<FuzzTarget[]> {
       seeds: opened.map(({ tail, tailOffset = 0 }, index) =>
         (images[index] as Uint8Array).subarray(tailOffset, tailOffset + tail.sectionBytes.length + 30_000),
       ),
-      read(bytes) {
-        for (const { description, data } of splitTail(bytes).sections) {
+      async read(bytes) {
+        for (const { description, data } of (await splitTail(bytes)).sections) {
           if (description) decodeDevice(description, data);
         }
       },
@@ -116,10 +116,10 @@ export async function fuzzTargets(): Promise<FuzzTarget[]> {
       seeds: descriptions.map((description) =>
         description.subarray(description.lastIndexOf('"mapram": ') + 10, -1),
       ),
-      read(bytes) {
+      async read(bytes) {
         const description = `{"devices": [], "mapram": ${text(bytes)}}`;
-        withoutManifest(description);
-        const found = findManifest(description);
+        await withoutManifest(description);
+        const found = await findManifest(description);
         if (found) readManifest(description.slice(found.start, found.end));
       },
     },

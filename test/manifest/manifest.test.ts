@@ -39,7 +39,7 @@ test('a sealed file is the same stream with one more key in its description', as
   const [plain, sealed] = [await openBytes(before), await openBytes(bytes)];
   assert.deepEqual(checkImage(sealed), []);
   assert.deepEqual(sealed.manifest, manifest);
-  assert.equal(withoutManifest(sealed.tail.descriptionText ?? ''), plain.tail.descriptionText);
+  assert.equal(await withoutManifest(sealed.tail.descriptionText ?? ''), plain.tail.descriptionText);
   const length = before.length - (plain.tail.descriptionText?.length ?? 0) - 4;
   assert.ok(
     bytes.subarray(0, length).equals(before.subarray(0, length)),
@@ -184,35 +184,37 @@ test('a manifest without the right shape is told by its first fault', () => {
   }
 });
 
-test('a manifest is found in the same place, at once or by reading all of the description', () => {
-  const manifest = { format: 1, mapram: '0.1.0', launch: { arguments: ['-m', '1G'] } };
-  const escaped = { ...manifest, launch: { arguments: ['a\\b'] } };
+test('a manifest is found where whole parsing would find it, and what is wrong with its place', async () => {
+  const manifest = { format: 1, mapram: '0.1.0', launch: { arguments: ['-m', '1G', 'a\\b}"'] } };
+  const value = JSON.stringify(manifest);
   const description = '{"devices": [{"name": "x"}], "page_size": 4096}';
-  for (const text of [
-    appendDescriptionKey(description, 'mapram', manifest),
-    appendDescriptionKey(description, 'mapram', escaped),
-    appendDescriptionKey(appendDescriptionKey(description, 'mapram', manifest), 'mapram', manifest),
-    appendDescriptionKey(appendDescriptionKey(description, 'mapram', manifest), 'other', manifest),
-    appendDescriptionKey(description, 'mapraM', { ...manifest, root: 'x' }),
-    description,
-  ]) {
-    // No JSON for JSON.parse, since a NUL follows.
-    const careful = findManifest(`${text}\0`);
-    const quick = findManifest(text);
-    assert.deepEqual(
-      [quick?.start, quick?.end, quick?.problem],
-      [careful?.start, careful?.end, careful?.problem],
-    );
-    assert.equal(`${withoutManifest(text)}\0`, withoutManifest(`${text}\0`));
+  const once = appendDescriptionKey(description, 'mapram', manifest);
+  for (const [text, problem] of [
+    [once, undefined],
+    [once.replace('"mapram"', '"\\u006dapram"'), undefined],
+    [appendDescriptionKey(once, 'mapram', manifest), /^there are two$/],
+    [appendDescriptionKey(once, 'other', manifest), /^something follows it in the vmdescription$/],
+    [appendDescriptionKey(description, 'mapraM', { ...manifest, root: 'x' }), /^its key reads "mapraM"$/],
+  ] as const) {
+    for (const end of ['', '\0', ' \n']) {
+      const found = await findManifest(`${text}${end}`);
+      assert.ok(found, text);
+      if (problem === undefined || !problem.source.includes('key'))
+        assert.equal(text.slice(found.start, found.end), value);
+      if (problem === undefined) assert.equal(found.problem, undefined);
+      else assert.match(found.problem ?? '', problem);
+    }
+    const bare = await withoutManifest(text);
+    assert.equal(bare, problem === undefined ? description : text);
   }
 });
 
-test('descriptions without a manifest have none', () => {
+test('descriptions without a manifest have none', async () => {
   for (const text of ['', '{', '[]', '{"devices": []}', '{"devices": [{"mapram": 1}]}']) {
-    assert.equal(findManifest(text), undefined);
+    assert.equal(await findManifest(text), undefined);
   }
-  assert.equal(withoutManifest('{"devices": []}'), '{"devices": []}');
-  assert.equal(withoutManifest(appendDescriptionKey(undefined, 'mapram', { root: '' })), '{}');
+  assert.equal(await withoutManifest('{"devices": []}'), '{"devices": []}');
+  assert.equal(await withoutManifest(appendDescriptionKey(undefined, 'mapram', { root: '' })), '{}');
 });
 
 describe('signatures', () => {

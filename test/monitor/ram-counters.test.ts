@@ -58,7 +58,7 @@ for (const begin of ['running', 'paused'] as const) {
       // The manifest is not the VM's: it comes when the migration has ended.
       const { descriptionText = '' } = image.tail;
       const manifest =
-        Buffer.byteLength(descriptionText) - Buffer.byteLength(withoutManifest(descriptionText));
+        Buffer.byteLength(descriptionText) - Buffer.byteLength(await withoutManifest(descriptionText));
       const tail = image.source.byteLength - tailOffset - manifest;
       assert.ok(ram.transferred > moved + tail, `transferred: ${ram.transferred}`);
       assert.ok(ram.transferred < moved + tail + head + 1024, `transferred: ${ram.transferred}`);

@@ -135,7 +135,7 @@ describe('the state of a guest whose RAM is a shared file', needs({ qemu: '10.0'
         'a block has no guest address',
       );
       const pieces = events.filter((event) => event.type === 'tail');
-      const tail = splitTail(concatenate(pieces.map(({ data }) => data)), { started: parser.started });
+      const tail = await splitTail(concatenate(pieces.map(({ data }) => data)), { started: parser.started });
       checkEveryDeviceDecodes(tail.sections);
       const start = events.find((event) => event.type === 'section');
       assert.ok(start, 'there is no start');

@@ -2,12 +2,13 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { type DecodedDevice, type DecodedField, decodeDevice } from '../../src/stream/device-decoder.js';
-import { type DeviceDescription, parseVmDescription } from '../../src/stream/vmdescription.js';
+import { type DeviceDescription, descriptionSteps } from '../../src/stream/vmdescription.js';
+import { atOnce } from './at-once.js';
 
 /** A device with these fields, written as JSON text so that keys can repeat. */
 function described(fields: string, more = ''): DeviceDescription {
   const text = `{"devices": [{"name": "d", "instance_id": 0, "vmsd_name": "d", "version": 1, "fields": [${fields}]${more}}]}`;
-  const [device] = parseVmDescription(text).devices;
+  const [device] = atOnce(descriptionSteps(text)).devices;
   assert.ok(device, 'there is no device');
   return device;
 }
@@ -162,7 +163,7 @@ test('subsections are found behind the fields', () => {
 
 test('devices with a save function of their own are one field of bytes', () => {
   const text = '{"devices": [{"name": "old", "instance_id": 0, "size": 2}]}';
-  const [device] = parseVmDescription(text).devices;
+  const [device] = atOnce(descriptionSteps(text)).devices;
   assert.ok(device, 'there is no device');
   const decoded = decodeDevice(device, Uint8Array.of(1, 2));
   assert.deepEqual(

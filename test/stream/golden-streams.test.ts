@@ -6,7 +6,12 @@ import { constants, inflateSync } from 'node:zlib';
 import fc from 'fast-check';
 import { MapramError } from '../../src/errors.js';
 import { decodeDevice } from '../../src/stream/device-decoder.js';
-import { type DeviceSection, type StreamTail, splitTail } from '../../src/stream/device-sections.js';
+import {
+  type DeviceSection,
+  type StreamTail,
+  splitSteps,
+  splitTail,
+} from '../../src/stream/device-sections.js';
 import {
   decodeMultifdInitialPacket,
   decodeMultifdPacketHeader,
@@ -22,6 +27,7 @@ import { concatenate, StreamWriter } from '../../src/stream/stream-writer.js';
 import { decodeXbzrle } from '../../src/stream/xbzrle.js';
 import { checkEveryDeviceDecodes, checkX86Registers } from '../golden/check-devices.js';
 import { expectedOf, goldenBytes, goldenNames } from '../golden/golden-file.js';
+import { atOnce } from './at-once.js';
 
 const PAGE = 4096;
 const LOW_MEMORY_BYTES = 0xa0000;
@@ -42,11 +48,13 @@ class LoadedStream {
     }
     this.take(this.parser.end());
     const pieces = this.events.filter((event) => event.type === 'tail');
-    this.tail = splitTail(concatenate(pieces.map(({ data }) => data)), {
-      position: pieces[0]?.position ?? 0,
-      started: this.parser.started,
-      footers: this.events.every((event) => event.type !== 'section-end' || event.footer),
-    });
+    this.tail = atOnce(
+      splitSteps(concatenate(pieces.map(({ data }) => data)), {
+        position: pieces[0]?.position ?? 0,
+        started: this.parser.started,
+        footers: this.events.every((event) => event.type !== 'section-end' || event.footer),
+      }),
+    );
   }
 
   get mainBlock(): Uint8Array {
@@ -115,9 +123,9 @@ for (const name of NAMES) {
     });
 
     if (!name.includes('bare')) {
-      test('footers alone delimit the same sections', () => {
+      test('footers alone delimit the same sections', async () => {
         const { sectionBytes, sections } = stream.tail;
-        const withoutDescription = splitTail(concatenate([sectionBytes, Uint8Array.of(0)]), {
+        const withoutDescription = await splitTail(concatenate([sectionBytes, Uint8Array.of(0)]), {
           started: stream.parser.started,
         });
         assert.equal(withoutDescription.complete, true);

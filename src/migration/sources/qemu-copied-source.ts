@@ -117,7 +117,7 @@ export class QemuCopiedSource implements OutgoingSource {
   async devices(): Promise<SourceDevices> {
     const state = await this.#saveDevices();
     const { image } = this.#base;
-    const tail = splitTail(state.subarray(STATE_HEADER_BYTES));
+    const tail = await splitTail(state.subarray(STATE_HEADER_BYTES));
     if (!tail.complete) {
       throw new MapramError(
         'MIGRATION',
@@ -129,7 +129,7 @@ export class QemuCopiedSource implements OutgoingSource {
       tail.sections,
       this.#runState === 'running' && this.#vm.asleep ? 'suspended' : this.#runState,
     );
-    const vmdescription = fittingDescription(image.tail.descriptionText, tail.sectionBytes);
+    const vmdescription = await fittingDescription(image.tail.descriptionText, tail.sectionBytes);
     return {
       sections: tail.sectionBytes,
       ...defined({ vmdescription }),
@@ -364,11 +364,14 @@ function* runsOf(
  * The description of the base's device state, when it fits these sections too: QEMU makes none for a state without RAM, but
  * the devices are the same. Optional parts may have come or gone.
  */
-function fittingDescription(text: string | undefined, sections: Uint8Array): string | undefined {
+async function fittingDescription(
+  text: string | undefined,
+  sections: Uint8Array,
+): Promise<string | undefined> {
   if (text === undefined) return undefined;
-  const description = withoutManifest(text);
+  const description = await withoutManifest(text);
   const described = new StreamWriter().raw(sections).eof().vmdescription(description).drainBytes();
-  const { sections: split, problems } = splitTail(described);
+  const { sections: split, problems } = await splitTail(described);
   const fits = problems.length === 0 && split.every(({ delimitedBy }) => delimitedBy === 'description');
   return fits ? description : undefined;
 }

@@ -83,7 +83,7 @@ export async function writeImage(
   await writer.writeSections(tail.sectionBytes);
   // A manifest tells where things are in its own file.
   const description = tail.descriptionText;
-  await writer.finish(same || description === undefined ? description : withoutManifest(description));
+  await writer.finish(same || description === undefined ? description : await withoutManifest(description));
 }
 
 /** The header of a libvirt image, for what its stream becomes: libvirt calls mapped-ram `sparse`. */

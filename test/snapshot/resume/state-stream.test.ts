@@ -133,7 +133,7 @@ describe('writeStateStream', () => {
 
   test('carries the device sections unchanged', async () => {
     const { events } = await stateStream(() => 'mapped');
-    const tail = splitTail(
+    const tail = await splitTail(
       concatenate(events.flatMap((event) => (event.type === 'tail' ? [event.data] : []))),
     );
     assert.ok(tail.complete, tail.problems.join('; '));
