@@ -231,7 +231,7 @@ async function saveQemu(run: SaveRun, vm: QemuVm, guard: SaveGuard, startedAt: n
   if (method === 'incremental' && run.checksums === 'xxh64' && hashOf(base) === 'xxh64-pages')
     run.checksums = 'xxh64-pages';
   const seal = sealOf(run, () => facts);
-  const watched = method === 'shared' && !options.live;
+  const watched = (method === 'shared' || method === 'stream') && !options.live && !options.background;
   const saved = source
     ? await saveThroughEngine(run, { source, settle, seal, watched })
     : await saveQemuNatively(run, vm, settle, seal);
@@ -493,7 +493,7 @@ async function saveThroughEngine(
   const cancel = () => migration.cancel();
   signal.addEventListener('abort', cancel, { once: true });
   let stalled: MapramError | undefined;
-  // During other saves the guest runs, or much may come before the first page.
+  // During other saves the guest runs.
   using watch = watched
     ? new StallWatch({
         file: target.file,
