@@ -247,9 +247,21 @@ async function compareContents(
     const manifestBlock = listed[index] as ManifestBlock;
     const table = tables[index] as DigestTable;
     problems.push(...differences(image, block, manifestBlock, table));
-    checkedBytes += block.bitmap.count() * block.pageSize;
+    checkedBytes += readPages(block, table) * block.pageSize;
   }
   return { problems, checkedBytes };
+}
+
+/** Pages in chunks that were read whole. */
+function readPages({ bitmap, pageCount, pageSize }: ImageBlock, table: DigestTable): number {
+  const chunkPages = table.shape.chunkBytes / pageSize;
+  let pages = bitmap.count();
+  for (let chunk = 0; chunk < table.count; chunk++) {
+    if (table.state(chunk) === CHUNK_STATE.done) continue;
+    const first = chunk * chunkPages;
+    for (const { count } of bitmap.runs(first, Math.min(pageCount, first + chunkPages))) pages -= count;
+  }
+  return pages;
 }
 
 const hex = (value: number) => `0x${value.toString(16)}`;
@@ -286,7 +298,7 @@ function* differences(
       const message = `the file ends inside its memory from ${place}${inGuest}`;
       yield { kind: 'truncated', message, ...range };
     } else {
-      const message = `its memory from ${place}${inGuest} cannot be read from the disk`;
+      const message = `its memory from ${place}${inGuest} cannot be read from the disk, where it is at offset ${range.offset} of the file`;
       yield { kind: 'unreadable', message, ...range };
     }
   }
