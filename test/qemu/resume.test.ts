@@ -534,6 +534,10 @@ test('a machine type that is deprecated in the QEMU here is named, with the newe
   ...needs({ qemu: '10.0' }),
   timeout: 120_000,
 }, async () => {
+  const here = newFolder();
+  const { program, args } = qemuProgram('10.0');
+  const line = [program, ...args].map((word) => `'${word}'`).join(' ');
+  writeFileSync(path.join(here, 'qemu-system-x86_64'), `#!/bin/sh\nexec ${line} "$@"\n`, { mode: 0o755 });
   for (const [machine, deprecated] of [
     ['pc-q35-7.0', true],
     ['pc-q35-9.2', false],
@@ -541,6 +545,9 @@ test('a machine type that is deprecated in the QEMU here is named, with the newe
     await using vm = await startVm({ machine, guest: 'none', memory: 'shared-file' });
     const file = path.join(folder, `${machine}.mapram`);
     await save({ vm: vm.qmpPath, file, afterwards: 'quit' });
+    const { stdout } = await runCli(['inspect', file], { env: { PATH: `${here}:${process.env.PATH}` } });
+    const named = /^QEMU here: +\S+\/qemu-system-x86_64 has pc-q35-7\.0, deprecated: a later QEMU cannot/m;
+    assert.equal(named.test(stdout), deprecated, stdout);
     const warnings: string[] = [];
     await using _ = await resume({ file, paused: true, onWarning: (text) => warnings.push(text) });
     const noted = warnings.filter((text) =>

@@ -4,6 +4,7 @@ import { defined } from '../../defined.js';
 import { MapramError } from '../../errors.js';
 import { quoteForShell } from '../../launch/command-line.js';
 import type { LaunchRecord } from '../../launch/launch-record.js';
+import { type MachineHere, machineHere } from '../../launch/machine-here.js';
 import { machineSupport } from '../../launch/machine-type.js';
 import { parseManifest } from '../../manifest/manifest.js';
 import type { GuestRegion } from '../../mapped-ram/guest-map.js';
@@ -69,8 +70,9 @@ Examples:
         ...options,
       });
     }
+    const here = device === undefined ? await machineHere(inspection.machine) : undefined;
     const text = [
-      ...(device === undefined ? [describe(inspection)] : []),
+      ...(device === undefined ? [describe(inspection, here)] : []),
       ...(picture ? [memoryMap(picture, { colour: wantsColour(process.stdout, process.env) })] : []),
       ...(withState ? shown.map((one) => deviceTree(one)) : []),
     ];
@@ -113,7 +115,7 @@ function jsonDevice({ state, data, ...device }: InspectedDevice, withState: bool
   return { ...device, ...(state === undefined ? defined({ data }) : { fields: deviceValues(state) }) };
 }
 
-function describe(inspection: Inspection): string {
+function describe(inspection: Inspection, here: MachineHere | undefined): string {
   const { file, machine, capabilities, pageSize, complete, devices, manifest } = inspection;
   const deviceBytes = devices.reduce((sum, device) => sum + device.length, 0);
   return [
@@ -124,6 +126,7 @@ function describe(inspection: Inspection): string {
       ],
       ['container', describeContainer(inspection)],
       ['machine', machine === '' ? 'not told by the file' : describeMachine(machine)],
+      ...(here === undefined ? [] : [['QEMU here', describeHere(here, machine)] as const]),
       ...(capabilities.length === 0 ? [] : [['capabilities', capabilities.join(', ')] as const]),
       ['complete', complete ? 'yes' : 'NO: the save did not finish, or the file was cut short'],
       [
@@ -144,6 +147,13 @@ function describeMachine(machine: string): string {
   return support === undefined
     ? machine
     : `${machine} (deprecated from QEMU ${support.deprecated} on, gone in ${support.removed}; the newest major with it is ${support.newestMajor})`;
+}
+
+function describeHere({ program, state }: MachineHere, machine: string): string {
+  if (state === 'there') return `${program} has ${machine}`;
+  return state === 'deprecated'
+    ? `${program} has ${machine}, deprecated: a later QEMU cannot load this file`
+    : `${program} has no ${machine}, and cannot load this file`;
 }
 
 function describeContainer({ container, form, offset, compression }: Inspection): string {
