@@ -126,7 +126,7 @@ async function sendAll(output: StreamOutput, devices: StreamDevices, path: strin
 
 /**
  * QEMU sees the end of the stream before it has loaded it, and a refusal of QEMU's breaks the connections: what QEMU says
- * counts more. But it may never say anything: 10.0.2 waits for ever for the pages of a multifd channel that ended too early.
+ * counts more. But it may never say anything: see `QEMU_FAULTS.endedChannel`.
  */
 async function firstFailure(
   sent: Promise<void>,

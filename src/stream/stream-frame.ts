@@ -53,7 +53,7 @@ export class StreamFrame {
     const { configuration, earlySections, ramSectionId, blocks } = this.stream;
     const writer = new StreamWriter().header().configuration(configuration).raw(earlySections);
     writer.ramStart(ramSectionId).ramBlocks(blocks.map(({ idstr, usedLength }) => ({ idstr, usedLength })));
-    // No page may come through a channel before QEMU has set its RAM up for loading: 10.0.2 crashes on one.
+    // No page may come through a channel before QEMU has set its RAM up for loading: see `QEMU_FAULTS.earlyPages`.
     return this.#endSection(writer);
   }
 

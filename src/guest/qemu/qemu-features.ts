@@ -142,6 +142,58 @@ export const QEMU_FAULTS = {
     upTo: '10.x',
     known: 'source',
     summary: 'does not continue writes to file: that the kernel cut short; probably mended by 11.1',
-    workaround: 'reserves the space first and verifies what QEMU wrote when it adds checksums',
+    workaround:
+      'reserves the space first and verifies what QEMU wrote when it adds checksums; continues its own writes',
+  },
+  finishedEarly: {
+    upTo: '10.0.2',
+    known: 'seen',
+    summary:
+      'reports completed before its clean-up: until then it refuses cont, and aborts in the next migration when multifd is switched off',
+    workaround: 'waits until the threads of a migration have ended',
+  },
+  contWhileAsleep: {
+    upTo: '10.0.2',
+    known: 'seen',
+    summary:
+      'aborts on cont after a migration of a guest that is asleep (S3); 7.2.22 was seen to run it as if it were awake',
+    workaround: 'leaves that guest asleep, and reports it',
+  },
+  runStates: {
+    upTo: '10.0.2',
+    known: 'seen',
+    summary:
+      'aborts (invalid runstate transition) when it is migrated in some run states, such as debug and save-vm; 7.2.22 too',
+    workaround: 'refuses to save in these',
+  },
+  larger: {
+    upTo: '10.0.2',
+    known: 'seen',
+    summary: 'loads a file into a VM with more memory or more CPUs than that of the file, without an error',
+    workaround: 'refuses, and names both sizes',
+  },
+  truncated: {
+    upTo: '10.0.2',
+    known: 'seen',
+    summary: 'SIGSEGV when it loads a truncated file with multifd',
+    workaround: 'checks the file before QEMU sees it',
+  },
+  ignoreShared: {
+    upTo: '10.0.2',
+    known: 'seen',
+    summary: 'saves with x-ignore-shared and mapped-ram what it cannot load; safe from 11.0 on, from source',
+    workaround: 'reads such a file',
+  },
+  earlyPages: {
+    upTo: '10.0.2',
+    known: 'seen',
+    summary: 'crashes on a page that comes through a multifd channel before its RAM is set up for a load',
+    workaround: 'sends none before that',
+  },
+  endedChannel: {
+    upTo: '10.0.2',
+    known: 'seen',
+    summary: 'waits for ever for the pages of a multifd channel that ended too early',
+    workaround: 'ends the load after a while, with the reason why the channel ended',
   },
 } as const satisfies Record<string, QemuFault>;

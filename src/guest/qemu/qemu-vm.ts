@@ -276,7 +276,7 @@ export class QemuVm implements AsyncDisposable {
 
   /**
    * Lets the guest run, once QEMU has settled what a migration did with it. One that fell asleep meanwhile is left as it is where
-   * the migration has completed: QEMU 10.0.2 answers `cont` by aborting, 7.2 by running the guest as if it were awake.
+   * the migration has completed: see `QEMU_FAULTS.contWhileAsleep`.
    */
   async letRun(): Promise<void> {
     for (let waits = 0; ; waits++) {
@@ -363,8 +363,8 @@ export class QemuVm implements AsyncDisposable {
   }
 
   /**
-   * QEMU says `completed` before it has cleaned up. Until then 10.0 refuses `cont` ("Migration is not finalized yet"),
-   * and when multifd is switched off it forgets to end its channels and aborts in the next migration.
+   * See `QEMU_FAULTS.finishedEarly` and `migrateAfterCancel`. The refusal of `cont` is "Migration is not finalized yet"; when multifd is
+   * switched off QEMU forgets to end its channels, and aborts in the next migration.
    */
   private async migrationThreadsEnded(): Promise<void> {
     while ((await this.runState()) === 'finish-migrate') await delay(CLEANUP_POLL_MS);
