@@ -31,6 +31,7 @@ import { MonitorListener } from './monitor-listener.js';
 import type { ExecuteContext, MigrationTarget, MonitorEvent, MonitorServices } from './monitor-services.js';
 import { qmpSchema } from './qmp-schema.js';
 import { QmpSession } from './qmp-session.js';
+import { splitUnknownOptions } from './unknown-options.js';
 import type { Upstream } from './upstream.js';
 
 export interface MonitorSetup {
@@ -134,7 +135,11 @@ export class Monitor implements MonitorServices, AsyncDisposable {
     if (context.outOfBand && !command.outOfBand) {
       throw new CommandError(`The command ${name} does not support OOB`);
     }
-    const checked = checkQapi(command.args, args);
+    const { known, unknown } = this.options.leavesRules
+      ? splitUnknownOptions(this.profile, name, args)
+      : { known: args };
+    const checked = checkQapi(command.args, known);
+    if (unknown !== undefined) await this.upstream?.forward(name, unknown);
     const takeDescriptor = context.takeDescriptor ?? (() => undefined);
     const warn = context.warn ?? this.#warn;
     return command.run({ monitor: this, takeDescriptor, warn, rawArguments: args }, checked);

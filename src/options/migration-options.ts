@@ -45,7 +45,12 @@ export class MigrationOptions {
   readonly #pageSize: number;
   readonly #hasDirectIo: boolean;
   readonly #hasDirtyRing: boolean;
-  readonly #leavesRules: boolean;
+  /**
+   * Whether a QEMU which is newer than the profile decides what goes together, and knows more options.
+   *
+   * @internal
+   */
+  readonly leavesRules: boolean;
   #parameters: Readonly<MigrationParameters>;
   #capabilities: Readonly<MigrationCapabilities>;
 
@@ -54,7 +59,7 @@ export class MigrationOptions {
     this.#pageSize = pageSize ?? 4096;
     this.#hasDirectIo = hasDirectIo ?? platformHasDirectIo();
     this.#hasDirtyRing = hasDirtyRing ?? false;
-    this.#leavesRules = leavesRules ?? false;
+    this.leavesRules = leavesRules ?? false;
     this.#parameters = Object.freeze(defaultParameters(profile));
     this.#capabilities = Object.freeze(defaultCapabilities());
   }
@@ -133,7 +138,7 @@ export class MigrationOptions {
         warn(`${name} capability is deprecated`);
       }
     }
-    if (!this.#leavesRules) {
+    if (!this.leavesRules) {
       checkCapabilities(candidate, {
         profile: this.profile,
         parameters: this.#parameters,

@@ -94,6 +94,43 @@ test('a monitor in front of a QEMU newer than any known leaves the rules between
   }
 });
 
+test('a monitor in front of a QEMU newer than any known passes on options that it does not know', async () => {
+  const unknown = { capability: 'from-the-future', state: true };
+  const sets = [
+    ['migrate-set-capabilities', { capabilities: [{ capability: 'xbzrle', state: true }, unknown] }],
+    ['migrate-set-parameters', { 'multifd-channels': 3, 'x-from-the-future': 1 }],
+  ] as const;
+  for (const [version, expected] of [
+    [[11, 1], 'does not accept value|is unexpected'],
+    [[11, 2], undefined],
+  ] as const) {
+    const seen: object[] = [];
+    await using qemu = await FakeQemu.start({
+      version,
+      capabilities: ['mapped-ram', 'xbzrle', 'from-the-future'],
+      parameters: ['multifd-channels'],
+      migrate() {},
+      answer(execute, args) {
+        if (execute.startsWith('migrate-set-')) seen.push(args);
+        return execute === 'query-qmp-schema' ? [] : undefined;
+      },
+    });
+    await using monitor = await monitorInFrontOf(qemu.qmpPath);
+    for (const [name, args] of sets) {
+      const setting = monitor.execute(name, structuredClone(args) as never);
+      if (expected === undefined) await setting;
+      else await assert.rejects(setting, { message: new RegExp(expected) });
+    }
+    const passed = [
+      { capabilities: [unknown] },
+      { capabilities: [{ capability: 'xbzrle', state: true }] },
+      { 'x-from-the-future': 1 },
+      { 'multifd-channels': 3 },
+    ];
+    assert.deepEqual(seen, expected === undefined ? passed : []);
+  }
+});
+
 test('docs/compared-with-qemu.md lists the faults of the table', () => {
   const file = path.join(repositoryRoot, 'docs', 'compared-with-qemu.md');
   const rows = Object.values(QEMU_FAULTS).map(({ upTo, known, summary, workaround }) => {
