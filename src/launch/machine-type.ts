@@ -44,14 +44,14 @@ export function machineSupport(versioned: string): MachineSupport | undefined {
 }
 
 /**
- * Whether QEMU sends a configuration at the start of a machine's stream: not for machine types older than 2.4. QEMU 9.1 is the first that
- * lacks them all.
+ * Whether QEMU sends a configuration at the start of a machine's stream: not for the machine types of PCs and pseries older than 2.4, the
+ * only versioned ones there were. QEMU 9.1 is the first that lacks them all.
  */
 export function sendsConfiguration(versioned: string): boolean {
-  const version = /-(\d+)\.(\d+)(?:\.\d+)?$/.exec(versioned);
+  const version = /^(?:pc|pseries)(?:-.*)?-(\d+)\.(\d+)(?:\.\d+)?$/.exec(versioned);
   if (version === null) return true;
   const [major, minor] = [Number(version[1]), Number(version[2])];
-  return major > 2 || (major === 2 && minor >= 4) || versioned.startsWith('mapram-');
+  return major > 2 || (major === 2 && minor >= 4);
 }
 
 /** Until 4.0, RAM of memory backend objects is called `/objects/ID` unless told otherwise. */

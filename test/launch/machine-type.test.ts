@@ -15,7 +15,7 @@ test('a machine type is deprecated after three years and gone after six, from QE
 });
 
 test('machine types older than 2.4 send no configuration', () => {
-  const sending = ['pc-i440fx-2.4', 'pc-q35-10.0', 'virt-2.6', 'microvm', 'mapram-builtin-1.0'];
+  const sending = ['made-1.0', 'pc-i440fx-2.4', 'pc-q35-10.0', 'virt-2.6', 'microvm', 'mapram-builtin-1.0'];
   assert.deepEqual(sending.filter(sendsConfiguration), sending);
   assert.deepEqual(
     ['pc-i440fx-2.3', 'pc-i440fx-1.7', 'pc-1.0', 'pseries-2.1'].filter(sendsConfiguration),
