@@ -6,6 +6,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   writeSync,
 } from 'node:fs';
@@ -134,6 +135,19 @@ test('a map of chunks that is cut short or of another file is begun anew', async
     assert.ok((await second.file.read(0, CHUNK)).equals(contents.subarray(0, CHUNK)), damage);
     assert.equal(second.fetcher.checkedBytes, CHUNK, damage);
   }
+});
+
+test('a store that is gone as a whole is out of reach, not damaged', async () => {
+  using files = new TemporaryStore();
+  const { contents, ...which } = await stored(files);
+  await using opened = await open(files, which);
+  renameSync(files.path('store'), files.path('elsewhere'));
+  await assert.rejects(
+    opened.file.read(0, 10),
+    failsWith('IO', /no store\.json; is its file system mounted/),
+  );
+  renameSync(files.path('elsewhere'), files.path('store'));
+  assert.ok((await opened.file.read(0, 10)).equals(contents.subarray(0, 10)), 'read once it is back');
 });
 
 test('a chunk whose pack is gone or changed is an error that names the pack, and no zeros', async () => {

@@ -13,6 +13,8 @@ import type { GetOptions, ListedObject, Place } from '../place.js';
 
 export class DirectoryPlace implements Place {
   readonly freesPacks = false;
+  /** It has been seen to be a store. */
+  #isStore = false;
 
   constructor(
     readonly address: string,
@@ -23,9 +25,10 @@ export class DirectoryPlace implements Place {
     const file = this.#file(key);
     await using handle = await openOrAbsent(file);
     if (handle === undefined) {
-      this.#assertThere(key, file);
+      this.#assertThere(file);
       return undefined;
     }
+    if (key === CONFIG_KEY) this.#isStore = true;
     const { size } = await handle.stat();
     if (range === undefined && maximum !== undefined && size > maximum)
       throw damaged(file, `it has ${size} bytes, more than the ${maximum} that it may`);
@@ -95,9 +98,9 @@ export class DirectoryPlace implements Place {
     }
   }
 
-  /** Without its store.json a directory is not a store that lacks an object: it has gone, or its file system is not mounted. */
-  #assertThere(key: string, file: string): void {
-    if (key === CONFIG_KEY || existsSync(this.#file(CONFIG_KEY))) return;
+  /** A store that has lost its store.json does not lack an object: it has gone, or its file system is not mounted any more. */
+  #assertThere(file: string): void {
+    if (!this.#isStore || existsSync(this.#file(CONFIG_KEY))) return;
     throw new MapramError(
       'IO',
       `reading ${file}: ${this.folder} has no ${CONFIG_KEY}; is its file system mounted?`,
