@@ -85,7 +85,8 @@ suite('the page in a browser', needs({ tools: ['chromium'] }), () => {
   });
 
   test('an operation goes on while the page is loaded anew, and can be cancelled there', async () => {
-    await using ui = await TestUi.start({ builtins: [{ size: 1024 * MIB, pattern: 'random', fill: 100 }] });
+    // Large enough that its save is still under way when the page is there again, also on a fast disk.
+    await using ui = await TestUi.start({ builtins: [{ size: 3072 * MIB, pattern: 'random', fill: 100 }] });
     await using opened = await OpenPage.open(browser, ui);
     const { page } = opened;
     await page.getByRole('button', { name: 'Save builtin:1' }).click();
