@@ -556,10 +556,11 @@ function readGreeting(
 ): Promise<{ greeting: Greeting; rest: Buffer }> {
   let sample = '';
   return new Promise((resolve, reject) => {
-    const fail = (reason: string) => {
+    const failAs = (message: string) => {
       stop();
-      reject(new MapramError('MONITOR', `${name} is not a QMP server: ${reason}`, { path: name }));
+      reject(new MapramError('MONITOR', message, { path: name }));
     };
+    const fail = (reason: string) => failAs(`${name} is not a QMP server: ${reason}`);
     const onData = (chunk: Buffer) => {
       sample = (sample + chunk.toString('latin1')).slice(0, SAMPLE_BYTES);
       const line = chunk.indexOf(0x0a);
@@ -573,7 +574,8 @@ function readGreeting(
       }
     };
     const onEnd = () => fail('it closed the connection without a greeting');
-    const onError = (error: Error) => fail(errorReason(error));
+    const onError = (error: Error) =>
+      failAs(`the connection to ${name} was lost before its greeting: ${errorReason(error)}`);
     const onAbort = () => {
       stop();
       reject(signal.reason);
@@ -585,8 +587,8 @@ function readGreeting(
     stream.on('data', onData).on('end', onEnd).on('close', onEnd).on('error', onError);
     signal.addEventListener('abort', onAbort, { once: true });
     if (signal.aborted) onAbort();
-    else if (stream.destroyed)
-      fail(stream.errored ? errorReason(stream.errored) : 'the connection has ended');
+    else if (stream.errored) onError(stream.errored);
+    else if (stream.destroyed) fail('the connection has ended');
   });
 }
 
