@@ -28,7 +28,7 @@ for (const socket of sockets) {
       throw new Error(`${file} is damaged: ${problems.map(({ message }) => message).join('; ')}`);
     }
     const how = `${method}, ${directIo ? 'direct' : 'buffered'}`;
-    console.log(`${file}: ${allocatedBytes} bytes, ${how}, stood still for ${downtimeMs} ms`);
+    console.log(`${file}: ${allocatedBytes} bytes, ${how}, paused for ${downtimeMs} ms`);
     removeOld(name);
   } catch (error) {
     console.error(error instanceof MapramError ? `${error.code}: ${error.message}` : error);

@@ -9,7 +9,7 @@ import type { Options } from './command.js';
 
 export const CPU_OPTION = [
   '--allow-cpu-mismatch',
-  'go on although the CPU lacks features that the saved one had',
+  'continue although the CPU lacks features that the saved one had',
 ] as const;
 
 export const DISKS_OPTION = '--allow-changed-disks';

@@ -93,7 +93,7 @@ export class MigrationMetrics implements Disposable {
         'Passes over memory in the last migration.',
         ram?.['dirty-sync-count'],
       ),
-      one('migration_downtime_seconds', 'gauge', 'How long the VM stood still.', secondsOf(info.downtime)),
+      one('migration_downtime_seconds', 'gauge', 'How long the VM was paused.', secondsOf(info.downtime)),
       one(
         'migration_duration_seconds',
         'gauge',

@@ -26,8 +26,8 @@ test('demo goes the whole round and leaves nothing behind', async () => {
 test('demo without direct I/O tells its story step by step', async () => {
   const { code, stdout } = await runCli(['demo', root, '--direct-io', 'off']);
   assert.equal(code, 0);
-  const steps = [...stdout.matchAll(/^(run|save|inspect|go on|load|check) /gm)].map(([, name]) => name);
-  assert.deepEqual(steps, ['run', 'save', 'inspect', 'go on', 'load', 'check', 'go on']);
+  const steps = [...stdout.matchAll(/^(run on|run|save|inspect|load|check) /gm)].map(([, name]) => name);
+  assert.deepEqual(steps, ['run', 'save', 'inspect', 'run on', 'load', 'check', 'run on']);
   assert.match(stdout, /direct I\/O off/);
   assert.match(stdout, /\nAll good in .*\n$/);
   assert.deepEqual(readdirSync(root), []);

@@ -79,7 +79,7 @@ test('whatever a reader types is marked as such, so that it is carried out', () 
     // What is typed in the guest, and what the examples' own test does.
     .filter(({ code }) => command.test(code) && !/^cd \/sys\/|^node service\.ts /.test(code));
   assert.deepEqual(others, []);
-  const kinds = /^(?:mapram monitor builtin|npm run --silent demo$|mapram verify vm\.mapram )/;
+  const kinds = /^(?:mapram monitor builtin|mapram verify vm\.mapram )/;
   assert.deepEqual(
     pages.flatMap(sessions).filter(({ command: typed }) => !kinds.test(typed)),
     [],

@@ -124,7 +124,7 @@ describe('a shared save of the Linux guest', needs({ qemu: '10.0', guest: 'linux
       const { result, seen } = await descriptorsDuring(pid, partPathOf(file), finished);
       cliResult(result);
       const channels = seen.filter(({ access }) => access === 'write').map(({ direct }) => direct);
-      // Besides the main descriptor, one that tries whether the file system takes O_DIRECT is open for a moment.
+      // Besides the main descriptor, one that tries whether the file system supports O_DIRECT is open for a moment.
       const main = seen.some(({ access, direct }) => access === 'read-write' && !direct);
       return { channels, main };
     };

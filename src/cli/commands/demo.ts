@@ -23,7 +23,7 @@ const WATCH_TIMEOUT_MS = 15_000;
 
 export const demo: CommandOf<'demo'> = {
   name: 'demo',
-  summary: 'the whole round on a small builtin VM: save while it runs, inspect, load, go on',
+  summary: 'the whole round on a small builtin VM: save while it runs, inspect, load, run on',
   declare(command) {
     command
       .argument('[directory]', 'where to put the file; a temporary directory on a disk by default')
@@ -73,7 +73,7 @@ Examples:
       '',
       `direct I/O ${saved.directIo ? 'on' : 'off'}: ${saved.directIoReason}; ${percent(cachedShare)} of the file in the page cache`,
     );
-    step(context, '', `the VM stood still for ${formatDuration(saved.downtimeMs)}`);
+    step(context, '', `the VM was paused for ${formatDuration(saved.downtimeMs)}`);
 
     const inspection = await inspect({ file, signal: context.signal, onProgress: context.progress });
     const savedTick = tickInFile(inspection);
@@ -84,7 +84,7 @@ Examples:
     );
 
     await untilTick(guest, savedTick + WATCHED_TICKS, context);
-    step(context, 'go on', `the VM that was saved has gone on to ${guest.ticks}`);
+    step(context, 'run on', `the VM that was saved has counted on to ${guest.ticks}`);
     await guest[Symbol.asyncDispose]();
 
     await using copy = await BuiltinGuest.start({ size: MEMORY, dirtyRate: DIRTY_RATE, begin: 'incoming' });
@@ -117,7 +117,7 @@ Examples:
     }
     await copy.cont();
     await untilTick(copy, loadedTick + WATCHED_TICKS, context);
-    step(context, 'go on', `the loaded VM counts on from ${loadedTick} to ${copy.ticks}`);
+    step(context, 'run on', `the loaded VM counts on from ${loadedTick} to ${copy.ticks}`);
 
     const totalTimeMs = Math.round(performance.now() - started);
     return {

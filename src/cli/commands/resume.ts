@@ -268,6 +268,6 @@ export function clockLines({
 }: Pick<ResumedVmFacts, 'savedAt' | 'clockSet'>): [string, string][] {
   if (savedAt === undefined) return clockSet === true ? [['clock', 'set to the time of this host']] : [];
   const age = formatDuration(Math.max(0, Date.now() - Date.parse(savedAt)));
-  const clock = clockSet === true ? 'was set' : 'goes on from there until something sets it';
+  const clock = clockSet === true ? 'was set' : 'continues from there until something sets it';
   return [['saved', `${age} ago (${savedAt}); the guest's clock ${clock}`]];
 }

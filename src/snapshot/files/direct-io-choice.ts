@@ -32,7 +32,7 @@ export function chooseDirectIo(
 ): DirectIoChoice {
   if (mode === 'off') return { directIo: false, reason: 'switched off' };
   const problem = refusal(target, probe);
-  if (problem === undefined) return { directIo: true, reason: 'the file system takes O_DIRECT' };
+  if (problem === undefined) return { directIo: true, reason: 'the file system supports O_DIRECT' };
   if (mode === 'on') {
     throw new MapramError(
       'NO_DIRECT_IO',

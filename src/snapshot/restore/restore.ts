@@ -121,7 +121,7 @@ export interface RestoreResult {
   normalPages: Count;
   /** State of the VM afterwards. */
   runState: string;
-  /** When it was saved, ISO 8601 in UTC, where the file tells: the guest's clock goes on from there. */
+  /** When it was saved, ISO 8601 in UTC, where the file says so: the guest's clock continues from there. */
   savedAt?: string;
   /** Whether the guest's clock was set to the host's time, where that was asked for. */
   clockSet?: boolean;

@@ -267,7 +267,7 @@ function youngerDisks({ launch }: Facts, { afterwards = 'cont' }: SaveOptions): 
     afterwards === 'cont'
       ? ''
       : `; --then ${afterwards} keeps no more of the time after that moment than what is on these disks`;
-  return `the guest goes on while its memory of one moment is saved, so what it writes to ${which} from then on is younger than the file: keep copies of that moment, or save without --background${ends}`;
+  return `the guest keeps running while its memory of one moment is saved, so what it writes to ${which} afterwards is newer than the file: keep copies of that moment, or save without --background${ends}`;
 }
 
 /** QEMU closes its images when it ends, and may write to them. */

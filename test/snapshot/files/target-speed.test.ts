@@ -35,7 +35,7 @@ test('a disk that is slow either way keeps direct I/O', { skip }, async () => {
 });
 
 test('auto falls back with one warning; the reason is kept', async () => {
-  const direct = { directIo: true, reason: 'the file system takes O_DIRECT' };
+  const direct = { directIo: true, reason: 'the file system supports O_DIRECT' };
   assert.deepEqual(await unlessSlow('f', direct, -1, async () => undefined), direct);
   const slow = await unlessSlow('f', direct, -1, async () => 'it crawls');
   assert.deepEqual([slow.directIo, slow.dropBehind, slow.reason], [false, true, 'it crawls']);
