@@ -245,10 +245,11 @@ export class StreamOutput implements MigrationOutput {
 
   /** In QEMU's words where it is the system that refused. */
   #failure(error: unknown): MapramError {
-    const { code, errno, message, path } =
+    const { code, errno, message, path, offset } =
       error instanceof ThreadFailedError ? error.failure : failureOf(error);
     // Something is wrong with the pages.
-    if (code !== undefined && code !== 'CANCELLED') return new MapramError(code, message, defined({ path }));
+    if (code !== undefined && code !== 'CANCELLED')
+      return new MapramError(code, message, defined({ path, offset }));
     const text = systemErrorText({ code: errno }) ?? message;
     const what = this.#connections?.kind ?? 'socket';
     return new MapramError('MIGRATION', `Unable to write to ${what}: ${text}`, { cause: error });

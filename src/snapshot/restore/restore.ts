@@ -292,6 +292,12 @@ async function restoreInto(vm: QemuVm, run: RestoreRun): Promise<Loaded> {
     // The file could not be read; QEMU has seen nothing of it yet.
     if (method === 'shared' && error instanceof MapramError && ['IO', 'FORMAT'].includes(error.code))
       throw error;
+    if (error instanceof MapramError && error.code === 'IO' && error.path === image.path)
+      throw new MapramError(
+        'IO',
+        `loading into the VM at ${vm.address}: ${error.message}; QEMU has a part of the memory and must be started anew`,
+        { path: image.path, ...defined({ offset: error.offset }), cause: error },
+      );
     throw new MapramError(
       'MIGRATION',
       `loading ${options.file} into the VM at ${vm.address}: ${(error as Error).message} (QEMU writes the exact reason to its stderr; it must be started anew)`,
