@@ -69,6 +69,7 @@ const tools = {
   setpriv: 'util-linux',
   socat: 'socat',
   strace: 'strace',
+  swtpm: 'swtpm',
   zsh: 'zsh',
   zstd: 'zstd',
 };
