@@ -13,6 +13,7 @@ import { isStoreAddress } from '../../store/open-place.js';
 import { StoreSource } from '../../store/store-source.js';
 import { type DecodedDevice, decodeDevice } from '../../stream/device-decoder.js';
 import type { DeviceSection } from '../../stream/device-sections.js';
+import { inSlices, type SlicedWork } from '../../stream/slices.js';
 import type { Bytes, Count } from '../../units.js';
 import type { FileOptions } from '../files/file-options.js';
 import { runOperation } from '../files/operation.js';
@@ -144,7 +145,7 @@ export async function inspectSaved(
       normalPages: blocks.reduce((sum, block) => sum + block.normalPages, 0),
       rounds: saved.rounds,
       blocks,
-      devices: saved.devices.map((section) => inspectDevice(section, options.deviceState !== false)),
+      devices: await inSlices(deviceSteps(saved.devices, options.deviceState !== false)),
       manifest: saved.manifest ?? null,
       problems: saved.problems,
     };
@@ -205,6 +206,26 @@ function inspectStreamBlock(saved: SavedVm, block: SavedBlock): InspectedBlock {
   let normalPages = 0;
   for (const { count } of saved.runs(block)) normalPages += count;
   return { idstr: block.idstr, usedLength: block.usedLength, normalPages };
+}
+
+/** Of devices, decoded at once: some thousand values. */
+const SLICE_BYTES = 1 << 13;
+
+/** A machine of hundreds of processors has some 100,000 values. */
+export function* deviceSteps(
+  sections: readonly DeviceSection[],
+  withState: boolean,
+): SlicedWork<InspectedDevice[]> {
+  const devices: InspectedDevice[] = [];
+  let bytes = 0;
+  for (const section of sections) {
+    devices.push(inspectDevice(section, withState));
+    bytes += section.data.byteLength;
+    if (bytes < SLICE_BYTES) continue;
+    yield bytes;
+    bytes = 0;
+  }
+  return devices;
 }
 
 function inspectDevice(section: DeviceSection, withState: boolean): InspectedDevice {

@@ -2,8 +2,10 @@ import assert from 'node:assert/strict';
 import { statSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
-import { inspect } from '../../../src/snapshot/inspect/inspect.js';
+import { MappedRamImage } from '../../../src/mapped-ram/image.js';
+import { deviceSteps, inspect } from '../../../src/snapshot/inspect/inspect.js';
 import { deviceValues } from '../../../src/stream/device-values.js';
+import { inPauses } from '../../stream/at-once.js';
 import { failsWith } from '../../support/fails-with.js';
 import { temporaryFolder } from '../../support/temporary-folder.js';
 import { writeBuiltinImage } from '../builtin-image.js';
@@ -46,6 +48,23 @@ test('an image is described down to its blocks', async () => {
   assert.ok(found.allocatedBytes < found.fileBytes, `allocated bytes: ${found.allocatedBytes}`);
   assert.equal(found.manifest, null);
   assert.deepEqual(found.problems, []);
+});
+
+test('devices are decoded in slices, and the event loop turns in between (F9)', async () => {
+  await writeBuiltinImage(file, { ticks: 300 });
+  await using image = await MappedRamImage.open(file);
+  const [serial] = image.devices.filter(({ idstr }) => idstr === 'serial');
+  assert.ok(serial, 'there is no serial');
+  const many = Array.from({ length: 2000 }, () => serial);
+  const { result, pauses } = inPauses(deviceSteps(many, true));
+  assert.equal(result.length, 2000);
+  assert.deepEqual(
+    result[1999],
+    (await inspect({ file })).devices.find(({ idstr }) => idstr === 'serial'),
+  );
+  assert.ok(pauses.length > 3, `${pauses.length} pauses`);
+  const most = 8192 + serial.data.byteLength;
+  assert.ok(Math.max(...pauses) <= most, `${Math.max(...pauses)} bytes at once`);
 });
 
 test('device state comes with its values', async () => {
