@@ -57,7 +57,7 @@ describe('a file that mapram has saved', needs({ qemu: '10.0', guest: 'tiny', to
     const second = path.join(folder, 'second.mapram');
     const directory = path.join(folder, 'clones');
     {
-      await using clones = await fork({ file, count: 1, dir: directory, secrets, ...quiet });
+      await using clones = await fork({ file, count: 1, dir: directory, keep: true, secrets, ...quiet });
       const [vm] = clones.vms;
       assert.ok(vm, 'there is no vm');
       const { runState } = await save({ vm: vm.facts.qmp, file: second, ...quiet });
