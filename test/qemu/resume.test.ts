@@ -173,7 +173,7 @@ describe('resume of a small guest', needs({ qemu: '10.0', guest: 'tiny' }), () =
       resume({ file: guest.file }),
       failsWith(
         'USAGE',
-        /behind --, with -machine pc-q35-10\.0 -m 64M -smp 1 in it .*virsh domxml-to-native/,
+        /virsh domxml-to-native.* give its command line after --, with -machine pc-q35-10\.0 -m 64M -smp 1 in it/,
       ),
     );
   });

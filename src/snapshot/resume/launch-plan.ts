@@ -97,7 +97,12 @@ async function askLibvirt(
 ): Promise<LibvirtLaunch | undefined> {
   if (source.image.container.kind !== 'libvirt') return undefined;
   const { libvirtLaunch } = await import('./libvirt-launch.js');
-  return await libvirtLaunch(source.image, signal);
+  return await libvirtLaunch(source.image, knownWords(source), signal);
+}
+
+/** What of the command line follows from the file alone. */
+function knownWords({ shape }: ResumeSource): string {
+  return formatCommandLine(knownOptions(shape)).join(' ');
 }
 
 /** The plan's command line in words, as a shell would get it. */
@@ -129,10 +134,9 @@ function commandOf(
       : { program: first, args: rest, own: true };
   }
   if (recorded === undefined) {
-    const known = formatCommandLine(knownOptions(source.shape)).join(' ');
     throw new MapramError(
       'USAGE',
-      `resuming ${file}: the file does not tell how its VM was started; give its command line behind --, with ${known} in it`,
+      `resuming ${file}: the file does not tell how its VM was started; give its command line behind --, with ${knownWords(source)} in it`,
       { path: file },
     );
   }

@@ -24,11 +24,13 @@ export interface LibvirtLaunch {
  * Asks the libvirt of this host, of the connection that virsh takes by default (`VIRSH_DEFAULT_CONNECT_URI`). The domain need not be
  * defined there.
  *
+ * @param known options that follow from the file alone, for the error
  * @returns undefined for a file that is no libvirt image
  * @throws MapramError `USAGE` where libvirt cannot be asked, or cannot tell
  */
 export async function libvirtLaunch(
   image: MappedRamImage,
+  known: string,
   signal?: AbortSignal,
 ): Promise<LibvirtLaunch | undefined> {
   const xml = image.container.libvirt?.xml;
@@ -53,7 +55,7 @@ export async function libvirtLaunch(
     signal?.throwIfAborted();
     throw new MapramError(
       'USAGE',
-      `resuming ${image.path}: libvirt was asked how its VM is started (virsh domxml-to-native), and did not say: ${reasonOf(error)}; give the command line yourself`,
+      `resuming ${image.path}: libvirt was asked how its VM is started (virsh domxml-to-native), and did not say: ${reasonOf(error)}; give its command line after --, with ${known} in it`,
       { path: image.path, cause: error },
     );
   } finally {
