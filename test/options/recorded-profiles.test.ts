@@ -7,6 +7,7 @@ import { migrationCommands } from '../../src/monitor/commands/migration.js';
 import { optionCommands } from '../../src/monitor/commands/options.js';
 import { qmpSchema } from '../../src/monitor/qmp-schema.js';
 import { servedCapabilities } from '../../src/options/migration-capabilities.js';
+import { MigrationOptions } from '../../src/options/migration-options.js';
 import { parametersReply, parametersType, parameterType } from '../../src/options/migration-parameters.js';
 import { migrationStatuses } from '../../src/options/migration-status.js';
 import type { QapiMember, QapiStruct, QapiType } from '../../src/options/qapi.js';
@@ -94,6 +95,15 @@ for (const version of VERSIONS) {
           Array.isArray(values) && values.length === names.length && values.includes('mapped-ram'),
       );
       assert.deepEqual(entry?.members, real.enums.MigrationCapability);
+    });
+
+    test('the reply to query-migrate-capabilities has each capability in the order of the enumeration, all off', () => {
+      const names = real.enums.MigrationCapability?.map(({ name }) => name) ?? [];
+      assert.ok(names.length > 0);
+      assert.deepEqual(
+        new MigrationOptions({ profile }).queryCapabilities(),
+        names.map((capability) => ({ capability, state: false })),
+      );
     });
 
     test('enumerations of parameters', () => {
