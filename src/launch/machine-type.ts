@@ -1,4 +1,5 @@
 /** Names of machine types: `pc`, an alias, becomes `pc-i440fx-10.0` in what is saved. */
+import { isAtLeast, type QemuRelease } from '../options/qemu-profile.js';
 
 /** Aliases whose versioned names do not begin with them. */
 const FAMILIES: Readonly<Record<string, string>> = { pc: 'pc-i440fx', q35: 'pc-q35', pseries: 'pseries' };
@@ -18,29 +19,34 @@ export interface MachineSupport {
   readonly removed: string;
 }
 
-/** From here on the removal is enforced; the oldest that 10.0.2 was seen to have is 2.4, and 7.2 has 1.4. */
-const ENFORCED = 11;
-const OLDEST_IN_10 = 4;
+/** From here on age deprecates a machine type (source); 7.2.22 was seen to call only those before 2.0 deprecated. */
+const DEPRECATES: QemuRelease = [9, 1];
+/** From here on age removes a machine type: the recorded list of 10.1 begins with 4.2, and 10.0.2 was seen to have 2.4. */
+const REMOVES: QemuRelease = [10, 1];
+/** Those before 2.4 were deprecated and removed earlier (QEMU's documentation and history). */
+const BEFORE_2_4: MachineSupport = { deprecated: '8.2', removed: '9.1', newestMajor: 9 };
 
 /**
  * How long QEMU keeps a machine type: it is deprecated three years, with one major release a year, after it came and removed after six.
- * The removal is enforced from 11.0 on (QEMU's documentation). Undefined for names without a version, such as `microvm`, for those
- * before 2.0, and for the builtin guest's.
+ * Undefined for names without a version, such as `microvm`, for those before 2.0, and for the builtin guest's.
  */
 export function machineSupport(versioned: string): MachineSupport | undefined {
-  const [, digits, minor] = /-(\d+)\.(\d+)(?:\.\d+)?$/.exec(versioned) ?? [];
-  const major = Number(digits);
+  const [, digits, minorDigits] = /-(\d+)\.(\d+)(?:\.\d+)?$/.exec(versioned) ?? [];
+  const [major, minor] = [Number(digits), Number(minorDigits)];
   if (digits === undefined || major < 2 || versioned.startsWith('mapram-')) return undefined;
-  const deprecated = `${major + 3}.${minor}`;
-  if (major === 2 && Number(minor) < OLDEST_IN_10) return { deprecated, removed: '10.0', newestMajor: 9 };
-  const removed = major + 6;
-  if (removed < ENFORCED) return { deprecated, removed: `${ENFORCED}.0`, newestMajor: ENFORCED - 1 };
-  // Of `-10.1`, which 16.1 lacks, 16.0 is the newest.
+  if (!isAtLeast([major, minor], [2, 4])) return BEFORE_2_4;
+  const deprecated = laterOf([major + 3, minor], DEPRECATES);
+  const removed = laterOf([major + 6, minor], REMOVES);
   return {
-    deprecated,
-    removed: `${removed}.${minor}`,
-    newestMajor: Number(minor) === 0 ? removed - 1 : removed,
+    deprecated: deprecated.join('.'),
+    removed: removed.join('.'),
+    // Of `-10.1`, which 16.1 lacks, 16.0 is the newest.
+    newestMajor: removed[1] === 0 ? removed[0] - 1 : removed[0],
   };
+}
+
+function laterOf(one: QemuRelease, other: QemuRelease): QemuRelease {
+  return isAtLeast(one, other) ? one : other;
 }
 
 /**
