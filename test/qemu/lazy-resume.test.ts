@@ -16,7 +16,7 @@ import { saveToStore } from '../../src/snapshot/store/save-to-store.js';
 import { TemporaryStore } from '../store/temporary-store.js';
 import { startBootedVm } from '../support/booted-vm.js';
 import { needs } from '../support/environment.js';
-import { needsFuse, unmountBelow } from '../support/fuse.js';
+import { needsFuse } from '../support/fuse.js';
 import { commandIn, consoleIn, killProcessesWith, processesWith } from '../support/resumed-guest.js';
 
 const files = new TemporaryStore();
@@ -83,7 +83,6 @@ describe('a Linux guest whose memory is still in a store', {
   });
   after(async () => {
     killProcessesWith(files.folder);
-    await unmountBelow(files.folder);
     files[Symbol.dispose]();
     if (earlier === undefined) delete process.env.XDG_CACHE_HOME;
     else process.env.XDG_CACHE_HOME = earlier;

@@ -11,7 +11,6 @@ import { saveToStore } from '../../src/snapshot/store/save-to-store.js';
 import { TemporaryStore } from '../store/temporary-store.js';
 import { startBootedVm } from '../support/booted-vm.js';
 import { needs } from '../support/environment.js';
-import { unmountBelow } from '../support/fuse.js';
 import { startVm } from '../support/qemu.js';
 import { commandIn, consoleIn, killProcessesWith } from '../support/resumed-guest.js';
 
@@ -29,9 +28,8 @@ function emptyHost(): string {
 before(() => {
   process.env.XDG_CACHE_HOME = files.subfolder('cache');
 });
-after(async () => {
+after(() => {
   killProcessesWith(files.folder);
-  await unmountBelow(files.folder);
   files[Symbol.dispose]();
   if (earlier === undefined) delete process.env.XDG_CACHE_HOME;
   else process.env.XDG_CACHE_HOME = earlier;

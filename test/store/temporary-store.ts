@@ -3,6 +3,7 @@ import { randomFillSync } from 'node:crypto';
 import { closeSync, ftruncateSync, mkdirSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { unmountBelow } from '../support/fuse.js';
 
 export const CHUNK = 64 << 10;
 
@@ -20,6 +21,7 @@ export class TemporaryStore implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    unmountBelow(this.folder);
     rmSync(this.folder, { recursive: true, force: true });
   }
 }
