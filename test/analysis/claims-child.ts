@@ -1,10 +1,10 @@
-/** Reads one file as `inspect` and `verify` do and prints what was said of it and how much memory this process took. */
+/** Reads one file as `inspect` or `verify` does and prints what was said of it and how much memory this process took. */
 import { readFileSync } from 'node:fs';
 import { errorReason } from '../../src/errors.js';
 import { inspect } from '../../src/snapshot/inspect/inspect.js';
 import { verify } from '../../src/snapshot/verify/verify.js';
 
-const file = process.argv[2] as string;
+const [, , operation, file = ''] = process.argv;
 
 async function said(read: () => Promise<{ problems: readonly unknown[] }>): Promise<string> {
   try {
@@ -14,9 +14,10 @@ async function said(read: () => Promise<{ problems: readonly unknown[] }>): Prom
   }
 }
 
-const inspected = await said(() => inspect({ file }));
-const verified = await said(() => verify({ file, contents: false }));
+const problems = await said(() =>
+  operation === 'inspect' ? inspect({ file }) : verify({ file, contents: false }),
+);
 // Not that of `resourceUsage`, in which the peak of the parent lives on.
 const peak = /VmHWM:\s+(\d+) kB/.exec(readFileSync('/proc/self/status', 'utf8'));
 const peakMiB = Math.round(Number(peak?.[1]) / 1024);
-console.log(JSON.stringify({ inspected, verified, peakMiB }));
+console.log(JSON.stringify({ problems, peakMiB }));

@@ -1,4 +1,4 @@
-/** What a newcomer types first, according to README, works in a fresh copy of the repository, and prints what README shows. */
+/** What a newcomer types first, according to README, works in a fresh copy of the repository, the demo included. */
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -9,7 +9,7 @@ import { packageVersion } from '../../src/package-version.js';
 import { programPath, repositoryRoot } from '../support/environment.js';
 import { registryProblem } from '../support/registry.js';
 import { temporaryFolder } from '../support/temporary-folder.js';
-import { codeBlocks, isFirstTry, sessions, shapeOf } from './documents.js';
+import { codeBlocks, isFirstTry } from './documents.js';
 
 test('npm ci && npm run demo, npm ci && npm test, npm link', { skip: registryProblem() }, () => {
   const root = temporaryFolder('readme');
@@ -32,8 +32,7 @@ exec '${programPath('npm')}' "$@"
     writeFileSync(path.join(programs, 'npm'), npm, { mode: 0o755 });
 
     const [first] = codeBlocks('README.md', 'sh').filter(isFirstTry);
-    const [shown] = sessions('README.md').filter(({ command }) => command.startsWith('npm '));
-    assert.ok(first && shown, 'one of these is missing: first, shown');
+    assert.ok(first, 'README does not say how to begin');
     const { NODE_TEST_CONTEXT: _, ...env } = process.env;
     const { status, stdout, stderr } = spawnSync('/bin/bash', ['-euc', first.code], {
       cwd: copy,
@@ -48,7 +47,7 @@ exec '${programPath('npm')}' "$@"
       },
     });
     assert.equal(status, 0, stdout + stderr);
-    assert.match(stdout, shapeOf(shown.shown));
+    assert.match(stdout, /^All good in [\d.]+ m?s\. The file is removed again\.$/m);
     const linked = spawnSync(path.join(root, 'prefix', 'bin', 'mapram'), ['--version'], { encoding: 'utf8' });
     assert.equal(linked.stdout, `${packageVersion()}\n`, linked.stderr);
     assert.match(stdout, /^[1-9]\d* passed, 0 failed, 0 skipped$/m);
