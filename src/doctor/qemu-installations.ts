@@ -1,7 +1,8 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { accessSync, constants, readdirSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { Duplex } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { errorReason } from '../errors.js';
 import { isNewerThanKnown, NEWEST_PROFILE, type QemuRelease } from '../options/qemu-profile.js';
 import { QmpClient, type QmpExecuteOptions } from '../qmp/qmp-client.js';
@@ -103,14 +104,23 @@ export async function askQemu(
     return await interview(stream, program, signal);
   } catch (error) {
     signal.throwIfAborted();
-    child.kill('SIGKILL');
-    await ended;
+    await end(child, ended);
     const [firstLine] = complaint.trim().split('\n');
     return { ...program, problem: firstLine || errorReason(error) };
   } finally {
-    child.kill('SIGKILL');
-    await ended;
+    await end(child, ended);
   }
+}
+
+/** How long the pipes of a program that has ended may stay open: a QEMU that a wrapper has started may hold them. */
+const PIPES_MS = 500;
+
+/** @param ended settles when the program has ended and its pipes are closed */
+async function end(child: ChildProcessWithoutNullStreams, ended: Promise<void>): Promise<void> {
+  child.kill('SIGKILL');
+  await Promise.race([ended, sleep(PIPES_MS)]);
+  for (const stream of [child.stdin, child.stdout, child.stderr]) stream.destroy();
+  await ended;
 }
 
 async function interview(

@@ -120,3 +120,9 @@ test('QEMUs that are newer than any that mapram knows get one note, and nothing 
     /^\/b \(11\.2\.0\), \/c \(12\.0\.1\): mapram knows QEMU up to 11\.1 /,
   );
 });
+
+test('a wrapper whose QEMU outlives it is not waited for', { timeout: 60_000 }, async () => {
+  const file = program('wrapped', 'qemu-system-x86_64', 'echo no greeting; sleep 300; true');
+  const answer = await askQemu({ path: file, aliases: [] }, AbortSignal.timeout(30_000));
+  assert.match('problem' in answer ? answer.problem : '', /is not a QMP server/);
+});

@@ -100,7 +100,7 @@ describe('a guest that writes all the time', needs({ qemu: ['10.0', '7.2'], tool
       afterwards: 'quit',
       onWarning: (text) => warnings.push(text),
     });
-    assert.match(warnings.join(), /writes to .*disk from then on is younger.*--then quit/);
+    assert.match(warnings.join(), /writes to .*disk afterwards is newer.*--then quit/);
     await assert.rejects(planResume({ file }), failsWith('VM', /disks have changed/));
   });
 });

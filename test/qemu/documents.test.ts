@@ -21,6 +21,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
+import { connect } from 'node:net';
 import path from 'node:path';
 import { afterEach, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -81,6 +82,18 @@ async function until(condition: () => boolean, what: string): Promise<void> {
   const end = performance.now() + timeout / 2;
   while (!condition()) {
     assert.ok(performance.now() < end, `${what} in vain`);
+    await sleep(20);
+  }
+}
+
+async function untilConnectable(socket: string): Promise<void> {
+  for (;;) {
+    const error = await new Promise<NodeJS.ErrnoException | undefined>((resolve) => {
+      const client = connect(socket, () => resolve(undefined)).on('error', resolve);
+      client.once('connect', () => client.destroy());
+    });
+    if (error === undefined) return;
+    if (error.code !== 'ECONNREFUSED') throw error;
     await sleep(20);
   }
 }
@@ -150,6 +163,8 @@ class Place {
     const front = spawn('mapram', args, { env, stdio: 'ignore' });
     fronts.push(front);
     await until(() => isSocket(this.at(FRONT)), 'waited for the monitor');
+    // It is bound a moment before it listens.
+    await untilConnectable(this.at(FRONT));
   }
 }
 

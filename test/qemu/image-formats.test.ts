@@ -33,9 +33,12 @@ function mainBlock(image: MappedRamImage) {
 
 /** Asserts that the guest goes on where the source stopped, with the same memory. */
 async function checkGuestGoesOn(destination: TestVm, source: TestVm): Promise<void> {
-  const count = source.console.counter;
+  const seen = source.console.counter;
   await destination.cont();
-  assert.equal(await destination.console.waitForCounterAbove(-1), count + 1);
+  const first = await destination.console.waitForCounterAbove(-1);
+  // The source's last line may arrive late, or be one that it had begun, which both then write.
+  const count = source.console.counter;
+  assert.ok(first > seen && first <= count + 1, `${first} follows ${seen} to ${count}`);
   assert.equal(await destination.console.checksum(), source.console.bootChecksum);
   await destination.console.waitForCounterAbove(count + 20);
   assert.deepEqual(destination.console.torn, []);

@@ -23,11 +23,8 @@ export class DirectoryPlace implements Place {
 
   async get(key: string, { range, maximum }: GetOptions = {}): Promise<Buffer | undefined> {
     const file = this.#file(key);
-    await using handle = await openOrAbsent(file);
-    if (handle === undefined) {
-      this.#assertThere(file);
-      return undefined;
-    }
+    await using handle = (await openOrAbsent(file)) ?? (await this.#openAgain(file));
+    if (handle === undefined) return undefined;
     if (key === CONFIG_KEY) this.#isStore = true;
     const { size } = await handle.stat();
     if (range === undefined && maximum !== undefined && size > maximum)
@@ -99,8 +96,10 @@ export class DirectoryPlace implements Place {
   }
 
   /** A store that has lost its store.json does not lack an object: it has gone, or its file system is not mounted any more. */
-  #assertThere(file: string): void {
-    if (!this.#isStore || existsSync(this.#file(CONFIG_KEY))) return;
+  async #openAgain(file: string): Promise<FileHandle | undefined> {
+    if (!this.#isStore) return undefined;
+    // It may have come back since the first try.
+    if (existsSync(this.#file(CONFIG_KEY))) return await openOrAbsent(file);
     throw new MapramError(
       'IO',
       `reading ${file}: ${this.folder} has no ${CONFIG_KEY}; is its file system mounted?`,
